@@ -1,0 +1,39 @@
+# Compiler options every target of ours shares, as one interface target.
+add_library(detente_options INTERFACE)
+# Bits: no contraction to FMA unless the code says so, no fast-math. sqrt may set no errno, or Adam
+# stays scalar.
+target_compile_options(detente_options INTERFACE
+    -Wall -Wextra -ffp-contract=off -fno-math-errno -fno-trapping-math
+    $<$<BOOL:${DETENTE_WERROR}>:-Werror>)
+target_compile_definitions(detente_options INTERFACE
+    BOOST_ASIO_NO_DEPRECATED BOOST_ASIO_SEPARATE_COMPILATION FLATBUFFERS_LOCALE_INDEPENDENT=1)
+target_include_directories(detente_options INTERFACE
+    $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}> $<BUILD_INTERFACE:${PROJECT_BINARY_DIR}/generated>
+    $<INSTALL_INTERFACE:include/detente>)
+if(DETENTE_SANITIZE STREQUAL "address")
+    target_compile_options(detente_options INTERFACE
+        -fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
+    target_link_options(detente_options INTERFACE -fsanitize=address,undefined)
+elseif(DETENTE_SANITIZE STREQUAL "thread")
+    target_compile_options(detente_options INTERFACE -fsanitize=thread -fno-omit-frame-pointer)
+    target_link_options(detente_options INTERFACE -fsanitize=thread)
+elseif(NOT DETENTE_SANITIZE STREQUAL "")
+    message(FATAL_ERROR "DETENTE_SANITIZE is '${DETENTE_SANITIZE}'; valid: address, thread, or empty")
+endif()
+
+# One static library per folder: every .cpp below the given directories.
+function(detente_library name)
+    cmake_parse_arguments(ARG "" "" "DIRS;LINK" ${ARGN})
+    set(sources)
+    foreach(dir IN LISTS ARG_DIRS)
+        file(GLOB found CONFIGURE_DEPENDS "${dir}/*.cpp")
+        list(APPEND sources ${found})
+    endforeach()
+    if(NOT sources)
+        add_library(${name} INTERFACE)
+        target_link_libraries(${name} INTERFACE detente_options ${ARG_LINK})
+        return()
+    endif()
+    add_library(${name} STATIC ${sources})
+    target_link_libraries(${name} PUBLIC detente_options ${ARG_LINK})
+endfunction()
