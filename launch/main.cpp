@@ -1,6 +1,3 @@
-#include <cstdio>
+#include "launch/cli.h"
 
-int main() {
-    std::puts("detente: under construction");
-    return 0;
-}
+int main(int argc, char** argv) { return detente::run_command_line(argc, argv); }
