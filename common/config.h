@@ -1,0 +1,108 @@
+// A resolved job: what the job file and --set said, with every default filled in. Plain values;
+// parsing, validation and explanation live in launch/job.h, so nodes never see TOML.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/conflict/aggregator.h"
+#include "common/ids.h"
+#include "common/rules/rule.h"
+#include "common/rules/schedule.h"
+
+namespace detente {
+
+enum class OnRejection { drop, refresh, recompute };
+enum class OnLoss { carry_on, stop };              // "continue" | "stop"
+enum class ChecksumMode { automatic, on, off };    // "auto": between hosts only
+enum class TransportKind { automatic, tcp, ipc };  // "auto": ipc where both ends share a host
+
+struct PolicyConfig {
+    std::string name = "bounded_reject";                          // staleness.policy
+    std::vector<std::pair<std::string, std::string>> parameters;  // "tau_max" → "8"
+};
+
+struct TaskConfig {                    // [[task]]
+    std::string name;                  // must be one of the model's
+    std::vector<std::string> exclude;  // tensors this task must not update, by name pattern
+};
+
+struct RuleFor {  // [[rule.for]]: the first whose pattern matches a tensor's name wins
+    std::string pattern;
+    RuleConfig rule;
+    ScheduleConfig schedule;
+};
+
+struct PolicyFor {  // [[staleness.for]]
+    std::string pattern;
+    PolicyConfig policy;
+};
+
+struct Job {
+    // top level
+    std::string name = "job";
+    std::uint64_t seed = 1;
+    std::uint32_t servers = 1;
+    std::uint32_t shards_per_server = 1;
+    std::uint32_t workers = 1;
+
+    // [model]
+    std::string model_library;                                       // absolute after resolution
+    std::vector<std::pair<std::string, std::string>> model_options;  // [model.options]
+    std::vector<std::string> frozen;                                 // name patterns
+    std::vector<TaskConfig> tasks;
+
+    // [data]
+    std::string dataset_dir;  // data.dir; empty = the model's own default
+    std::uint32_t batch_samples = 64;
+    std::uint32_t data_epochs = 1;
+    std::uint32_t lease_batches = 8;  // batches per lease
+
+    // [worker]
+    bool push_pull = true;
+    std::uint32_t pull_ahead = 0;  // 0 | 1
+    OnRejection on_rejection = OnRejection::refresh;
+    std::uint32_t most_recomputes = 3;
+    double clip_norm = 0;  // global norm; 0 = off
+    std::uint32_t threads = 1;
+
+    // [conflict], [staleness], [rule], [rule.schedule]
+    AggregatorConfig aggregator;
+    PolicyConfig policy;
+    std::vector<PolicyFor> policy_for;
+    RuleConfig rule;
+    ScheduleConfig schedule;
+    std::vector<RuleFor> rule_for;
+
+    // [blocks]
+    std::uint64_t block_bytes = 1U << 20U;  // multiple of 4096
+
+    // [transport]
+    TransportKind transport = TransportKind::automatic;
+    ChecksumMode checksum = ChecksumMode::automatic;
+    std::uint64_t message_bytes = 1U << 20U;  // target of a push's part; at most 4 MiB
+    std::uint64_t credit_bytes = 32U << 20U;  // a shard's budget for pushes in flight, all workers
+    std::string bind_address = "127.0.0.1";
+
+    // [on_loss]
+    OnLoss on_worker_loss = OnLoss::carry_on;
+
+    // [evaluate], [checkpoint]
+    std::uint64_t evaluate_every_samples = 0;    // 0 = at the end only
+    std::uint64_t checkpoint_every_samples = 0;  // 0 = at the end and on a signal only
+    std::uint32_t checkpoints_kept = 2;
+
+    // [deadlines]
+    Nanos start_deadline = std::chrono::seconds(60);  // every process has said hello
+    Nanos reply_deadline = std::chrono::seconds(2);   // then the request is sent again
+    Nanos peer_deadline = std::chrono::seconds(5);    // silence after which a process is lost
+    Nanos heartbeat_interval = std::chrono::milliseconds(500);
+    Nanos stop_deadline = std::chrono::seconds(10);  // draining and checkpoint at the end
+
+    std::uint32_t shards() const { return servers * shards_per_server; }
+};
+
+}  // namespace detente

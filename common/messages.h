@@ -1,0 +1,285 @@
+// Every message between nodes, as domain values. The codec (common/codec) turns them into bytes
+// and is the only place that verifies bytes; nodes only ever see these.
+//
+// Who sends what:
+//   worker → shard   PullRequest, Push, CancelNote, Initialise, LeaseRequest (lead), Farewell
+//   shard → worker   PullReply, PushReply, CancelReply, InitialiseReply, LeaseReply, FarewellReply,
+//   Refusal shard ↔ lead     StageNotice, StageDecision, StageReply (step scope) all ↔ coordinator
+//   Hello, Welcome, Ready, Go, Status, PeerChange, CheckpointRequest/Reply, Stop, Stopped
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "common/ids.h"
+#include "common/payload.h"
+#include "common/result.h"
+
+namespace detente {
+
+enum class RequestClass : std::uint8_t { train = 0, tune = 1, serve = 2, control = 3 };
+enum class Encoding : std::uint8_t {
+    dense = 0,
+    rows = 1
+};  // rows: refused until sparse tables exist
+
+// On every message. `from`, `incarnation`, `generation` and `build` are filled in by the runtime.
+struct Envelope {
+    NodeId from;
+    Incarnation incarnation{1};
+    NodeId to;
+    Generation generation;
+    std::uint64_t build = 0;
+    Epoch shard_epoch;  // of the shard as the sender last knew it; {0} = not known
+    RequestClass request_class = RequestClass::train;
+    TaskSet tasks;      // task context; empty = all
+    Nanos deadline{0};  // relative, from receipt; 0 = none
+};
+
+// ---- values ----
+
+// Weights of one block on their way to a worker (or back, at initialisation).
+struct WeightBlock {
+    BlockId block;
+    Epoch epoch;
+    Version version;
+    Payload weights;
+    std::optional<std::uint64_t> checksum;  // XXH3-64 of the bytes
+};
+
+struct GradientBlock {
+    BlockId block;
+    TaskSet tasks;  // that contributed; must be within the owner set
+    Epoch epoch;    // of the weights the gradient was computed at
+    Version base;
+    Payload gradient;
+    std::optional<std::uint64_t> checksum;
+};
+
+// A run of batches of one data epoch: [first, first + count).
+struct BatchRange {
+    std::uint32_t data_epoch = 0;
+    std::uint32_t first = 0;
+    std::uint32_t count = 0;
+    auto operator<=>(const BatchRange&) const = default;
+};
+
+enum class Verdict : std::uint8_t { applied = 0, buffered = 1, rejected = 2, lost = 3 };
+enum class Advice : std::uint8_t { none = 0, drop = 1, refresh = 2, recompute = 3, compensate = 4 };
+const char* name_of(Verdict verdict);
+const char* name_of(Advice advice);
+
+// What became of one block of a push.
+struct BlockVerdict {
+    BlockId block;
+    Verdict verdict = Verdict::applied;
+    Advice advice = Advice::none;
+    ErrorCode reason = ErrorCode::internal;  // meaningful where rejected: over_limit = too stale
+    std::uint64_t staleness = 0;
+    float step_scale = 1;  // what the learning rate was multiplied by
+    Epoch epoch;
+    Version version;  // after the verdict
+};
+
+// ---- worker and shard ----
+
+struct PullRequest {
+    Step step;                  // the step these weights are for
+    bool opens = true;          // first request of the step at this shard: opens its books
+    std::uint32_t request = 0;  // echoed
+    Step acknowledged;          // all steps up to here are settled: the shard may forget them
+    std::vector<BlockId> blocks;
+};
+struct PullReply {
+    Step step;
+    std::uint32_t request = 0;
+    Part part;                       // this message's number …
+    std::uint32_t parts = 1;         // … of so many
+    std::uint64_t credit_bytes = 0;  // bytes this worker may have in flight to this shard
+    std::vector<WeightBlock> blocks;
+};
+
+struct Push {
+    Step step;
+    Part part;
+    std::uint32_t parts = 1;  // parts of this step for this shard
+    Step opens;  // push_pull: the step the reply's blocks are for; {0} = no blocks wanted
+    Step acknowledged;
+    BatchRange batch;           // count = 1
+    std::uint32_t samples = 0;  // behind this gradient
+    Encoding encoding = Encoding::dense;
+    std::vector<GradientBlock> blocks;
+};
+struct PushReply {
+    Step step;
+    Part part;
+    Step opened;  // as asked; {0} = none
+    std::vector<BlockVerdict> verdicts;
+    std::vector<WeightBlock> blocks;  // push_pull: the blocks of this part, after the verdict
+};
+
+enum class CancelReason : std::uint8_t { dropped = 0, recompute = 1, stopping = 2, failed = 3 };
+// Closes a step's books for blocks that will never be pushed.
+struct CancelNote {
+    Step step;
+    CancelReason reason = CancelReason::dropped;
+    Step acknowledged;
+};
+struct CancelReply {
+    Step step;
+};
+
+// First weights, from the worker the coordinator chose.
+struct Initialise {
+    Part part;
+    std::uint32_t parts = 1;
+    std::vector<WeightBlock> blocks;
+};
+struct InitialiseReply {
+    Part part;
+};
+
+// Worker ↔ lead shard. Finished batches close earlier leases; ranges given back are leased again.
+struct LeaseRequest {
+    std::uint32_t request = 0;
+    std::vector<BatchRange> finished;
+    bool wants_more = true;  // false: only settles
+};
+struct LeaseReply {
+    std::uint32_t request = 0;
+    std::vector<BatchRange> granted;
+    bool no_more = false;  // all batches of the job are finished or leased for good
+};
+
+// A worker's last word to a shard: everything is settled, forget me.
+struct Farewell {
+    Step acknowledged;
+};
+struct FarewellReply {};
+
+// A typed no to a message that could not be taken.
+struct Refusal {
+    ErrorCode code = ErrorCode::bad_message;
+    std::string text;
+    Step step;  // if known
+    Part part;
+    std::uint32_t request = 0;
+};
+
+// ---- step scope: shard and lead ----
+
+struct Sequence {
+    Epoch lead_epoch;
+    std::uint64_t number = 0;
+    auto operator<=>(const Sequence&) const = default;
+};
+struct StageNotice {
+    WorkerId worker;
+    Incarnation incarnation{1};
+    Step step;
+    bool staged = true;  // false: refused, with the reason
+    ErrorCode reason = ErrorCode::internal;
+    std::uint64_t staged_bytes = 0;
+    std::vector<std::pair<BlockId, double>> sums;  // per block, folded by the lead in block order
+};
+struct StagedPush {
+    WorkerId worker;
+    Incarnation incarnation{1};
+    Step step;
+    float gradient_weight = 1;
+};
+enum class StepAction : std::uint8_t { commit = 0, abort = 1, hold = 2 };
+struct StageDecision {
+    StepAction action = StepAction::commit;
+    Sequence sequence;
+    std::vector<StagedPush> pushes;
+    float step_scale = 1;
+};
+struct StageReply {
+    Sequence sequence;
+};
+
+// ---- coordinator ----
+
+struct Endpoint {
+    NodeId node;
+    Incarnation incarnation{1};
+    std::string tcp;  // "tcp://127.0.0.1:40001"; empty for nodes that bind nothing
+    std::string ipc;  // "ipc:///…", usable by peers with the same host
+    std::string host;
+};
+struct Hello {
+    Endpoint endpoint;
+    std::uint64_t process = 0;  // pid
+    std::string build;          // for people, when builds differ
+    bool has_weights = false;   // a shard restored from a checkpoint
+};
+struct Welcome {
+    std::string job;    // resolved, TOML
+    std::string model;  // description, JSON
+    std::vector<Endpoint> peers;
+    bool initialise = false;  // to one worker: send the first weights
+};
+struct Ready {};  // shard: has weights; worker: engine loaded, connected
+struct Go {};     // to workers: begin
+struct NamedValue {
+    std::string name;
+    double value = 0;
+};
+// Heartbeat and report in one, every heartbeat_interval.
+struct Status {
+    std::string activity;     // "computing step 12"
+    std::string waiting_for;  // "push reply of shard:1 (part 0 of step 12)"; empty = nothing
+    Nanos waited{0};
+    std::vector<NamedValue> values;        // counters and gauges: "updates.applied"
+    std::vector<std::uint64_t> staleness;  // histogram of applied block updates, last bin open
+    std::vector<double> losses;            // per task, smoothed
+};
+struct PeerChange {
+    NodeId node;
+    Incarnation incarnation{1};
+    bool up = false;
+    std::string reason;
+    Endpoint endpoint;  // where up
+};
+struct CheckpointRequest {
+    std::uint64_t number = 0;
+    std::string directory;
+};
+struct CheckpointReply {
+    std::uint64_t number = 0;
+    std::string file;
+    ErrorCode code = ErrorCode::internal;
+    std::string error;  // empty = written
+};
+struct Stop {
+    std::string reason;
+    bool drain = true;  // workers: finish what is in flight; false: now
+};
+// A node's last word to the coordinator.
+struct Stopped {
+    bool failed = false;
+    ErrorCode code = ErrorCode::internal;
+    std::string error;  // empty unless failed
+    Status last;
+};
+
+using Body =
+    std::variant<PullRequest, PullReply, Push, PushReply, CancelNote, CancelReply, Initialise,
+                 InitialiseReply, LeaseRequest, LeaseReply, Farewell, FarewellReply, Refusal,
+                 StageNotice, StageDecision, StageReply, Hello, Welcome, Ready, Go, Status,
+                 PeerChange, CheckpointRequest, CheckpointReply, Stop, Stopped>;
+
+struct Message {
+    Envelope envelope;
+    Body body;
+};
+const char* kind_of(const Body& body);  // "push_reply"
+// Bytes of all payloads.
+std::uint64_t payload_bytes(const Body& body);
+
+}  // namespace detente

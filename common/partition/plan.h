@@ -1,0 +1,56 @@
+// Which block lives where. Tensors are cut into blocks (contiguous, bounded in bytes, the same for
+// any number of shards) and blocks are placed on shards by size. The plan is a pure function of the
+// model description and the job, so every node computes it for itself.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "common/config.h"
+#include "common/ids.h"
+#include "common/model_description.h"
+#include "common/result.h"
+
+namespace detente {
+
+// Blocks are cut at multiples of this many elements, so that sums folded tile by tile do not depend
+// on the block size.
+inline constexpr std::uint64_t kTileElements = 1024;
+
+struct Block {
+    BlockId id;                // dense from 0, in (tensor, offset) order
+    std::uint32_t tensor = 0;  // index into ModelDescription::tensors
+    std::uint64_t offset = 0;  // first element within the tensor
+    std::uint64_t elements = 0;
+    TaskSet owners;       // tasks that may update it
+    bool frozen = false;  // has a home and a value, never a push
+    ShardId home;
+    std::uint32_t rule = 0;    // index: 0 = the job's rule, i + 1 = job.rule_for[i]
+    std::uint32_t policy = 0;  // likewise for job.policy_for
+    std::uint64_t bytes() const { return elements * sizeof(float); }
+    // Two owners or more: enters the Gramian.
+    bool shared() const { return owners.count() >= 2; }
+};
+
+struct Plan {
+    std::vector<Block> blocks;                   // index is BlockId
+    std::vector<std::vector<BlockId>> by_shard;  // ascending ids
+    std::vector<std::uint64_t> shard_bytes;
+    std::uint64_t parameters = 0;
+
+    const Block& block(BlockId id) const { return blocks[id.value]; }
+    // Largest shard's bytes over the mean; 1 is perfect.
+    double imbalance() const;
+};
+
+// Placement: blocks by falling size, ties by id, each to the shard with the fewest bytes so far,
+// ties to the lowest shard (greedy longest-processing-time; Graham 1969: within 4/3 of the best).
+// bad_job: a pattern in rule_for/policy_for/frozen/tasks.exclude that matches no tensor (naming the
+// nearest tensor name), a task name the model does not have, block_bytes no multiple of a tile.
+Result<Plan> make_plan(const ModelDescription& model, const Job& job);
+
+// What `detente plan` prints: a line per block and the balance.
+std::string describe(const Plan& plan, const ModelDescription& model);
+
+}  // namespace detente

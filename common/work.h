@@ -1,0 +1,62 @@
+// What a worker asks to have computed, and what comes back. Work owns its weights and names blocks
+// and tasks; it knows no LibTorch. worker/engine_computer executes it over an Engine.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <variant>
+#include <vector>
+
+#include "common/conflict/gramian.h"
+#include "common/ids.h"
+#include "common/messages.h"
+#include "common/result.h"
+
+namespace detente {
+
+// The gradients of one step, held between the two halves of a step; opaque to nodes.
+class GradientSet {
+  public:
+    virtual ~GradientSet() = default;
+};
+
+// First weights of every block, as parts of ComputePart (index = block id).
+struct InitialWork {};
+
+// One gradient per task at these weights. Blocks not listed keep the values of the work before.
+struct GradientWork {
+    Step step;
+    std::vector<WeightBlock> weights;
+    BatchRange batch;  // count = 1
+    std::uint32_t batch_samples =
+        0;  // nominal batch size; the last batch of an epoch may be shorter
+    std::uint64_t random_key = 0;
+    TaskSet tasks;
+};
+struct GradientOutcome {
+    std::vector<double> losses;              // per task of the model
+    Gramian gramian;                         // over blocks that two tasks or more own
+    std::vector<double> exclusive_norms_sq;  // per task: ‖gradient‖² over blocks only it owns
+    std::uint32_t samples = 0;
+    std::uint64_t gradient_hash =
+        0;  // XXH3 over all task gradients, for the ledger; 0 = not asked for
+    std::shared_ptr<const GradientSet> gradients;
+};
+
+// Combined gradient, written straight into push parts: ComputePart i holds layout[i]'s blocks one
+// after the other. A block of one task takes that task's gradient as it is (times clip_factor).
+struct CombineWork {
+    std::shared_ptr<const GradientSet> gradients;
+    std::vector<double> weights;  // per task
+    double clip_factor = 1;
+    std::vector<std::vector<BlockId>> layout;
+};
+struct CombineOutcome {};
+struct InitialOutcome {};
+
+using Work = std::variant<InitialWork, GradientWork, CombineWork>;
+using WorkResult = Result<std::variant<InitialOutcome, GradientOutcome, CombineOutcome>>;
+
+}  // namespace detente
