@@ -11,6 +11,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "common/result.h"
@@ -46,7 +47,9 @@ class Rule {
     virtual void apply(const RuleStep& step, const RuleArrays& arrays) const = 0;
 };
 
-// Parameters under torch.optim's names, with its defaults.
+// Parameters under torch.optim's names. Where torch's defaults differ from rule to rule
+// (learning_rate, eps, weight_decay), rule_defaults() has them; learning_rate and clip_value reach
+// a rule in RuleStep only.
 struct RuleConfig {
     std::string name = "sgd";  // sgd | adagrad | rmsprop | adam | adamw
     double learning_rate = 1e-2;
@@ -63,8 +66,11 @@ struct RuleConfig {
 
 // Names valid in RuleConfig::name, in the order shown to users.
 std::vector<std::string> rule_names();
-// Refused (bad_job): an unknown name (with the nearest valid one), a parameter out of range,
-// nesterov without momentum.
+// torch.optim's defaults of that rule (2.x): learning rate 1e-3 for sgd, adam and adamw, 1e-2 for
+// the others; adagrad's eps 1e-10; adamw's weight decay 1e-2. Refused (bad_job): an unknown name.
+Result<RuleConfig> rule_defaults(std::string_view name);
+// Refused (bad_job): an unknown name (with the nearest valid one), a parameter out of range, one
+// that the rule does not have, nesterov without momentum.
 Result<std::unique_ptr<const Rule>> make_rule(const RuleConfig& config);
 
 }  // namespace detente
