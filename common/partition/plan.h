@@ -1,6 +1,9 @@
 // Which block lives where. Tensors are cut into blocks (contiguous, bounded in bytes, the same for
 // any number of shards) and blocks are placed on shards by size. The plan is a pure function of the
 // model description and the job, so every node computes it for itself.
+//
+// Blocks are cut at multiples of kTileElements (common/conflict/gramian.h), so that sums folded
+// tile by tile do not depend on the block size.
 #pragma once
 
 #include <cstdint>
@@ -8,15 +11,12 @@
 #include <vector>
 
 #include "common/config.h"
+#include "common/conflict/gramian.h"
 #include "common/ids.h"
 #include "common/model_description.h"
 #include "common/result.h"
 
 namespace detente {
-
-// Blocks are cut at multiples of this many elements, so that sums folded tile by tile do not depend
-// on the block size.
-inline constexpr std::uint64_t kTileElements = 1024;
 
 struct Block {
     BlockId id;                // dense from 0, in (tensor, offset) order
