@@ -1,0 +1,147 @@
+#include "launch/job_checks.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "common/conflict/aggregator.h"
+#include "common/rules/rule.h"
+#include "common/rules/schedule.h"
+#include "common/staleness/policy.h"
+#include "launch/job_keys.h"
+
+namespace detente {
+namespace {
+
+using Problems = std::vector<JobProblem>;
+
+bool is_word_in(const std::string& text, const std::string& word) {
+    const auto in_word = [](char c) {
+        return std::isalnum(static_cast<unsigned char>(c)) || c == '_';
+    };
+    for (std::size_t at = text.find(word); at != std::string::npos; at = text.find(word, at + 1)) {
+        const std::size_t end = at + word.size();
+        if ((at == 0 || !in_word(text[at - 1])) && (end == text.size() || !in_word(text[end]))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// The catalogs' errors name the parameter in their text; blame that key if there is one.
+std::string blamed(const std::string& table, const std::string& otherwise, const std::string& text,
+                   const NameList& keys) {
+    for (const std::string& key : keys) {
+        if (is_word_in(text, key)) return join_path(table, key);
+    }
+    return join_path(table, otherwise);
+}
+
+NameList names_of(const Parameters& parameters) {
+    NameList names;
+    for (const auto& [name, value] : parameters) names.push_back(name);
+    return names;
+}
+
+NameList keys_of(std::string_view table_path) {
+    NameList names;
+    for (const Key& key : find_table(table_path)->keys) {
+        if (key.name != "name") names.push_back(key.name);
+    }
+    return names;
+}
+
+void check_processes(const Job& job, Problems& problems) {
+    if (job.push_pull && job.pull_ahead > 0) {
+        problems.push_back({"worker.push_pull",
+                            "needs pull_ahead = 0 (the reply to a push cannot bring blocks that "
+                            "were already pulled), found pull_ahead = 1: set one of the two"});
+    }
+    if (job.heartbeat_interval >= job.peer_deadline) {
+        using Seconds = std::chrono::duration<double>;
+        problems.push_back(
+            {"deadlines.heartbeat_s",
+             fmt::format("must be below peer_s = {} (or every process looks lost), found {}",
+                         Seconds(job.peer_deadline).count(),
+                         Seconds(job.heartbeat_interval).count())});
+    }
+    NameList seen;
+    for (std::size_t i = 0; i < job.tasks.size(); ++i) {
+        const std::string& name = job.tasks[i].name;
+        if (std::find(seen.begin(), seen.end(), name) != seen.end()) {
+            problems.push_back({fmt::format("task.{}.name", i),
+                                fmt::format("task '{}' is there twice: put its 'exclude' lists "
+                                            "into one entry",
+                                            name)});
+        }
+        seen.push_back(name);
+    }
+    if (job.tasks.size() > kMaxTasks) {
+        problems.push_back(
+            {fmt::format("task.{}.name", kMaxTasks),
+             fmt::format("at most {} tasks, found {}", kMaxTasks, job.tasks.size())});
+    }
+}
+
+void check_bytes(const Job& job, Problems& problems) {
+    if (job.block_bytes % 4096 != 0) {
+        problems.push_back(
+            {"blocks.bytes",
+             fmt::format("must be a multiple of 4096, found {}: {} is the nearest below",
+                         job.block_bytes, job.block_bytes / 4096 * 4096)});
+    }
+    const std::uint64_t largest = std::max(job.message_bytes, job.block_bytes);
+    if (job.credit_bytes < largest) {
+        problems.push_back(
+            {"transport.credit_bytes",
+             fmt::format("must hold at least one message of {} bytes (the larger of message_bytes "
+                         "and blocks.bytes), found {}",
+                         largest, job.credit_bytes)});
+    }
+}
+
+void check_policy(const PolicyConfig& policy, const std::string& table, Problems& problems) {
+    const auto made = make_policy(policy);
+    if (made) return;
+    const std::string& text = made.error().text;
+    problems.push_back({blamed(table, "policy", text, names_of(policy.parameters)), text});
+}
+
+void check_rule(const RuleConfig& rule, const ScheduleConfig& schedule, const std::string& table,
+                Problems& problems) {
+    if (const auto made = make_rule(rule); !made) {
+        const std::string& text = made.error().text;
+        problems.push_back({blamed(table, "name", text, keys_of("rule")), text});
+    }
+    if (const auto checked = check_schedule(schedule); !checked) {
+        const std::string& text = checked.error().text;
+        const std::string path = table + ".schedule";
+        problems.push_back({blamed(path, "name", text, keys_of("rule.schedule")), text});
+    }
+}
+
+}  // namespace
+
+std::vector<JobProblem> check_job(const Job& job) {
+    Problems problems;
+    check_processes(job, problems);
+    check_bytes(job, problems);
+    if (const auto made = make_aggregator(job.aggregator); !made) {
+        const std::string& text = made.error().text;
+        problems.push_back(
+            {blamed("conflict", "method", text, names_of(job.aggregator.parameters)), text});
+    }
+    check_policy(job.policy, "staleness", problems);
+    for (std::size_t i = 0; i < job.policy_for.size(); ++i) {
+        check_policy(job.policy_for[i].policy, fmt::format("staleness.for.{}", i), problems);
+    }
+    check_rule(job.rule, job.schedule, "rule", problems);
+    for (std::size_t i = 0; i < job.rule_for.size(); ++i) {
+        check_rule(job.rule_for[i].rule, job.rule_for[i].schedule, fmt::format("rule.for.{}", i),
+                   problems);
+    }
+    return problems;
+}
+
+}  // namespace detente

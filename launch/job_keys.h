@@ -1,0 +1,73 @@
+// The table of every key a job file may hold: where its value lives in a Job, what it means, its
+// unit and its limits. Reader, writer and --explain are loops over it.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "common/config.h"
+
+namespace detente {
+
+// Where a key's value lives. The alternative says how it is written in TOML.
+struct ByteSlot {  // a whole number, or "64KiB", "1MiB", "2GiB"
+    std::uint64_t* value;
+};
+struct ChoiceSlot {  // one of Key::valid, kept as an enum
+    std::function<std::size_t()> get;
+    std::function<void(std::size_t)> set;
+};
+using NameList = std::vector<std::string>;
+using Slot = std::variant<std::string*, NameList*, bool*, std::uint32_t*, std::uint64_t*, double*,
+                          Nanos* /* seconds */, ByteSlot, ChoiceSlot>;
+
+// Both ends belong to the range.
+struct Limits {
+    double lowest = 0;
+    double highest = std::numeric_limits<double>::infinity();
+};
+
+struct Key {
+    std::string name;  // without its table
+    std::string unit;  // "samples", "s"; empty = none
+    std::string meaning;
+    std::function<Slot(Job&, std::size_t entry)> slot;
+    Limits limits{};
+    NameList valid{};       // what a text or choice may be; empty = anything
+    bool required = false;  // an empty text is refused
+};
+
+using Parameters = std::vector<std::pair<std::string, std::string>>;
+
+struct Table {
+    std::string path;       // "worker", "rule.for"; the top level is ""
+    bool repeated = false;  // [[…]], or a table inside an entry of one
+    std::string meaning;
+    std::vector<Key> keys;
+    // Where keys beside `keys` go, as text; none = they are refused.
+    std::function<Parameters&(Job&, std::size_t entry)> parameters{};
+    // (name, meaning) of the parameters allowed; none = any.
+    std::function<Parameters(Job&, std::size_t entry)> known_parameters{};
+    // Makes the entry (or the table's defaults) before its keys are read; `name` is the value of
+    // the first key, where it is given as text.
+    std::function<void(Job&, const std::optional<std::string>& name)> prepare{};
+    // How many entries a repeated table has.
+    std::function<std::size_t(const Job&)> entries{};
+};
+
+// In the order in which they are read and written: [rule] stands before what inherits from it.
+const std::vector<Table>& job_tables();
+
+// nullptr where there is none. Paths are dotted, without entry numbers: "rule.for.learning_rate".
+const Table* find_table(std::string_view path);
+const Key* find_key(std::string_view path);
+std::string join_path(std::string_view table, std::string_view key);
+
+}  // namespace detente
