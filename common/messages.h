@@ -151,8 +151,8 @@ struct LeaseRequest {
 };
 struct LeaseReply {
     std::uint32_t request = 0;
-    std::vector<BatchRange> granted;
-    bool no_more = false;  // all batches of the job are finished or leased for good
+    std::vector<BatchRange> granted;  // all the worker holds, what it held before included
+    bool no_more = false;             // every batch of the job is finished
 };
 
 // A worker's last word to a shard: everything is settled, forget me.

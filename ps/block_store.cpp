@@ -1,0 +1,191 @@
+#include "ps/block_store.h"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+
+#include "common/invariant.h"
+#include "common/rules/schedule.h"
+
+namespace detente {
+namespace {
+constexpr std::uint32_t kNowhere = std::numeric_limits<std::uint32_t>::max();
+}
+
+Payload LiveBlock::weight_payload() const {
+    return {weights, {weights->data(), static_cast<std::size_t>(plan->bytes())}};
+}
+
+Result<BlockStore> BlockStore::create(const Plan& plan, const Job& job, ShardId shard,
+                                      Epoch epoch) {
+    BlockStore store;
+    std::vector<const RuleConfig*> rules{&job.rule};
+    store.schedules_.push_back(job.schedule);
+    for (const RuleFor& special : job.rule_for) {
+        rules.push_back(&special.rule);
+        store.schedules_.push_back(special.schedule);
+    }
+    for (const RuleConfig* config : rules) {
+        auto rule = make_rule(*config);
+        if (!rule) return rule.error();
+        store.rules_.push_back(std::move(*rule));
+    }
+    std::vector<const PolicyConfig*> policies{&job.policy};
+    for (const PolicyFor& special : job.policy_for) policies.push_back(&special.policy);
+    for (const PolicyConfig* config : policies) {
+        auto policy = make_policy(*config);
+        if (!policy) return policy.error();
+        if ((*policy)->scope() == Scope::step) {
+            return fail(ErrorCode::not_supported,
+                        "staleness policy '" + config->name +
+                            "' decides whole steps (scope step), which this version does not run; "
+                            "choose one of scope block");
+        }
+        store.policies_.push_back(std::move(*policy));
+    }
+    store.index_of_.assign(plan.blocks.size(), kNowhere);
+    store.ids_ = plan.by_shard[shard.value];
+    store.blocks_.reserve(store.ids_.size());
+    std::uint64_t largest = 0;
+    for (const BlockId id : store.ids_) {
+        const Block& planned = plan.block(id);
+        LiveBlock block;
+        block.plan = &planned;
+        block.epoch = epoch;
+        block.rule = store.rules_[planned.rule].get();
+        block.schedule = &store.schedules_[planned.rule];
+        block.policy = store.policies_[planned.policy].get();
+        block.policy_state = block.policy->initial_state();
+        block.base_learning_rate = rules[planned.rule]->learning_rate;
+        block.clip_value = static_cast<float>(rules[planned.rule]->clip_value);
+        store.index_of_[id.value] = static_cast<std::uint32_t>(store.blocks_.size());
+        store.blocks_.push_back(std::move(block));
+        if (!planned.frozen) ++store.trainable_;
+        largest = std::max(largest, planned.bytes());
+    }
+    store.spare_limit_bytes_ = std::max<std::uint64_t>(kSpareBytes, 2 * largest);
+    return store;
+}
+
+LiveBlock* BlockStore::find(BlockId id) {
+    if (id.value >= index_of_.size() || index_of_[id.value] == kNowhere) return nullptr;
+    return &blocks_[index_of_[id.value]];
+}
+
+Result<void> BlockStore::fill(LiveBlock& block, const BlockContents& contents) {
+    const std::uint64_t bytes = block.plan->bytes();
+    const auto wrong = [&](const char* what, std::size_t found) {
+        return fail(ErrorCode::bad_length, std::string("block ") +
+                                               std::to_string(block.plan->id.value) + ": " + what +
+                                               " of " + std::to_string(found) +
+                                               " bytes, expected " + std::to_string(bytes));
+    };
+    if (contents.weights.size() != bytes) return wrong("weights", contents.weights.size());
+    if (!contents.slots.empty() &&
+        contents.slots.size() != static_cast<std::size_t>(block.rule->slots())) {
+        return fail(ErrorCode::bad_checkpoint,
+                    "block " + std::to_string(block.plan->id.value) + ": " +
+                        std::to_string(contents.slots.size()) +
+                        " arrays of optimizer state, rule " + block.rule->name() + " keeps " +
+                        std::to_string(block.rule->slots()) +
+                        "; resume with the rule the checkpoint was made with");
+    }
+    for (const Payload& slot : contents.slots) {
+        if (slot.size() != bytes) return wrong("optimizer state", slot.size());
+    }
+    if (block.weights == nullptr) ++initialised_;
+    block.weights = std::make_shared<AlignedBuffer>(bytes);
+    std::memcpy(block.weights->data(), contents.weights.bytes.data(), bytes);
+    const int slots = block.rule->slots();
+    const std::uint64_t stride = block.slot_floats();
+    block.slots =
+        std::make_shared<AlignedBuffer>(static_cast<std::uint64_t>(slots) * stride * sizeof(float));
+    for (int slot = 0; slot < slots; ++slot) {
+        float* values = block.slots->floats().data() + static_cast<std::uint64_t>(slot) * stride;
+        std::fill_n(values, stride, block.rule->initial_slot(slot));
+        if (!contents.slots.empty()) {
+            std::memcpy(values, contents.slots[static_cast<std::size_t>(slot)].bytes.data(), bytes);
+        }
+    }
+    block.version = contents.version;
+    block.updates = contents.updates;
+    block.samples_applied = contents.samples_applied;
+    return {};
+}
+
+bool BlockStore::room_for(std::uint64_t bytes) const {
+    return spare_bytes_ + bytes <= spare_limit_bytes_;
+}
+
+bool BlockStore::can_apply(const std::vector<LiveBlock*>& blocks) {
+    std::uint64_t needed = 0;
+    std::unordered_map<std::uint64_t, std::size_t> wanted;
+    for (const LiveBlock* block : blocks) {
+        for (const SharedBuffer* buffer : {&block->weights, &block->slots}) {
+            if (buffer->use_count() <= 1 || (*buffer)->size() == 0) continue;
+            const std::uint64_t bytes = (*buffer)->size();
+            const auto spares = spares_.find(bytes);
+            const std::size_t have = spares == spares_.end() ? 0 : spares->second.size();
+            if (++wanted[bytes] > have) needed += bytes;
+        }
+    }
+    return needed == 0 || room_for(needed) || lent_.empty();
+}
+
+SharedBuffer BlockStore::take_spare(std::uint64_t bytes) {
+    auto& spares = spares_[bytes];
+    if (spares.empty()) {
+        spare_bytes_ += bytes;
+        return std::make_shared<AlignedBuffer>(bytes);
+    }
+    SharedBuffer spare = std::move(spares.back());
+    spares.pop_back();
+    return spare;
+}
+
+double BlockStore::learning_rate(const LiveBlock& block) const {
+    return block.base_learning_rate * schedule_factor(*block.schedule, block.samples_applied);
+}
+
+void BlockStore::apply(LiveBlock& block, const std::byte* gradient, float step_scale,
+                       std::uint32_t samples) {
+    invariant(block.weights != nullptr, "a block is initialised before it is updated");
+    if (block.slots.use_count() > 1 && block.slots->size() > 0) {
+        SharedBuffer copy = take_spare(block.slots->size());
+        std::memcpy(copy->data(), block.slots->data(), copy->size());
+        lent_.push_back(std::exchange(block.slots, std::move(copy)));
+    }
+    SharedBuffer target =
+        block.weights.use_count() > 1 ? take_spare(block.weights->size()) : block.weights;
+    const std::uint64_t elements = block.plan->elements;
+    const std::uint64_t stride = block.slot_floats();
+    RuleArrays arrays;
+    arrays.weights_in = block.weights->floats().first(elements);
+    arrays.weights_out = target->floats().first(elements);
+    arrays.gradient = gradient;
+    if (block.rule->slots() > 0) arrays.slot0 = block.slots->floats().subspan(0, elements);
+    if (block.rule->slots() > 1) arrays.slot1 = block.slots->floats().subspan(stride, elements);
+    RuleStep step;
+    step.learning_rate = learning_rate(block) * static_cast<double>(step_scale);
+    step.update = block.updates + 1;
+    step.clip_value = block.clip_value;
+    block.rule->apply(step, arrays);
+    if (target != block.weights) lent_.push_back(std::exchange(block.weights, std::move(target)));
+    block.version = next(block.version);
+    ++block.updates;
+    block.samples_applied += samples;
+}
+
+void BlockStore::reclaim() {
+    for (std::size_t i = 0; i < lent_.size();) {
+        if (lent_[i].use_count() > 1) {
+            ++i;
+            continue;
+        }
+        spares_[lent_[i]->size()].push_back(std::move(lent_[i]));
+        lent_[i] = std::move(lent_.back());
+        lent_.pop_back();
+    }
+}
+
+}  // namespace detente

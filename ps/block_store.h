@@ -1,0 +1,103 @@
+// The blocks of one shard: weights, optimizer state, versions. A block's bytes are immutable while
+// anybody shares them (a reply in flight, a checkpoint): an update works in place if nobody does,
+// else into a spare from a bounded pool.
+//
+// Owner: the shard's loop. Use counts are exact because payloads are only dropped on that loop's
+// thread. Invariants: a version grows by exactly one per apply; spares and lent buffers together
+// stay within kSpareBytes (plus what one message needs).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <unordered_map>
+#include <vector>
+
+#include "common/config.h"
+#include "common/partition/plan.h"
+#include "common/payload.h"
+#include "common/rules/rule.h"
+#include "common/staleness/policy.h"
+
+namespace detente {
+
+using SharedBuffer = std::shared_ptr<AlignedBuffer>;
+
+struct LiveBlock {
+    const Block* plan = nullptr;
+    Epoch epoch{1};
+    Version version;
+    std::uint64_t updates = 0;  // Adam's t: optimizer state, so it survives a restore
+    std::uint64_t samples_applied = 0;
+    SharedBuffer weights;  // null until initialised
+    SharedBuffer slots;    // the rule's arrays one after the other, each slot_floats() long
+    const Rule* rule = nullptr;
+    const ScheduleConfig* schedule = nullptr;
+    const Policy* policy = nullptr;
+    double base_learning_rate = 0;
+    float clip_value = 0;
+    PolicyState policy_state;
+
+    std::uint64_t slot_floats() const { return (plan->elements + 15) / 16 * 16; }
+    Payload weight_payload() const;
+};
+
+// Everything one block needs to be as it was.
+struct BlockContents {
+    Version version;
+    std::uint64_t updates = 0;
+    std::uint64_t samples_applied = 0;
+    Payload weights;
+    std::vector<Payload> slots;
+};
+
+class BlockStore {
+  public:
+    static constexpr std::uint64_t kSpareBytes = 40U << 20U;
+
+    // bad_job: a rule or policy that cannot be made.
+    static Result<BlockStore> create(const Plan& plan, const Job& job, ShardId shard, Epoch epoch);
+
+    // nullptr: not at home here.
+    LiveBlock* find(BlockId id);
+    const std::vector<BlockId>& ids() const { return ids_; }
+    std::vector<LiveBlock>& blocks() { return blocks_; }
+    std::uint32_t trainable() const { return trainable_; }
+    bool initialised() const { return initialised_ == blocks_.size(); }
+
+    // First contents of a block; the version starts at 0 (or where the checkpoint left it).
+    // bad_length: other sizes than the plan's.
+    Result<void> fill(LiveBlock& block, const BlockContents& contents);
+
+    // Whether a spare is there, or none is needed, for each of these blocks.
+    bool can_apply(const std::vector<LiveBlock*>& blocks);
+    // Applies one gradient and bumps the version. Requires: can_apply covered it, initialised().
+    void apply(LiveBlock& block, const std::byte* gradient, float step_scale,
+               std::uint32_t samples);
+    double learning_rate(const LiveBlock& block) const;
+
+    // Takes back lent buffers nobody shares any more.
+    void reclaim();
+    // Buffers still shared by somebody outside, for messages that name the holders.
+    std::size_t lent() const { return lent_.size(); }
+    std::uint64_t spare_bytes() const { return spare_bytes_; }
+
+  private:
+    SharedBuffer take_spare(std::uint64_t bytes);
+    bool room_for(std::uint64_t bytes) const;
+
+    std::vector<std::unique_ptr<const Rule>> rules_;
+    std::vector<std::unique_ptr<const Policy>> policies_;
+    std::vector<ScheduleConfig> schedules_;
+    std::vector<BlockId> ids_;
+    std::vector<LiveBlock> blocks_;
+    std::vector<std::uint32_t> index_of_;  // by block id; kNowhere = not at home
+    std::unordered_map<std::uint64_t, std::vector<SharedBuffer>> spares_;  // by size
+    std::vector<SharedBuffer> lent_;
+    std::uint64_t spare_bytes_ = 0;  // spares and lent together
+    std::uint64_t spare_limit_bytes_ = kSpareBytes;
+    std::uint32_t trainable_ = 0;
+    std::size_t initialised_ = 0;
+};
+
+}  // namespace detente

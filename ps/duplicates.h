@@ -1,0 +1,83 @@
+// What a shard remembers of each worker, so that every push is judged exactly once and every opened
+// step is closed exactly once: open steps, the verdicts given, and how far the worker has settled.
+//
+// Owner: the shard's loop. Bounded: a worker may have kMostOpenSteps steps unsettled; what it has
+// acknowledged is forgotten, and an idle worker costs one small record (≤ 256 bytes).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "common/books.h"
+#include "common/ids.h"
+#include "common/messages.h"
+#include "common/result.h"
+
+namespace detente {
+
+class Duplicates {
+  public:
+    static constexpr std::size_t kMostOpenSteps = 16;
+
+    // `blocks` = what a worker pushes to this shard per step.
+    explicit Duplicates(std::uint32_t blocks) : blocks_(blocks) {}
+
+    struct Closed {
+        Step step;
+        std::uint32_t blocks = 0;
+    };
+
+    // Meets a message's sender. peer_lost: an older incarnation than the one known (a late zombie),
+    // or one that was declared dead. A newer incarnation closes what the older left open: `lost`.
+    Result<void> meet(WorkerId worker, Incarnation incarnation, std::vector<Closed>& lost);
+    // The worker will not ask again for steps up to `step`.
+    void acknowledge(WorkerId worker, Step step);
+
+    enum class Opening { opened, known, settled };
+    // Opens the books of a step once. over_limit: too many unsettled steps.
+    Result<Opening> open(WorkerId worker, Step step);
+    // The verdicts already given for this part, if it was judged before.
+    const std::vector<BlockVerdict>* judged(WorkerId worker, Step step, Part part) const;
+    bool settled(WorkerId worker, Step step) const;
+    // Records the verdicts of a part and settles its blocks. over_limit: more blocks than the step
+    // has.
+    Result<void> record(WorkerId worker, Step step, Part part, std::vector<BlockVerdict> verdicts);
+    // Closes what is left of a step as cancelled; the number of blocks closed (0 if done before).
+    std::uint32_t cancel(WorkerId worker, Step step);
+    // The worker is gone for good: what it left open is lost.
+    std::vector<Closed> lose(WorkerId worker, Incarnation incarnation);
+    // The worker said farewell: everything open is cancelled, only a small mark stays.
+    std::vector<Closed> farewell(WorkerId worker);
+
+    const Books& books() const { return books_; }
+    std::uint32_t open_steps() const;
+
+  private:
+    struct JudgedPart {
+        Part part;
+        std::vector<BlockVerdict> verdicts;
+    };
+    struct OpenStep {
+        Step step;
+        std::uint32_t open_blocks = 0;
+        std::vector<JudgedPart> parts;
+    };
+    struct Client {
+        Incarnation incarnation{0};
+        bool gone = false;
+        Step acknowledged;
+        std::vector<OpenStep> steps;
+    };
+    const OpenStep* find(WorkerId worker, Step step) const;
+    OpenStep* find(WorkerId worker, Step step);
+    std::vector<Closed> close_all(Client& client, std::uint64_t& count);
+
+    std::uint32_t blocks_;
+    std::unordered_map<WorkerId, Client> clients_;
+    Books books_;
+};
+
+}  // namespace detente

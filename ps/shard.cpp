@@ -1,0 +1,220 @@
+#include "ps/shard.h"
+
+#include <algorithm>
+
+#include "common/invariant.h"
+
+namespace detente {
+namespace {
+
+std::uint32_t batches_of(const ShardSetup& setup) {
+    const std::uint64_t batch = std::max(1U, setup.job->batch_samples);
+    return static_cast<std::uint32_t>((setup.training_samples + batch - 1) / batch);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Shard>> Shard::create(ShardSetup setup) {
+    auto store = BlockStore::create(*setup.plan, *setup.job, setup.id, setup.epoch);
+    if (!store) return store.error();
+    for (auto& [id, contents] : setup.restored) {
+        LiveBlock* block = store->find(id);
+        if (block == nullptr) continue;  // another shard's
+        if (auto filled = store->fill(*block, contents); !filled) return filled.error();
+    }
+    if (!setup.restored.empty() && !store->initialised()) {
+        return fail(ErrorCode::bad_checkpoint, "the checkpoint lacks blocks of shard " +
+                                                   std::to_string(setup.id.value) +
+                                                   "; resume from another checkpoint");
+    }
+    setup.restored.clear();
+    std::unique_ptr<Shard> shard(new Shard(std::move(setup), std::move(*store)));
+    if (!shard->setup_.restored_leases.empty()) {
+        auto restored = shard->leases_.restore(shard->setup_.restored_leases);
+        if (!restored) return restored.error();
+    }
+    return shard;
+}
+
+Shard::Shard(ShardSetup setup, BlockStore store)
+    : setup_(std::move(setup)),
+      store_(std::move(store)),
+      duplicates_(store_.trainable()),
+      leases_(batches_of(setup_), setup_.job->data_epochs, setup_.job->lease_batches,
+              setup_.job->workers) {}
+
+void Shard::on(Event&& event, Time now, Effects& effects) {
+    if (stopped_) return;
+    now_ = now;
+    effects_ = &effects;
+    if (auto* received = std::get_if<Received>(&event)) {
+        receive(std::move(received->message));
+    } else if (std::holds_alternative<Started>(event)) {
+        record_control("started");
+        effects.after(setup_.job->heartbeat_interval, {kHeartbeat, 0});
+    } else if (const auto* fired = std::get_if<TimerFired>(&event)) {
+        if (fired->tag.kind == kHeartbeat) heartbeat();
+        if (fired->tag.kind == kDeferredDeadline && !deferred_.empty()) {
+            effects.log(LogLevel::warning,
+                        std::to_string(deferred_.size()) + " pushes wait for a spare buffer; " +
+                            std::to_string(store_.lent()) +
+                            " buffers are still held by replies or checkpoints on their way");
+            deferred_deadline_ = effects.after(setup_.job->reply_deadline, {kDeferredDeadline, 0});
+        }
+    } else if (std::holds_alternative<BuffersReturned>(event)) {
+        store_.reclaim();
+        retry_deferred();
+    } else if (const auto* done = std::get_if<Stored>(&event)) {
+        stored(*done);
+    } else if (const auto* down = std::get_if<PeerDown>(&event)) {
+        peer_down(*down);
+    }
+    effects_ = nullptr;
+}
+
+void Shard::receive(Message&& message) {
+    const Envelope& from = message.envelope;
+    Body& body = message.body;
+    if (from.from.role == Role::coordinator) {
+        if (std::holds_alternative<Welcome>(body)) welcomed();
+        if (auto* request = std::get_if<CheckpointRequest>(&body)) checkpoint(*request);
+        if (auto* request = std::get_if<Stop>(&body)) stop(*request);
+        return;
+    }
+    if (from.from.role != Role::worker) return;  // step scope is not run by this version
+    if (auto* request = std::get_if<Push>(&body)) {
+        if (from_known_worker(from, request->step, request->part)) push(std::move(message));
+    } else if (auto* pulled = std::get_if<PullRequest>(&body)) {
+        if (from_known_worker(from, pulled->step, Part{})) pull(from, *pulled);
+    } else if (!from_known_worker(from, Step{}, Part{})) {
+        return;
+    } else if (auto* first = std::get_if<Initialise>(&body)) {
+        initialise(from, *first);
+    } else if (auto* note = std::get_if<CancelNote>(&body)) {
+        cancel(from, *note);
+    } else if (auto* wanted = std::get_if<LeaseRequest>(&body)) {
+        lease(from, *wanted);
+    } else if (auto* last = std::get_if<Farewell>(&body)) {
+        farewell(from, *last);
+    } else {
+        refuse(from,
+               fail(ErrorCode::bad_message,
+                    std::string("a shard does not take '") + kind_of(body) + "'"),
+               Step{}, Part{});
+    }
+}
+
+bool Shard::from_known_worker(const Envelope& envelope, Step step, Part part) {
+    const WorkerId worker{envelope.from.index};
+    std::vector<Duplicates::Closed> lost;
+    auto met = duplicates_.meet(worker, envelope.incarnation, lost);
+    if (!met) {
+        refuse(envelope, met.error(), step, part);
+        return false;
+    }
+    Incarnation& known = workers_[worker];
+    if (known < envelope.incarnation) {
+        record_closed(worker, known, lost, true, "replaced by a newer incarnation");
+        if (known.value != 0) leases_.release(worker);
+        known = envelope.incarnation;
+    }
+    return true;
+}
+
+void Shard::reply(const Envelope& to, Body body) {
+    Message message;
+    message.envelope.to = to.from;
+    message.envelope.shard_epoch = setup_.epoch;
+    message.envelope.request_class = to.request_class;
+    message.body = std::move(body);
+    effects_->send(to.from, std::move(message));
+}
+
+void Shard::refuse(const Envelope& to, Error error, Step step, Part part, std::uint32_t request) {
+    ++refused_[error.code];
+    bool& logged = refusal_logged_[{WorkerId{to.from.index}, error.code}];
+    if (!logged) {
+        logged = true;
+        effects_->log(LogLevel::warning, "refused a message of " + to_string(to.from) + ": " +
+                                             name_of(error.code) + ": " + error.text +
+                                             " (further ones of this kind are only counted)");
+    }
+    reply(to, Refusal{error.code, std::move(error.text), step, part, request});
+}
+
+void Shard::record_control(std::string what) {
+    effects_->record({now_, ControlRecord{std::move(what)}});
+}
+
+void Shard::record_closed(WorkerId worker, Incarnation incarnation,
+                          const std::vector<Duplicates::Closed>& closed, bool lost,
+                          const std::string& reason) {
+    for (const Duplicates::Closed& step : closed) {
+        effects_->record(
+            {now_, ClosedRecord{worker, incarnation, step.step, step.blocks, lost, reason}});
+    }
+}
+
+Status Shard::status() const {
+    const Books& books = duplicates_.books();
+    Status status;
+    status.activity = "applied " + std::to_string(books.applied) + " block updates";
+    if (!store_.initialised()) status.waiting_for = "the first weights from a worker";
+    if (!deferred_.empty()) status.waiting_for = "spare buffers (held by replies on their way)";
+    const auto add = [&](const char* name, double value) {
+        status.values.push_back({name, value});
+    };
+    const auto count = [&](const char* name, std::uint64_t value) {
+        add(name, static_cast<double>(value));
+    };
+    count("updates.computed", books.computed);
+    count("updates.applied", books.applied);
+    count("updates.rejected", books.rejected);
+    count("updates.cancelled", books.cancelled);
+    count("updates.lost", books.lost);
+    count("updates.in_flight", books.in_flight);
+    count("pushes", pushes_);
+    count("push_bytes", push_bytes_);
+    count("pulls", pulls_);
+    count("repeated", repeated_);
+    add("staleness.sum", staleness_sum_);
+    count("staleness.max", staleness_max_);
+    count("spare_bytes", store_.spare_bytes());
+    for (const auto& [code, number] : refused_) {
+        count((std::string("refused.") + name_of(code)).c_str(), number);
+    }
+    if (setup_.id == kLeadShard) {
+        count("batches.total", leases_.total());
+        count("batches.finished", leases_.finished());
+        count("batches.leased", leases_.leased());
+        count("batches.returned", leases_.returned());
+    }
+    status.staleness.assign(staleness_.begin(), staleness_.end());
+    return status;
+}
+
+void Shard::heartbeat() {
+    Message message;
+    message.body = status();
+    effects_->send(kCoordinator, std::move(message));
+    effects_->after(setup_.job->heartbeat_interval, {kHeartbeat, 0});
+}
+
+void Shard::stop(const Stop& body) {
+    record_control("stop: " + body.reason);
+    Stopped last;
+    last.last = status();
+    if (auto balanced = books().balance(to_string(node_of(setup_.id))); !balanced) {
+        last.failed = true;
+        last.code = balanced.error().code;
+        last.error = balanced.error().text;
+    }
+    const Outcome outcome{last.failed, Error{last.code, last.error}};
+    Message message;
+    message.body = std::move(last);
+    effects_->send(kCoordinator, std::move(message));
+    stopped_ = true;
+    effects_->finish(outcome);
+}
+
+}  // namespace detente

@@ -1,0 +1,125 @@
+// A shard: one thread's worth of blocks, judged and updated by one state machine. It receives a
+// push, judges it, applies it, replies; nothing is shared between shards.
+//
+// Owner: one loop; on() is only called there. Invariants: each part of a push is judged at most
+// once per incarnation of its worker; versions grow by exactly one per apply; the books balance
+// after every event; a reply's blocks are what the shard holds when the reply leaves.
+#pragma once
+
+#include <array>
+#include <deque>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/config.h"
+#include "common/partition/plan.h"
+#include "common/runtime/contracts.h"
+#include "ps/block_store.h"
+#include "ps/duplicates.h"
+#include "ps/leases.h"
+
+namespace detente {
+
+struct ShardSetup {
+    ShardId id;
+    std::shared_ptr<const Job> job;
+    std::shared_ptr<const Plan> plan;
+    std::uint64_t training_samples = 0;
+    Epoch epoch{1};  // one more than the checkpoint's after a restore
+    // Contents from a checkpoint; empty = wait for Initialise.
+    std::vector<std::pair<BlockId, BlockContents>> restored;
+    std::string restored_leases;  // lead shard: Leases::save() of the checkpoint
+};
+
+class Shard : public Node {
+  public:
+    // bad_job, bad_checkpoint: a rule, policy or checkpoint that does not fit the plan.
+    static Result<std::unique_ptr<Shard>> create(ShardSetup setup);
+
+    void on(Event&& event, Time now, Effects& effects) override;
+
+    const Books& books() const { return duplicates_.books(); }
+    // For tests and the simulator's invariants.
+    BlockStore& store() { return store_; }
+    const Leases& leases() const { return leases_; }
+
+    static constexpr std::size_t kStalenessBins = 64;
+    static constexpr std::uint64_t kMostPullBytes = 8U << 20U;
+
+  private:
+    enum TimerKind : std::uint32_t { kHeartbeat = 1, kDeferredDeadline = 2 };
+
+    Shard(ShardSetup setup, BlockStore store);
+
+    // One per message kind (shard_messages.cpp, shard_push.cpp).
+    void receive(Message&& message);
+    bool from_known_worker(const Envelope& envelope, Step step, Part part);
+    void welcomed();
+    void initialise(const Envelope& from, const Initialise& body);
+    void pull(const Envelope& from, const PullRequest& body);
+    void push(Message&& message);
+    void cancel(const Envelope& from, const CancelNote& body);
+    void lease(const Envelope& from, const LeaseRequest& body);
+    void farewell(const Envelope& from, const Farewell& body);
+    void checkpoint(const CheckpointRequest& body);
+    void stored(const Stored& event);
+    void peer_down(const PeerDown& event);
+    void stop(const Stop& body);
+
+    // Pushes.
+    enum class Judged { yes, no_spare };
+    Judged judge(const Envelope& from, const Push& body);
+    Result<void> check_part(const Push& body, std::vector<LiveBlock*>& blocks) const;
+    void judge_block(LiveBlock& block, const GradientBlock& gradient, const Envelope& from,
+                     const Push& push, BlockVerdict& verdict);
+    void reply_to_push(const Envelope& from, const Push& body,
+                       const std::vector<BlockVerdict>& verdicts);
+    void record_push(const Envelope& from, const Push& body,
+                     const std::vector<BlockVerdict>& verdicts);
+    void retry_deferred();
+
+    // Replies.
+    void reply(const Envelope& to, Body body);
+    void refuse(const Envelope& to, Error error, Step step, Part part, std::uint32_t request = 0);
+    std::vector<WeightBlock> weights_of(const std::vector<LiveBlock*>& blocks) const;
+    bool open_step(const Envelope& from, Step step, Part part);
+    void record_pull(const Envelope& from, Step step, const std::vector<LiveBlock*>& blocks);
+    void record_closed(WorkerId worker, Incarnation incarnation,
+                       const std::vector<Duplicates::Closed>& closed, bool lost,
+                       const std::string& reason);
+    void answer_leases();
+    void record_control(std::string what);
+    Status status() const;
+    void heartbeat();
+
+    ShardSetup setup_;
+    BlockStore store_;
+    Duplicates duplicates_;
+    Leases leases_;
+    // Pushes that found no spare, in order of arrival; nothing overtakes them.
+    std::deque<Message> deferred_;
+    TimerId deferred_deadline_;
+    std::map<std::uint64_t, CheckpointReply> checkpoints_;  // by ticket
+    std::map<WorkerId, Incarnation> workers_;               // spoken to and not gone
+
+    bool welcomed_ = false;
+    bool stopped_ = false;
+    std::uint64_t pushes_ = 0;
+    std::uint64_t push_bytes_ = 0;
+    std::uint64_t pulls_ = 0;
+    std::uint64_t repeated_ = 0;  // re-sent or doubled messages answered from memory
+    std::map<ErrorCode, std::uint64_t> refused_;
+    std::map<std::pair<WorkerId, ErrorCode>, bool> refusal_logged_;
+    std::array<std::uint64_t, kStalenessBins> staleness_{};
+    double staleness_sum_ = 0;
+    std::uint64_t staleness_max_ = 0;
+
+    // Valid during on() only.
+    Time now_{};
+    Effects* effects_ = nullptr;
+};
+
+}  // namespace detente

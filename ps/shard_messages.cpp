@@ -1,0 +1,288 @@
+// Everything a shard is told besides pushes: first weights, pulls, leases, farewells, checkpoints.
+#include <cstring>
+
+#include "common/checksum.h"
+#include "common/codec/codec.h"
+#include "ps/checkpoint.h"
+#include "ps/shard.h"
+
+namespace detente {
+
+void Shard::welcomed() {
+    if (welcomed_) return;
+    welcomed_ = true;
+    if (!store_.initialised()) return;
+    Message message;
+    message.body = Ready{};
+    effects_->send(kCoordinator, std::move(message));
+}
+
+void Shard::initialise(const Envelope& from, const Initialise& body) {
+    if (!store_.initialised()) {
+        for (const WeightBlock& first : body.blocks) {
+            LiveBlock* block = store_.find(first.block);
+            if (block == nullptr) {
+                refuse(from,
+                       fail(ErrorCode::unknown_block, "first weights of block " +
+                                                          std::to_string(first.block.value) +
+                                                          ", which does not live here"),
+                       Step{}, body.part);
+                return;
+            }
+            if (auto verified = verify_block(first.weights.bytes, first.checksum); !verified) {
+                refuse(from, verified.error(), Step{}, body.part);
+                return;
+            }
+            if (block->weights != nullptr) continue;
+            BlockContents contents;
+            contents.weights = first.weights;
+            if (auto filled = store_.fill(*block, contents); !filled) {
+                refuse(from, filled.error(), Step{}, body.part);
+                return;
+            }
+        }
+        if (store_.initialised() && welcomed_) {
+            record_control("initialised by " + to_string(from.from));
+            Message message;
+            message.body = Ready{};
+            effects_->send(kCoordinator, std::move(message));
+        }
+    }
+    reply(from, InitialiseReply{body.part});
+}
+
+bool Shard::open_step(const Envelope& from, Step step, Part part) {
+    auto opened = duplicates_.open(WorkerId{from.from.index}, step);
+    if (opened) return true;
+    refuse(from, opened.error(), step, part);
+    return false;
+}
+
+// Small blocks are copied side by side into one buffer (one frame); large ones are shared as they
+// are.
+std::vector<WeightBlock> Shard::weights_of(const std::vector<LiveBlock*>& blocks) const {
+    std::size_t small_bytes = 0;
+    for (const LiveBlock* block : blocks) {
+        if (block->plan->bytes() < kSmallBlockBytes) small_bytes += block->plan->bytes();
+    }
+    auto small = small_bytes > 0 ? std::make_shared<AlignedBuffer>(small_bytes) : nullptr;
+    std::size_t at = 0;
+    std::vector<WeightBlock> weights;
+    weights.reserve(blocks.size());
+    for (const LiveBlock* block : blocks) {
+        WeightBlock one{block->plan->id, block->epoch, block->version, {}, std::nullopt};
+        const std::size_t bytes = block->plan->bytes();
+        if (bytes < kSmallBlockBytes) {
+            std::memcpy(small->data() + at, block->weights->data(), bytes);
+            one.weights = {small, {small->data() + at, bytes}};
+            at += bytes;
+        } else {
+            one.weights = block->weight_payload();
+        }
+        weights.push_back(std::move(one));
+    }
+    return weights;
+}
+
+void Shard::record_pull(const Envelope& from, Step step, const std::vector<LiveBlock*>& blocks) {
+    PullRecord record;
+    record.worker = WorkerId{from.from.index};
+    record.incarnation = from.incarnation;
+    record.step = step;
+    record.epoch = setup_.epoch;
+    for (const LiveBlock* block : blocks) {
+        record.blocks.push_back(block->plan->id);
+        record.versions.push_back(block->version);
+    }
+    effects_->record({now_, std::move(record)});
+}
+
+void Shard::pull(const Envelope& from, const PullRequest& body) {
+    const WorkerId worker{from.from.index};
+    duplicates_.acknowledge(worker, body.acknowledged);
+    std::vector<LiveBlock*> blocks;
+    std::uint64_t bytes = 0;
+    for (const BlockId id : body.blocks) {
+        LiveBlock* block = store_.find(id);
+        if (block == nullptr) {
+            refuse(from,
+                   fail(ErrorCode::unknown_block, "block " + std::to_string(id.value) +
+                                                      " does not live on shard " +
+                                                      std::to_string(setup_.id.value)),
+                   body.step, Part{}, body.request);
+            return;
+        }
+        bytes += block->plan->bytes();
+        blocks.push_back(block);
+    }
+    if (bytes > kMostPullBytes && blocks.size() > 1) {
+        refuse(from,
+               fail(ErrorCode::over_limit, "a pull of " + std::to_string(bytes) +
+                                               " bytes; ask for at most " +
+                                               std::to_string(kMostPullBytes) + " at a time"),
+               body.step, Part{}, body.request);
+        return;
+    }
+    if (!store_.initialised()) {
+        refuse(from, fail(ErrorCode::wrong_epoch, "this shard has no weights yet"), body.step,
+               Part{}, body.request);
+        return;
+    }
+    if (body.opens) {
+        auto opened = duplicates_.open(worker, body.step);
+        if (!opened) {
+            refuse(from, opened.error(), body.step, Part{}, body.request);
+            return;
+        }
+        if (*opened == Duplicates::Opening::settled) {  // overtaken: nobody waits for it
+            ++repeated_;
+            return;
+        }
+    }
+    ++pulls_;
+    record_pull(from, body.step, blocks);
+
+    // Whole blocks, message by message.
+    std::vector<std::vector<LiveBlock*>> parts(1);
+    std::uint64_t in_part = 0;
+    for (LiveBlock* block : blocks) {
+        if (in_part > 0 && in_part + block->plan->bytes() > setup_.job->message_bytes) {
+            parts.emplace_back();
+            in_part = 0;
+        }
+        parts.back().push_back(block);
+        in_part += block->plan->bytes();
+    }
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+        PullReply answer;
+        answer.step = body.step;
+        answer.request = body.request;
+        answer.part = Part{static_cast<std::uint32_t>(i)};
+        answer.parts = static_cast<std::uint32_t>(parts.size());
+        answer.credit_bytes = setup_.job->credit_bytes / std::max(1U, setup_.job->workers);
+        answer.blocks = weights_of(parts[i]);
+        reply(from, std::move(answer));
+    }
+}
+
+void Shard::cancel(const Envelope& from, const CancelNote& body) {
+    const WorkerId worker{from.from.index};
+    duplicates_.acknowledge(worker, body.acknowledged);
+    if (const std::uint32_t blocks = duplicates_.cancel(worker, body.step)) {
+        const char* const reasons[] = {"dropped", "recompute", "stopping", "failed"};
+        record_closed(worker, from.incarnation, {{body.step, blocks}}, false,
+                      reasons[static_cast<std::size_t>(body.reason)]);
+    }
+    reply(from, CancelReply{body.step});
+}
+
+void Shard::lease(const Envelope& from, const LeaseRequest& body) {
+    if (setup_.id != kLeadShard) {
+        refuse(from, fail(ErrorCode::bad_message, "batches are leased by the lead shard, shard 0"),
+               Step{}, Part{}, body.request);
+        return;
+    }
+    leases_.request(WorkerId{from.from.index}, body);
+    answer_leases();
+}
+
+void Shard::answer_leases() {
+    std::vector<Leases::Answer> answers = leases_.answers();
+    for (const Leases::Change& change : leases_.changes()) {
+        const auto worker = workers_.find(change.worker);
+        const Incarnation incarnation = worker == workers_.end() ? Incarnation{} : worker->second;
+        effects_->record(
+            {now_, LeaseRecord{change.worker, incarnation, change.granted, change.range}});
+    }
+    for (Leases::Answer& answer : answers) {
+        Envelope to;
+        to.from = node_of(answer.worker);
+        reply(to, std::move(answer.reply));
+    }
+}
+
+void Shard::farewell(const Envelope& from, const Farewell& body) {
+    const WorkerId worker{from.from.index};
+    duplicates_.acknowledge(worker, body.acknowledged);
+    record_closed(worker, from.incarnation, duplicates_.farewell(worker), false, "farewell");
+    leases_.release(worker);
+    answer_leases();
+    reply(from, FarewellReply{});
+}
+
+void Shard::peer_down(const PeerDown& event) {
+    if (event.node.role != Role::worker) return;
+    const WorkerId worker{event.node.index};
+    record_closed(worker, event.incarnation, duplicates_.lose(worker, event.incarnation), true,
+                  event.reason);
+    record_control(to_string(event.node) + " lost: " + event.reason);
+    workers_.erase(worker);
+    leases_.release(worker);
+    answer_leases();
+    std::erase_if(deferred_, [&](const Message& message) {
+        return message.envelope.from == event.node &&
+               message.envelope.incarnation <= event.incarnation;
+    });
+}
+
+void Shard::checkpoint(const CheckpointRequest& body) {
+    ShardSlice slice;
+    for (const LiveBlock& block : store_.blocks()) {
+        BlockSlice one;
+        one.block = block.plan->id;
+        one.epoch = block.epoch;
+        one.version = block.version;
+        one.updates = block.updates;
+        one.samples_applied = block.samples_applied;
+        one.weights = block.weight_payload();
+        for (int slot = 0; slot < block.rule->slots(); ++slot) {
+            const std::byte* values = block.slots->data() + static_cast<std::size_t>(slot) *
+                                                                block.slot_floats() * sizeof(float);
+            one.slots.push_back({block.slots, {values, block.plan->bytes()}});
+        }
+        slice.blocks.push_back(std::move(one));
+    }
+    slice.extras["rule"] = setup_.job->rule.name;
+    if (setup_.id == kLeadShard) slice.extras["leases"] = leases_.save();
+    CheckpointReply answer;
+    answer.number = body.number;
+    answer.file = body.directory + "/" + slice_file_name(setup_.id);
+    StoreOp operation;
+    operation.path = answer.file;
+    operation.pieces = to_pieces(slice);
+    const Ticket ticket = effects_->store(std::move(operation));
+    checkpoints_[ticket.value] = std::move(answer);
+    record_control("checkpoint " + std::to_string(body.number));
+}
+
+void Shard::stored(const Stored& event) {
+    const auto found = checkpoints_.find(event.ticket.value);
+    if (found == checkpoints_.end()) {
+        if (!event.result) {  // the ledger: a run whose record is torn must not look whole
+            effects_->log(LogLevel::error, event.result.error().text);
+            Stopped last;
+            last.failed = true;
+            last.code = event.result.error().code;
+            last.error = event.result.error().text;
+            last.last = status();
+            Message message;
+            message.body = std::move(last);
+            effects_->send(kCoordinator, std::move(message));
+            stopped_ = true;
+            effects_->finish({true, event.result.error()});
+        }
+        return;
+    }
+    CheckpointReply answer = std::move(found->second);
+    checkpoints_.erase(found);
+    if (!event.result) {
+        answer.code = event.result.error().code;
+        answer.error = event.result.error().text;
+    }
+    store_.reclaim();
+    Message message;
+    message.body = std::move(answer);
+    effects_->send(kCoordinator, std::move(message));
+}
+
+}  // namespace detente

@@ -1,0 +1,207 @@
+// The way of a push through a shard: known before? whole and true? allowed? fresh enough? then
+// applied.
+#include <algorithm>
+
+#include "common/checksum.h"
+#include "common/invariant.h"
+#include "ps/shard.h"
+
+namespace detente {
+
+void Shard::push(Message&& message) {
+    if (!deferred_.empty()) {
+        deferred_.push_back(std::move(message));
+        return;
+    }
+    if (judge(message.envelope, std::get<Push>(message.body)) == Judged::yes) return;
+    deferred_.push_back(std::move(message));
+    deferred_deadline_ = effects_->after(setup_.job->reply_deadline, {kDeferredDeadline, 0});
+}
+
+void Shard::retry_deferred() {
+    while (!deferred_.empty()) {
+        const Message& message = deferred_.front();
+        if (judge(message.envelope, std::get<Push>(message.body)) == Judged::no_spare) return;
+        deferred_.pop_front();
+    }
+    effects_->cancel(deferred_deadline_);
+}
+
+Result<void> Shard::check_part(const Push& body, std::vector<LiveBlock*>& blocks) const {
+    if (body.encoding != Encoding::dense) {
+        return fail(ErrorCode::not_supported, "encoding 'rows' needs sparse tables; push dense");
+    }
+    auto& store = const_cast<BlockStore&>(store_);  // find() hands out what judge() will update
+    for (const GradientBlock& gradient : body.blocks) {
+        LiveBlock* block = store.find(gradient.block);
+        const std::string name = "block " + std::to_string(gradient.block.value);
+        if (block == nullptr) {
+            return fail(ErrorCode::unknown_block,
+                        name + " does not live on shard " + std::to_string(setup_.id.value) +
+                            "; do worker and server run the same job and model?");
+        }
+        if (block->plan->frozen) {
+            return fail(ErrorCode::not_owner, name + " is frozen: nothing may be pushed to it");
+        }
+        if (gradient.tasks.empty() || !block->plan->owners.contains_all(gradient.tasks)) {
+            return fail(ErrorCode::not_owner, name + ": tasks " +
+                                                  std::to_string(gradient.tasks.bits) +
+                                                  " (bits) contributed, its owners are " +
+                                                  std::to_string(block->plan->owners.bits));
+        }
+        if (gradient.gradient.size() != block->plan->bytes()) {
+            return fail(ErrorCode::bad_length,
+                        name + ": gradient of " + std::to_string(gradient.gradient.size()) +
+                            " bytes, expected " + std::to_string(block->plan->bytes()));
+        }
+        if (gradient.epoch == block->epoch && gradient.base > block->version) {
+            return fail(ErrorCode::bad_message, name + ": based on version " +
+                                                    std::to_string(gradient.base.value) +
+                                                    ", which does not exist yet (now " +
+                                                    std::to_string(block->version.value) + ")");
+        }
+        blocks.push_back(block);
+    }
+    return {};
+}
+
+Shard::Judged Shard::judge(const Envelope& from, const Push& body) {
+    const WorkerId worker{from.from.index};
+    duplicates_.acknowledge(worker, body.acknowledged);
+    if (const auto* verdicts = duplicates_.judged(worker, body.step, body.part)) {
+        ++repeated_;
+        reply_to_push(from, body, *verdicts);
+        return Judged::yes;
+    }
+    if (duplicates_.settled(worker, body.step)) {  // late double of a settled step: nobody waits
+        ++repeated_;
+        return Judged::yes;
+    }
+    std::vector<LiveBlock*> blocks;
+    if (auto checked = check_part(body, blocks); !checked) {
+        refuse(from, checked.error(), body.step, body.part);
+        return Judged::yes;
+    }
+    if (!store_.initialised()) {
+        refuse(from, fail(ErrorCode::wrong_epoch, "this shard has no weights yet"), body.step,
+               body.part);
+        return Judged::yes;
+    }
+    if (!store_.can_apply(blocks)) return Judged::no_spare;
+    bool finite = true;
+    for (const GradientBlock& gradient : body.blocks) {
+        auto verified = verify_block(gradient.gradient.bytes, gradient.checksum);
+        if (verified) continue;
+        if (verified.error().code != ErrorCode::not_finite) {  // altered on its way: ask again
+            refuse(from, verified.error(), body.step, body.part);
+            return Judged::yes;
+        }
+        finite = false;
+        ++refused_[ErrorCode::not_finite];
+    }
+    if (!open_step(from, body.step, body.part)) return Judged::yes;
+
+    ++pushes_;
+    std::vector<BlockVerdict> verdicts(body.blocks.size());
+    for (std::size_t i = 0; i < body.blocks.size(); ++i) {
+        push_bytes_ += body.blocks[i].gradient.size();
+        if (finite) {
+            judge_block(*blocks[i], body.blocks[i], from, body, verdicts[i]);
+        } else {  // nothing of a part with NaN or Inf is applied
+            verdicts[i] = {
+                body.blocks[i].block, Verdict::rejected, Advice::drop, ErrorCode::not_finite, 0, 1,
+                blocks[i]->epoch,     blocks[i]->version};
+        }
+    }
+    if (auto recorded = duplicates_.record(worker, body.step, body.part, verdicts); !recorded) {
+        invariant(false, "a step settles no more blocks than it opened");
+    }
+    record_push(from, body, verdicts);
+    reply_to_push(from, body, verdicts);
+    return Judged::yes;
+}
+
+void Shard::judge_block(LiveBlock& block, const GradientBlock& gradient, const Envelope& from,
+                        const Push& push, BlockVerdict& verdict) {
+    verdict.block = gradient.block;
+    if (gradient.epoch != block.epoch) {
+        verdict.verdict = Verdict::rejected;
+        verdict.advice = Advice::refresh;
+        verdict.reason = ErrorCode::wrong_epoch;
+        verdict.epoch = block.epoch;
+        verdict.version = block.version;
+        return;
+    }
+    verdict.staleness = block.version.value - gradient.base.value;
+    Arrived arrived;
+    arrived.worker = WorkerId{from.from.index};
+    arrived.step = push.step;
+    arrived.staleness = verdict.staleness;
+    arrived.samples_applied = block.samples_applied;
+    arrived.members = static_cast<std::uint32_t>(std::max<std::size_t>(1, workers_.size()));
+    arrived.learning_rate = store_.learning_rate(block);
+    std::vector<PolicyOutcome> outcomes;
+    block.policy->on(arrived, block.policy_state, outcomes);
+    invariant(outcomes.size() == 1, "a policy of block scope settles each arrival at once");
+    if (const auto* rejected = std::get_if<RejectThis>(&outcomes.front())) {
+        verdict.verdict = Verdict::rejected;
+        verdict.advice = rejected->advice;
+        verdict.reason = rejected->reason;
+    } else if (const auto* applied = std::get_if<ApplyThese>(&outcomes.front())) {
+        invariant(!block.policy->bound() || verdict.staleness <= *block.policy->bound(),
+                  "a bounded policy accepts nothing past its bound");
+        invariant(applied->pushes.size() == 1 && applied->denominator == 1,
+                  "a policy of block scope that keeps nothing applies one push at a time");
+        verdict.verdict = Verdict::applied;
+        verdict.step_scale = applied->step_scale;
+        store_.apply(block, gradient.gradient.bytes.data(), applied->step_scale, push.samples);
+        ++staleness_[std::min<std::uint64_t>(verdict.staleness, kStalenessBins - 1)];
+        staleness_sum_ += static_cast<double>(verdict.staleness);
+        staleness_max_ = std::max(staleness_max_, verdict.staleness);
+    } else {
+        invariant(false, "a policy of block scope applies or rejects");
+    }
+    verdict.epoch = block.epoch;
+    verdict.version = block.version;
+}
+
+void Shard::record_push(const Envelope& from, const Push& body,
+                        const std::vector<BlockVerdict>& verdicts) {
+    VerdictRecord record;
+    record.worker = WorkerId{from.from.index};
+    record.incarnation = from.incarnation;
+    record.step = body.step;
+    record.part = body.part;
+    record.epoch = setup_.epoch;
+    record.batch = body.batch;
+    record.samples = body.samples;
+    record.rows.reserve(verdicts.size());
+    for (std::size_t i = 0; i < verdicts.size(); ++i) {
+        record.rows.push_back({verdicts[i].block, body.blocks[i].tasks, body.blocks[i].base,
+                               verdicts[i].version, verdicts[i].staleness, verdicts[i].step_scale,
+                               verdicts[i].verdict, verdicts[i].reason});
+    }
+    effects_->record({now_, std::move(record)});
+}
+
+void Shard::reply_to_push(const Envelope& from, const Push& body,
+                          const std::vector<BlockVerdict>& verdicts) {
+    PushReply answer;
+    answer.step = body.step;
+    answer.part = body.part;
+    answer.verdicts = verdicts;
+    if (body.opens.value != 0) {
+        if (!open_step(from, body.opens, body.part)) return;
+        answer.opened = body.opens;
+        std::vector<LiveBlock*> blocks;
+        blocks.reserve(body.blocks.size());
+        for (const GradientBlock& gradient : body.blocks) {
+            blocks.push_back(store_.find(gradient.block));
+        }
+        answer.blocks = weights_of(blocks);
+        record_pull(from, body.opens, blocks);
+    }
+    reply(from, std::move(answer));
+}
+
+}  // namespace detente
