@@ -1,0 +1,102 @@
+// Gramian, combine, and both for T tasks of d parameters, each beside the time to read J (T rows of
+// d floats) once, measured interleaved in the same run.
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "bench/report.h"
+#include "common/conflict/gramian.h"
+#include "common/random.h"
+
+namespace {
+using namespace detente;
+
+// The task gradients, touched once so that no page is fresh when the clock runs.
+struct Gradients {
+    Gradients(std::size_t tasks, std::size_t elements)
+        : values(tasks * elements), combined(elements), rows(tasks) {
+        Random random(random_key(1, Purpose::test, {tasks, elements}));
+        for (float& x : values) x = static_cast<float>(random.uniform()) - 0.5F;
+        for (std::size_t i = 0; i < tasks; ++i) rows[i] = values.data() + i * elements;
+    }
+    std::vector<float> values;
+    std::vector<float> combined;
+    std::vector<const float*> rows;
+};
+
+// The limit: every byte of J loaded once, with as little arithmetic as keeps the loads alive, from
+// `streams` places at once (several streams are what one core reads fastest).
+using Words = std::uint64_t __attribute__((vector_size(16)));
+template <std::size_t kStreams>
+std::uint64_t read_once(const std::vector<float>& values) {
+    constexpr std::size_t kWords = 4;  // of 16 bytes: a cache line
+    const std::size_t part_bytes = values.size() * sizeof(float) / kStreams / 64 * 64;
+    const auto* bytes = reinterpret_cast<const char*>(values.data());
+    Words s0{};
+    Words s1{};
+    Words s2{};
+    Words s3{};
+    for (std::size_t at = 0; at < part_bytes; at += 64) {
+        for (std::size_t stream = 0; stream < kStreams; ++stream) {
+            Words line[kWords];
+            std::memcpy(line, bytes + stream * part_bytes + at, sizeof(line));
+            s0 += line[0];
+            s1 += line[1];
+            s2 += line[2];
+            s3 += line[3];
+        }
+    }
+    const Words sum = (s0 + s1) + (s2 + s3);
+    return sum[0] + sum[1];
+}
+
+void measure_passes(std::size_t tasks, std::size_t elements, std::size_t rounds,
+                    bench::Report& report) {
+    Gradients gradients(tasks, elements);
+    const std::vector<double> weights(tasks, 1.0 / static_cast<double>(tasks));
+    volatile std::uint64_t read = 0;
+    volatile double norm = 0;
+    const auto gramian = [&] {
+        Gramian g(tasks);
+        g.add_block(gradients.rows, elements);
+        norm = g.at(0, 0);
+    };
+    const auto combined = [&] { combine(weights, gradients.rows, gradients.combined); };
+    const std::vector<double> seconds =
+        bench::interleaved_medians({gramian, combined,
+                                    [&] {
+                                        gramian();
+                                        combined();
+                                    },
+                                    [&] { read = read_once<1>(gradients.values); },
+                                    [&] { read = read_once<2>(gradients.values); },
+                                    [&] { read = read_once<4>(gradients.values); }},
+                                   rounds);
+    const double limit_ms = std::min({seconds[3], seconds[4], seconds[5]}) * 1e3;
+    const std::string shape = "T=" + std::to_string(tasks) + " d=" + std::to_string(elements);
+    const double gbps = static_cast<double>(gradients.values.size() * sizeof(float)) / 1e9;
+    report.remark(shape + ": reading J once " + std::to_string(gbps / limit_ms * 1e3) + " GB/s");
+    report.add({"Gramian " + shape, seconds[0] * 1e3, "ms", limit_ms, ""});
+    report.add({"combine " + shape, seconds[1] * 1e3, "ms", limit_ms, "writes d floats too"});
+    report.add({"Gramian+combine " + shape, seconds[2] * 1e3, "ms", limit_ms, "aim <= 3"});
+}
+}  // namespace
+
+int main(int argc, char** argv) {
+    const bench::Options options =
+        bench::parse_options(argc, argv, "Gramian and combine beside reading J once; solves");
+    bench::Report report("Conflict engine, one thread", options);
+    const std::size_t rounds = options.quick ? 1 : 9;
+    for (const std::size_t tasks : {2, 8, 32}) {
+        for (const std::size_t elements : {1000000, 10000000}) {
+            const std::size_t d = options.quick ? elements / 100 : elements;
+            if (options.wants("T=" + std::to_string(tasks) + " d=" + std::to_string(d))) {
+                measure_passes(tasks, d, rounds, report);
+            }
+        }
+    }
+    report.print();
+}

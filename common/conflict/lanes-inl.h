@@ -1,0 +1,54 @@
+// What the conflict kernels share: the virtual lanes and the fused multiply-add. Included once per
+// instruction set by Highway's foreach_target, hence the guard that toggles.
+#if defined(DETENTE_CONFLICT_LANES_INL_H) == defined(HWY_TARGET_TOGGLE)
+#ifdef DETENTE_CONFLICT_LANES_INL_H
+#undef DETENTE_CONFLICT_LANES_INL_H
+#else
+#define DETENTE_CONFLICT_LANES_INL_H
+#endif
+
+#include <hwy/highway.h>
+
+#include <cmath>
+#include <cstddef>
+
+// Register tiles stay in registers only if GCC unrolls the loops over them.
+#ifndef DETENTE_UNROLL
+#if defined(__clang__)
+#define DETENTE_UNROLL _Pragma("unroll")
+#else
+#define DETENTE_UNROLL _Pragma("GCC unroll 16")
+#endif
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace detente::kernels::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+// The virtual lanes, cut into as many vectors as this instruction set needs.
+constexpr std::size_t kLanes = 16;
+using Floats = hn::CappedTag<float, kLanes>;
+using FloatVector = hn::Vec<Floats>;
+constexpr std::size_t kWidth = hn::MaxLanes(Floats());
+constexpr std::size_t kVectors = kLanes / kWidth;
+// a·b + c, rounded once on every instruction set.
+HWY_INLINE FloatVector fused(FloatVector a, FloatVector b, FloatVector c) {
+#if HWY_NATIVE_FMA
+    return hn::MulAdd(a, b, c);
+#else
+    const Floats d;
+    HWY_ALIGN float x[kWidth];
+    HWY_ALIGN float y[kWidth];
+    HWY_ALIGN float z[kWidth];
+    hn::Store(a, d, x);
+    hn::Store(b, d, y);
+    hn::Store(c, d, z);
+    for (std::size_t i = 0; i < kWidth; ++i) z[i] = std::fma(x[i], y[i], z[i]);
+    return hn::Load(d, z);
+#endif
+}
+
+}  // namespace detente::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // toggled guard
