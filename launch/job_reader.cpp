@@ -128,6 +128,12 @@ void JobReader::override_with(const std::string& assignment) {
             }
             at = list->get(*entry);
         } else if (toml::table* table = at->as_table()) {
+            if (entry_number(parts[i])) {
+                mistakes_.push_back(
+                    fmt::format("{}: there is no entry {}: the file has no such repeated table",
+                                shown, parts[i]));
+                return;
+            }
             if (!table->contains(parts[i])) table->insert(parts[i], toml::table{});
             at = table->get(parts[i]);
         }
@@ -150,6 +156,9 @@ void JobReader::refuse_unknown(const Table& table, const std::string& path, cons
     const std::string name(key.str());
     const std::string full = join_path(path, name);
     note_place(full, key.source());
+    for (const auto& [set_path, shown] : overrides_) {  // a table that only --set made
+        if (set_path.starts_with(full + ".")) places_[full] = shown;
+    }
     NameList valid;
     for (const Key& known : table.keys) valid.push_back(known.name);
     for (const std::string& child : children_of(table)) valid.push_back(child);

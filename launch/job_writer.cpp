@@ -16,6 +16,7 @@ constexpr std::size_t kLineColumns = 96;
 Job defaults_for(const Job& job) {
     Job plain;
     if (const auto rule = rule_defaults(job.rule.name)) plain.rule = *rule;
+    plain.rule.name = "sgd";
     plain.push_pull = job.pull_ahead == 0;
     plain.tasks.resize(std::max<std::size_t>(1, job.tasks.size()));
     plain.policy_for.resize(std::max<std::size_t>(1, job.policy_for.size()));

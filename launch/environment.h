@@ -1,0 +1,52 @@
+// Which rank of how many this process is, as the launcher that started it says.
+//
+// Order of trust: flags, DETENTE_*, RANK/WORLD_SIZE (torchrun), OMPI_COMM_WORLD_* (Open MPI),
+// PMI_* (MPICH) and PMIX_RANK, SLURM_* (srun). The first family that is there is used; the others
+// must not contradict it. Slurm is the exception: everything below an allocation inherits its
+// variables (those of the batch step, or of the node's mpirun daemon), so beneath another launcher
+// they are not looked at.
+//
+// Thread: pure; the only place where a rank's variables are read.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "common/result.h"
+
+namespace detente {
+
+// The environment, or a test's stand-in for it.
+using Variables = std::function<std::optional<std::string>(const char* name)>;
+std::optional<std::string> process_variable(const char* name);
+
+struct RankFlags {  // --rank, --size, --coordinator
+    std::optional<std::uint32_t> rank;
+    std::optional<std::uint32_t> size;
+    std::optional<std::string> coordinator;
+};
+
+struct Placement {
+    std::uint32_t rank = 0;
+    std::uint32_t size = 1;
+    std::optional<std::uint32_t> local_rank;  // within the host
+    // For people: "Open MPI's OMPI_COMM_WORLD_RANK = 2 and OMPI_COMM_WORLD_SIZE = 6".
+    std::string source;
+    // Where the coordinator (rank 0) can be found, if the environment says: --coordinator or
+    // DETENTE_COORDINATOR (HOST:PORT), MASTER_ADDR with MASTER_PORT, or Slurm's first host (no
+    // port).
+    std::string coordinator_host;  // empty = not said
+    std::optional<std::uint16_t> coordinator_port;
+    std::string coordinator_source;  // for people; empty = not said
+    // The same for every rank of one launch and different between launches, where the launcher has
+    // such a thing (PMIX_NAMESPACE, SLURM_JOB_ID and _STEP_ID, TORCHELASTIC_RUN_ID); else empty.
+    std::string launch_key;
+};
+
+// Nothing: no launcher's variable is set. bad_job: a value that is no number, a rank without a
+// size, a rank not below its size, or two sources that contradict each other (both are named).
+Result<std::optional<Placement>> find_placement(const RankFlags& flags, const Variables& variables);
+
+}  // namespace detente
