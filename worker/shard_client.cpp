@@ -1,0 +1,244 @@
+#include "worker/shard_client.h"
+
+#include <algorithm>
+
+#include "common/invariant.h"
+
+namespace detente {
+
+ShardClient::ShardClient(ShardId shard, const Plan& plan, const Job& job)
+    : shard_(shard),
+      plan_(&plan),
+      reply_deadline_(job.reply_deadline),
+      message_bytes_(job.message_bytes),
+      all_(plan.by_shard[shard.value]),
+      credit_bytes_(job.credit_bytes / std::max(1U, job.workers)) {
+    std::uint64_t in_part = 0;
+    for (const BlockId id : all_) {
+        const Block& block = plan.block(id);
+        if (block.frozen || block.owners.empty()) continue;
+        trainable_.push_back(id);
+        if (layout_.empty() || in_part + block.bytes() > message_bytes_) {
+            layout_.emplace_back();
+            in_part = 0;
+        }
+        layout_.back().push_back(id);
+        in_part += block.bytes();
+    }
+}
+
+std::vector<ShardClient::Outstanding>::iterator ShardClient::find(Kind kind, Step step,
+                                                                  std::uint32_t number) {
+    return std::find_if(outstanding_.begin(), outstanding_.end(), [&](const Outstanding& one) {
+        return one.kind == kind && one.step == step && one.number == number;
+    });
+}
+
+void ShardClient::transmit(const Outstanding& outstanding, Effects& effects) {
+    Message message;
+    message.envelope.to = node_of(shard_);
+    message.body = outstanding.body;
+    effects.send(node_of(shard_), std::move(message));
+}
+
+void ShardClient::send(Outstanding outstanding, Time now, Effects& effects) {
+    outstanding.first_sent = now;
+    outstanding.sent = now;
+    transmit(outstanding, effects);
+    outstanding_.push_back(std::move(outstanding));
+}
+
+void ShardClient::pull(Step step, const std::vector<BlockId>& blocks, Time now, Effects& effects) {
+    WantedPull chunk{step, {}, true};
+    std::uint64_t bytes = 0;
+    for (const BlockId id : blocks) {
+        const std::uint64_t block_bytes = plan_->block(id).bytes();
+        if (!chunk.blocks.empty() && bytes + block_bytes > kMostPullBytes) {
+            pulls_.push_back(std::exchange(chunk, WantedPull{step, {}, false}));
+            bytes = 0;
+        }
+        chunk.blocks.push_back(id);
+        bytes += block_bytes;
+    }
+    if (!chunk.blocks.empty()) pulls_.push_back(std::move(chunk));
+    next_pull(now, effects);
+}
+
+void ShardClient::next_pull(Time now, Effects& effects) {
+    if (pulls_.empty()) return;
+    const bool busy = std::any_of(outstanding_.begin(), outstanding_.end(),
+                                  [](const auto& one) { return one.kind == Kind::pull; });
+    if (busy) return;
+    WantedPull wanted = std::move(pulls_.front());
+    pulls_.pop_front();
+    PullRequest request;
+    request.step = wanted.step;
+    request.opens = wanted.opens;
+    request.request = ++request_;
+    request.acknowledged = acknowledged_;
+    request.blocks = std::move(wanted.blocks);
+    Outstanding one{Kind::pull, request.step, request.request, {}, {}, {}, 0, {}};
+    one.body = std::move(request);
+    send(std::move(one), now, effects);
+}
+
+void ShardClient::drop_pull(Step step) {
+    std::erase_if(pulls_, [&](const WantedPull& wanted) { return wanted.step == step; });
+    std::erase_if(outstanding_, [&](const Outstanding& one) {
+        return one.kind == Kind::pull && one.step == step;
+    });
+}
+
+std::optional<ShardClient::Weights> ShardClient::on(PullReply&& reply, Time now, Effects& effects) {
+    const auto found = find(Kind::pull, reply.step, reply.request);
+    if (found == outstanding_.end() || !found->parts_seen.insert(reply.part.value).second) {
+        return std::nullopt;
+    }
+    if (reply.credit_bytes > 0) credit_bytes_ = reply.credit_bytes;
+    found->sent = now;  // the rest is on its way
+    if (found->parts_seen.size() == reply.parts) {
+        outstanding_.erase(found);
+        next_pull(now, effects);
+    }
+    return Weights{reply.step, std::move(reply.blocks)};
+}
+
+void ShardClient::push(Push push, Time now, Effects& effects) {
+    pushes_.push_back(std::move(push));
+    send_pushes(now, effects);
+}
+
+void ShardClient::send_pushes(Time now, Effects& effects) {
+    while (!pushes_.empty()) {
+        std::uint64_t bytes = 0;
+        for (const GradientBlock& block : pushes_.front().blocks) bytes += block.gradient.size();
+        // One part may always travel, however small the credit, or nothing would ever move.
+        if (in_flight_bytes_ > 0 && in_flight_bytes_ + bytes > credit_bytes_) return;
+        Push push = std::move(pushes_.front());
+        pushes_.pop_front();
+        push.acknowledged = acknowledged_;
+        Outstanding one{Kind::push, push.step, push.part.value, {}, {}, {}, bytes, {}};
+        one.body = std::move(push);
+        in_flight_bytes_ += bytes;
+        send(std::move(one), now, effects);
+    }
+}
+
+bool ShardClient::on(const PushReply& reply, Time now, Effects& effects) {
+    const auto found = find(Kind::push, reply.step, reply.part.value);
+    if (found == outstanding_.end()) return false;
+    in_flight_bytes_ -= found->bytes;
+    outstanding_.erase(found);
+    send_pushes(now, effects);
+    return true;
+}
+
+void ShardClient::cancel(Step step, CancelReason reason, Time now, Effects& effects) {
+    Outstanding one{Kind::cancel, step, 0, CancelNote{step, reason, acknowledged_}, {}, {}, 0, {}};
+    send(std::move(one), now, effects);
+}
+
+bool ShardClient::on(const CancelReply& reply) {
+    const auto found = find(Kind::cancel, reply.step, 0);
+    if (found == outstanding_.end()) return false;
+    outstanding_.erase(found);
+    return true;
+}
+
+void ShardClient::initialise(std::vector<WeightBlock> blocks, Time now, Effects& effects) {
+    std::vector<Initialise> parts;
+    std::uint64_t in_part = 0;
+    for (WeightBlock& block : blocks) {
+        if (parts.empty() || in_part + block.weights.size() > message_bytes_) {
+            parts.emplace_back();
+            in_part = 0;
+        }
+        in_part += block.weights.size();
+        parts.back().blocks.push_back(std::move(block));
+    }
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+        parts[i].part = Part{static_cast<std::uint32_t>(i)};
+        parts[i].parts = static_cast<std::uint32_t>(parts.size());
+        Outstanding one{Kind::initialise, {}, parts[i].part.value, {}, {}, {}, 0, {}};
+        one.body = std::move(parts[i]);
+        send(std::move(one), now, effects);
+    }
+}
+
+void ShardClient::on(const InitialiseReply& reply) {
+    const auto found = find(Kind::initialise, {}, reply.part.value);
+    if (found != outstanding_.end()) outstanding_.erase(found);
+}
+
+void ShardClient::farewell(Time now, Effects& effects) {
+    Outstanding one{Kind::farewell, {}, 0, Farewell{acknowledged_}, {}, {}, 0, {}};
+    send(std::move(one), now, effects);
+}
+
+void ShardClient::on(const FarewellReply& /*reply*/) {
+    const auto found = find(Kind::farewell, {}, 0);
+    if (found != outstanding_.end()) outstanding_.erase(found);
+}
+
+Result<void> ShardClient::on(const Refusal& refusal, Time now, Effects& effects) {
+    if (refusal.code == ErrorCode::bad_checksum || refusal.code == ErrorCode::bad_message) {
+        for (Outstanding& one : outstanding_) {
+            const bool meant = one.kind == Kind::initialise
+                                   ? one.number == refusal.part.value
+                                   : one.step == refusal.step && one.number == refusal.part.value;
+            if (!meant) continue;
+            ++sent_again_;
+            one.sent = now;
+            transmit(one, effects);
+            return {};
+        }
+        return {};  // what it was about is sent again when overdue
+    }
+    return fail(refusal.code, "shard:" + std::to_string(shard_.value) + " refused step " +
+                                  std::to_string(refusal.step.value) + ": " + refusal.text);
+}
+
+void ShardClient::settled(Step step) {
+    settled_ahead_.insert(step);
+    while (!settled_ahead_.empty() && *settled_ahead_.begin() == next(acknowledged_)) {
+        acknowledged_ = next(acknowledged_);
+        settled_ahead_.erase(settled_ahead_.begin());
+    }
+}
+
+Result<void> ShardClient::send_overdue_again(Time now, Effects& effects) {
+    for (Outstanding& one : outstanding_) {
+        if (now - one.sent < reply_deadline_) continue;
+        if (now - one.first_sent > kGiveUpAfter * reply_deadline_) {
+            const auto waited =
+                std::chrono::duration_cast<std::chrono::seconds>(now - one.first_sent).count();
+            return fail(ErrorCode::timed_out, "no " + waiting_for() + " for " +
+                                                  std::to_string(waited) +
+                                                  " s; is that process alive and reachable?");
+        }
+        ++sent_again_;
+        one.sent = now;
+        transmit(one, effects);
+    }
+    return {};
+}
+
+Time ShardClient::waiting_since() const {
+    Time since = Time::max();
+    for (const Outstanding& one : outstanding_) since = std::min(since, one.first_sent);
+    return since;
+}
+
+std::string ShardClient::waiting_for() const {
+    if (outstanding_.empty()) return {};
+    const auto oldest =
+        std::min_element(outstanding_.begin(), outstanding_.end(),
+                         [](const auto& a, const auto& b) { return a.first_sent < b.first_sent; });
+    const char* const names[] = {"pull reply", "push reply", "cancel reply", "initialise reply",
+                                 "farewell reply"};
+    return std::string(names[static_cast<std::size_t>(oldest->kind)]) +
+           " of shard:" + std::to_string(shard_.value) + " (step " +
+           std::to_string(oldest->step.value) + ", part " + std::to_string(oldest->number) + ")";
+}
+
+}  // namespace detente

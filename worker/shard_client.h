@@ -1,0 +1,112 @@
+// A worker's side of its conversation with one shard: pulls piece by piece, pushes within the
+// credit, sends again what was not answered, and drops answers that came twice.
+//
+// Owner: the worker's loop. At most one pull request and `credit` bytes of pushes are outstanding;
+// everything outstanding is sent again after the reply deadline and given up after kGiveUpAfter of
+// them.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "common/config.h"
+#include "common/partition/plan.h"
+#include "common/runtime/contracts.h"
+
+namespace detente {
+
+class ShardClient {
+  public:
+    static constexpr std::uint64_t kMostPullBytes = 8U << 20U;
+    static constexpr int kGiveUpAfter = 30;  // reply deadlines
+
+    ShardClient(ShardId shard, const Plan& plan, const Job& job);
+
+    ShardId shard() const { return shard_; }
+    // Blocks of a push to this shard, part by part, each at most job.message_bytes (or one block).
+    const std::vector<std::vector<BlockId>>& layout() const { return layout_; }
+    const std::vector<BlockId>& trainable() const { return trainable_; }
+    const std::vector<BlockId>& all_blocks() const { return all_; }
+    bool takes_part() const { return !trainable_.empty(); }
+
+    // ---- requests; sent at once if credit and the one-pull rule allow, else when they do ----
+    void pull(Step step, const std::vector<BlockId>& blocks, Time now, Effects& effects);
+    void push(Push push, Time now, Effects& effects);
+    void cancel(Step step, CancelReason reason, Time now, Effects& effects);
+    void initialise(std::vector<WeightBlock> blocks, Time now, Effects& effects);
+    void farewell(Time now, Effects& effects);
+    // Forgets pulls of this step that are queued or outstanding.
+    void drop_pull(Step step);
+
+    // ---- answers: nothing if it came twice or nobody waits for it ----
+    struct Weights {
+        Step step;
+        std::vector<WeightBlock> blocks;
+    };
+    std::optional<Weights> on(PullReply&& reply, Time now, Effects& effects);
+    // Whether this is the first answer to that part.
+    bool on(const PushReply& reply, Time now, Effects& effects);
+    bool on(const CancelReply& reply);
+    void on(const InitialiseReply& reply);
+    void on(const FarewellReply& reply);
+    // What was altered on its way is sent again; any other refusal ends the worker.
+    Result<void> on(const Refusal& refusal, Time now, Effects& effects);
+
+    // Every block of the step here has been settled.
+    void settled(Step step);
+    Result<void> send_overdue_again(Time now, Effects& effects);
+
+    bool idle() const { return outstanding_.empty() && pulls_.empty() && pushes_.empty(); }
+    // What is outstanding longest, for status and deadlines: "push reply of shard:1 (step 3, part
+    // 0)".
+    std::string waiting_for() const;
+    Time waiting_since() const;
+    std::uint64_t sent_again() const { return sent_again_; }
+
+  private:
+    enum class Kind : std::uint8_t { pull, push, cancel, initialise, farewell };
+    struct Outstanding {
+        Kind kind;
+        Step step;
+        std::uint32_t number = 0;  // part, or request
+        Body body;
+        Time first_sent;
+        Time sent;
+        std::uint64_t bytes = 0;
+        std::set<std::uint32_t> parts_seen;  // of a pull's reply
+    };
+    struct WantedPull {
+        Step step;
+        std::vector<BlockId> blocks;
+        bool opens = true;
+    };
+    void next_pull(Time now, Effects& effects);
+    void send_pushes(Time now, Effects& effects);
+    void send(Outstanding outstanding, Time now, Effects& effects);
+    void transmit(const Outstanding& outstanding, Effects& effects);
+    std::vector<Outstanding>::iterator find(Kind kind, Step step, std::uint32_t number);
+
+    ShardId shard_;
+    const Plan* plan_;
+    Nanos reply_deadline_;
+    std::uint64_t message_bytes_;
+    std::vector<BlockId> all_;
+    std::vector<BlockId> trainable_;
+    std::vector<std::vector<BlockId>> layout_;
+
+    std::vector<Outstanding> outstanding_;
+    std::deque<WantedPull> pulls_;
+    std::deque<Push> pushes_;
+    std::uint32_t request_ = 0;
+    std::uint64_t credit_bytes_;
+    std::uint64_t in_flight_bytes_ = 0;
+    Step acknowledged_;
+    std::set<Step> settled_ahead_;
+    std::uint64_t sent_again_ = 0;
+};
+
+}  // namespace detente

@@ -1,0 +1,20 @@
+// LibTorch draws dropout and initial weights from one generator per process. An engine is one
+// compute thread, so it seeds that generator before everything that may draw: what is drawn is
+// then a function of the key alone. Two engines computing at once in one process would break that;
+// run them on one compute thread, or in processes of their own.
+#pragma once
+
+#include <ATen/CPUGeneratorImpl.h>
+
+#include <cstdint>
+#include <mutex>
+
+namespace detente {
+
+inline void seed_default_generator(std::uint64_t key) {
+    at::Generator generator = at::detail::getDefaultCPUGenerator();
+    const std::lock_guard<std::mutex> lock(generator.mutex());
+    generator.set_current_seed(key);
+}
+
+}  // namespace detente

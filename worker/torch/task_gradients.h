@@ -1,0 +1,55 @@
+// The engine of a LibTorch model: one forward, then one backward per task, each over the tensors
+// that task's loss reaches.
+//
+// Thread: one compute thread (engine.h). It seeds LibTorch's default generator, which is one per
+// process: two engines that compute at the same time belong in two processes.
+// Invariants: the model's tensors keep their addresses; between calls no graph is alive, so load()
+// may overwrite them; a gradient handed out is never written again.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "worker/engine.h"
+#include "worker/torch/model.h"
+#include "worker/torch/probe.h"
+
+namespace detente {
+
+class TaskGradientEngine final : public Engine {
+  public:
+    // Seeds the initial weights, constructs the model, probes it (probe.h) and opens its task logs.
+    // Errors: bad_model, bad_dataset, bad_job (an option the model does not know), io (a log).
+    static Result<std::unique_ptr<TaskGradientEngine>> create(const std::string& name,
+                                                              ModelFactory factory,
+                                                              const EngineOptions& options);
+
+    const ModelDescription& description() const override { return description_; }
+    std::span<const float> tensor(std::size_t index) const override;
+    void load(std::size_t index, std::size_t offset, std::span<const std::byte> values) override;
+    Result<GradientReport> gradients(const GradientRequest& request) override;
+    Result<std::vector<TaskScore>> evaluate() override;
+
+  private:
+    TaskGradientEngine(std::string name, const EngineOptions& options);
+    void fix_threads();
+    void seed_streams(std::uint64_t key);
+    std::optional<Error> probe(const EngineOptions& options);
+    std::optional<Error> open_logs(const std::string& folder);
+    std::optional<Error> check(const GradientRequest& request) const;
+    Result<GradientReport> backwards(const GradientRequest& request,
+                                     const std::vector<torch::Tensor>& losses);
+
+    std::string name_;
+    int threads_;
+    std::thread::id thread_;  // the thread whose OpenMP is set to threads_
+    std::shared_ptr<Model> model_;
+    ModelDescription description_;
+    std::vector<ProbedTensor> tensors_;            // in the order of description_.tensors
+    std::vector<std::vector<std::size_t>> owned_;  // per task: indices of the tensors it owns
+};
+
+}  // namespace detente

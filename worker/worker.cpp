@@ -1,0 +1,398 @@
+#include "worker/worker.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "common/invariant.h"
+#include "common/random.h"
+
+namespace detente {
+
+Result<std::unique_ptr<Worker>> Worker::create(WorkerSetup setup) {
+    auto aggregator = make_aggregator(setup.job->aggregator);
+    if (!aggregator) return aggregator.error();
+    const bool trainable =
+        std::any_of(setup.plan->blocks.begin(), setup.plan->blocks.end(),
+                    [](const Block& block) { return !block.frozen && !block.owners.empty(); });
+    if (!trainable) {
+        return fail(ErrorCode::bad_job,
+                    "every tensor is frozen or owned by no task: there is nothing to train; see "
+                    "model.frozen and [[task]] exclude");
+    }
+    return std::unique_ptr<Worker>(new Worker(std::move(setup), std::move(*aggregator)));
+}
+
+Worker::Worker(WorkerSetup setup, std::unique_ptr<const Aggregator> aggregator)
+    : setup_(std::move(setup)), aggregator_(std::move(aggregator)) {
+    aggregator_state_ = aggregator_->initial_state(setup_.tasks.size());
+    for (std::uint32_t shard = 0; shard < setup_.job->shards(); ++shard) {
+        clients_.emplace_back(ShardId{shard}, *setup_.plan, *setup_.job);
+    }
+    losses_.assign(setup_.tasks.size(), 0.0);
+}
+
+void Worker::on(Event&& event, Time now, Effects& effects) {
+    if (phase_ == Phase::done) return;
+    now_ = now;
+    effects_ = &effects;
+    if (auto* received = std::get_if<Received>(&event)) {
+        receive(std::move(received->message));
+    } else if (std::holds_alternative<Started>(event)) {
+        effects.after(setup_.job->heartbeat_interval, {kHeartbeat, 0});
+        effects.after(setup_.job->reply_deadline / 2, {kOverdue, 0});
+    } else if (const auto* part = std::get_if<ComputePart>(&event)) {
+        part_computed(*part);
+    } else if (auto* ended = std::get_if<ComputeEnded>(&event)) {
+        computed(std::move(*ended));
+    } else if (const auto* fired = std::get_if<TimerFired>(&event)) {
+        if (fired->tag.kind == kHeartbeat) heartbeat();
+        if (fired->tag.kind == kOverdue) on_overdue();
+    } else if (const auto* stored = std::get_if<Stored>(&event)) {
+        if (!stored->result) fail_with(stored->result.error());
+    }
+    if (phase_ != Phase::done) advance();
+    effects_ = nullptr;
+}
+
+// Whatever the event made possible.
+void Worker::advance() {
+    if (phase_ == Phase::training) {
+        if (batches_.size() <= 2) ask_for_batches(true);
+        start_gradient();
+        const bool nothing_left = no_more_ && batches_.empty() && !computing_ && settling_.empty();
+        if (nothing_left) drain("every batch is done");
+    }
+    if (phase_ == Phase::settling || phase_ == Phase::leaving) leave();
+}
+
+Step Worker::new_preparing(std::size_t blocks) {
+    const Step step = next_step_;
+    next_step_ = next(next_step_);
+    preparing_.push_back({step, blocks, {}});
+    return step;
+}
+
+void Worker::open_next_step() {
+    std::size_t blocks = 0;
+    for (const ShardClient& client : clients_) {
+        blocks += pulled_all_ ? client.trainable().size() : client.all_blocks().size();
+    }
+    const Step step = new_preparing(blocks);
+    for (ShardClient& client : clients_) {
+        client.pull(step, pulled_all_ ? client.trainable() : client.all_blocks(), now_, *effects_);
+    }
+    pulled_all_ = true;
+}
+
+void Worker::ask_for_batches(bool wants_more) {
+    if (wants_more && (lease_ || no_more_ || lease_useless_)) return;
+    LeaseRequest request;
+    request.request = ++lease_number_;
+    request.wants_more = wants_more;
+    std::sort(finished_.begin(), finished_.end());
+    for (const auto& [data_epoch, index] : finished_) {
+        if (!request.finished.empty()) {
+            BatchRange& last = request.finished.back();
+            if (last.data_epoch == data_epoch && last.first + last.count == index) {
+                ++last.count;
+                continue;
+            }
+        }
+        request.finished.push_back({data_epoch, index, 1});
+    }
+    lease_ = request;
+    lease_sent_ = now_;
+    lease_first_sent_ = now_;
+    Message message;
+    message.envelope.to = node_of(kLeadShard);
+    message.body = std::move(request);
+    effects_->send(node_of(kLeadShard), std::move(message));
+}
+
+void Worker::start_gradient() {
+    const bool ready = !computing_ && !preparing_.empty() && preparing_.front().missing == 0 &&
+                       !batches_.empty() && (setup_.job->pull_ahead > 0 || settling_.empty());
+    if (!ready) {
+        if (!computing_ && !waiting_since_) waiting_since_ = now_;
+        return;
+    }
+    if (waiting_since_) wait_time_ += now_ - *waiting_since_;
+    waiting_since_.reset();
+    Preparing prepared = std::move(preparing_.front());
+    preparing_.pop_front();
+    Computing computing;
+    computing.step = prepared.step;
+    computing.batch = std::move(batches_.front());
+    batches_.pop_front();
+    computing.began = now_;
+    for (const WeightBlock& block : prepared.weights) {
+        computing.base[block.block] = {block.epoch, block.version};
+    }
+    GradientWork work;
+    work.step = prepared.step;
+    work.weights = std::move(prepared.weights);
+    work.batch = {computing.batch.data_epoch, computing.batch.index, 1};
+    work.batch_samples = setup_.job->batch_samples;
+    // A function of the batch, not of who computes it or when: a recompute draws the same.
+    work.random_key = random_key(setup_.job->seed, Purpose::task_stream,
+                                 {computing.batch.data_epoch, computing.batch.index});
+    for (std::uint32_t task = 0; task < setup_.tasks.size(); ++task) {
+        work.tasks.insert(TaskId{task});
+    }
+    computing.ticket = effects_->compute(std::move(work));
+    computing_ = std::move(computing);
+}
+
+void Worker::computed(ComputeEnded&& event) {
+    if (phase_ == Phase::initialising && event.ticket == initial_ticket_) {
+        if (!event.result) return fail_with(event.result.error());
+        for (std::size_t i = 0; i < clients_.size(); ++i) {
+            clients_[i].initialise(std::move(initial_[i]), now_, *effects_);
+        }
+        initial_.clear();
+        return;
+    }
+    if (!computing_ || event.ticket != computing_->ticket) return;
+    if (!event.result) {
+        if (event.result.error().code != ErrorCode::cancelled) {
+            return fail_with(event.result.error());
+        }
+        close_step(computing_->step, CancelReason::stopping);
+        computing_.reset();
+        return;
+    }
+    if (auto* outcome = std::get_if<GradientOutcome>(&*event.result)) {
+        if (computing_->cancelled) {  // the cancel came too late to stop it, not to stop the push
+            close_step(computing_->step, CancelReason::stopping);
+            computing_.reset();
+            return;
+        }
+        resolve(std::move(*outcome));
+        return;
+    }
+    const bool opened = computing_->opens.value != 0;
+    computing_.reset();
+    if (!opened && phase_ == Phase::training) open_next_step();
+}
+
+// ‖combined gradient‖² = wᵀGw over shared blocks + the tasks' own blocks as they are.
+double Worker::clip_factor(const GradientOutcome& outcome,
+                           const std::vector<double>& weights) const {
+    if (setup_.job->clip_norm <= 0) return 1;
+    double norm_sq = 0;
+    for (std::size_t i = 0; i < weights.size(); ++i) {
+        for (std::size_t j = 0; j < weights.size(); ++j) {
+            norm_sq += weights[i] * weights[j] * outcome.gramian.at(i, j);
+        }
+    }
+    for (const double own : outcome.exclusive_norms_sq) norm_sq += own;
+    const double norm = std::sqrt(std::max(0.0, norm_sq));
+    return norm > setup_.job->clip_norm ? setup_.job->clip_norm / norm : 1;
+}
+
+void Worker::resolve(GradientOutcome&& outcome) {
+    ++steps_computed_;
+    samples_ += outcome.samples;
+    compute_time_ += now_ - computing_->began;
+    computing_->samples = outcome.samples;
+    for (std::size_t task = 0; task < outcome.losses.size() && task < losses_.size(); ++task) {
+        constexpr double kKeep = 0.95;
+        losses_[task] = steps_computed_ == 1
+                            ? outcome.losses[task]
+                            : kKeep * losses_[task] + (1 - kKeep) * outcome.losses[task];
+    }
+    if (outcome.gramian.tasks() > 1) {
+        cosine_sum_ += mean_cosine(outcome.gramian);
+        ++cosine_count_;
+    }
+    AggregatorInput input;
+    input.gramian = &outcome.gramian;
+    input.losses = outcome.losses;
+    input.random_key = random_key(setup_.job->seed, Purpose::aggregator,
+                                  {setup_.id.value, computing_->step.value});
+    auto weights = aggregator_->weights(input, aggregator_state_);
+    if (!weights) {
+        return fail_with(fail(weights.error().code,
+                              "step " + std::to_string(computing_->step.value) + ", aggregator " +
+                                  aggregator_->name() + ": " + weights.error().text));
+    }
+    const double clip = clip_factor(outcome, weights->weights);
+    combine(std::move(weights->weights), clip, std::move(outcome.gradients));
+}
+
+void Worker::combine(std::vector<double> weights, double clip_factor,
+                     std::shared_ptr<const GradientSet> gradients) {
+    const std::vector<BlockId>& only = computing_->batch.only;
+    const bool reply_brings_blocks = setup_.job->push_pull && setup_.job->pull_ahead == 0 &&
+                                     only.empty() && phase_ == Phase::training &&
+                                     !(no_more_ && batches_.empty());
+    CombineWork work;
+    work.gradients = std::move(gradients);
+    work.weights = std::move(weights);
+    work.clip_factor = clip_factor;
+    Settling settling;
+    settling.step = computing_->step;
+    settling.batch = computing_->batch;
+    settling.began = now_;
+    std::size_t trainable = 0;
+    for (std::size_t i = 0; i < clients_.size(); ++i) {
+        const std::size_t before = computing_->places.size();
+        std::size_t blocks_sent = 0;
+        for (const std::vector<BlockId>& part : clients_[i].layout()) {
+            std::vector<BlockId> blocks;
+            for (const BlockId block : part) {
+                if (only.empty() || std::find(only.begin(), only.end(), block) != only.end()) {
+                    blocks.push_back(block);
+                }
+            }
+            if (blocks.empty()) continue;
+            blocks_sent += blocks.size();
+            const auto number = static_cast<std::uint32_t>(computing_->places.size() - before);
+            computing_->places.push_back({i, Part{number}, 0, blocks});
+            work.layout.push_back(std::move(blocks));
+        }
+        const auto parts = static_cast<std::uint32_t>(computing_->places.size() - before);
+        for (std::size_t p = before; p < computing_->places.size(); ++p) {
+            computing_->places[p].parts = parts;
+        }
+        if (blocks_sent < clients_[i].trainable().size()) settling.partial_clients.push_back(i);
+        trainable += clients_[i].trainable().size();
+    }
+    settling.parts_missing = work.layout.size();
+    invariant(settling.parts_missing > 0, "a computed step pushes something");
+    if (reply_brings_blocks) computing_->opens = new_preparing(trainable);
+    settling_.push_back(std::move(settling));
+    computing_->combining = true;
+    computing_->ticket = effects_->compute(std::move(work));
+}
+
+void Worker::part_computed(const ComputePart& event) {
+    if (phase_ == Phase::initialising && event.ticket == initial_ticket_) {
+        const BlockId block{event.index};
+        const std::size_t home = setup_.plan->block(block).home.value;
+        initial_[home].push_back({block, Epoch{1}, Version{0}, event.payload, std::nullopt});
+        return;
+    }
+    if (!computing_ || event.ticket != computing_->ticket || !computing_->combining) return;
+    const Computing::PartPlace& place = computing_->places[event.index];
+    Push push;
+    push.step = computing_->step;
+    push.part = place.part;
+    push.parts = place.parts;
+    push.opens = computing_->opens;
+    push.batch = {computing_->batch.data_epoch, computing_->batch.index, 1};
+    push.samples = computing_->samples;
+    std::size_t at = 0;
+    for (const BlockId id : place.blocks) {
+        const Block& block = setup_.plan->block(id);
+        const auto& [epoch, version] = computing_->base[id];
+        push.blocks.push_back(
+            {id,
+             block.owners,
+             epoch,
+             version,
+             {event.payload.owner, event.payload.bytes.subspan(at, block.bytes())},
+             std::nullopt});
+        at += block.bytes();
+    }
+    clients_[place.client].push(std::move(push), now_, *effects_);
+}
+
+void Worker::finish_batch(const Batch& batch) {
+    finished_.push_back(batch.key());
+    lease_useless_ = false;
+}
+
+void Worker::settle(Settling& settling) {
+    for (std::size_t i = 0; i < clients_.size(); ++i) {
+        if (!clients_[i].takes_part()) continue;
+        const auto& partial = settling.partial_clients;
+        if (std::find(partial.begin(), partial.end(), i) != partial.end()) {
+            clients_[i].cancel(settling.step, CancelReason::recompute, now_, *effects_);
+        } else {
+            clients_[i].settled(settling.step);
+        }
+    }
+    Batch batch = std::move(settling.batch);
+    const std::vector<BlockId> rejected = std::move(settling.rejected);
+    std::erase_if(settling_, [&](const Settling& one) { return one.parts_missing == 0; });
+    if (rejected.empty()) return finish_batch(batch);
+    ++rejected_steps_;
+    const bool again = setup_.job->on_rejection == OnRejection::recompute &&
+                       batch.recomputes < setup_.job->most_recomputes && phase_ == Phase::training;
+    if (setup_.job->on_rejection != OnRejection::drop && setup_.job->pull_ahead > 0) {
+        // Weights pulled ahead are older than the verdict: fetch them anew.
+        const std::size_t ahead = preparing_.size();
+        for (const Preparing& stale : preparing_) close_step(stale.step, CancelReason::dropped);
+        preparing_.clear();
+        for (std::size_t i = 0; i < ahead; ++i) open_next_step();
+    }
+    if (!again) return finish_batch(batch);
+    ++recomputed_steps_;
+    ++batch.recomputes;
+    batch.only = rejected;
+    batches_.push_front(std::move(batch));
+}
+
+void Worker::close_step(Step step, CancelReason reason) {
+    for (ShardClient& client : clients_) {
+        if (!client.takes_part()) continue;
+        client.drop_pull(step);
+        client.cancel(step, reason, now_, *effects_);
+    }
+}
+
+void Worker::drain(const std::string& why) {
+    if (phase_ != Phase::training) return;
+    effects_->log(LogLevel::information, "draining: " + why);
+    phase_ = Phase::settling;
+    if (computing_ && !computing_->combining && !computing_->cancelled) {
+        computing_->cancelled = true;
+        effects_->cancel(computing_->ticket);
+    }
+}
+
+// Settles everything that is open, gives the batches back, says farewell, and is done.
+void Worker::leave() {
+    if (computing_ || !settling_.empty()) return;
+    for (const Preparing& unused : preparing_) close_step(unused.step, CancelReason::stopping);
+    preparing_.clear();
+    for (const ShardClient& client : clients_) {
+        if (!client.idle()) return;
+    }
+    if (!final_lease_) {
+        final_lease_ = true;
+        ask_for_batches(false);
+    }
+    if (lease_) return;
+    phase_ = Phase::leaving;
+    if (!farewells_sent_) {
+        farewells_sent_ = true;
+        for (ShardClient& client : clients_) client.farewell(now_, *effects_);
+        return;
+    }
+    Stopped last;
+    last.last = status();
+    Message message;
+    message.body = std::move(last);
+    effects_->send(kCoordinator, std::move(message));
+    phase_ = Phase::done;
+    effects_->finish({});
+}
+
+void Worker::fail_with(Error error) {
+    if (phase_ == Phase::done) return;
+    Stopped last;
+    last.failed = true;
+    last.code = error.code;
+    last.error = error.text;
+    last.last = status();
+    Message message;
+    message.body = std::move(last);
+    effects_->send(kCoordinator, std::move(message));
+    effects_->log(LogLevel::error, error.text);
+    phase_ = Phase::done;
+    effects_->finish({true, std::move(error)});
+}
+
+}  // namespace detente

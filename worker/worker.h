@@ -1,0 +1,162 @@
+// A worker: leases a batch, pulls weights, has gradients computed, resolves their conflicts,
+// pushes, and reads the verdicts. It knows no LibTorch, no socket and no clock: computing is an
+// effect too.
+//
+// Owner: one loop; on() is only called there. Invariants: each computed gradient has a step number
+// of its own; every step opened at a shard is settled there before the farewell; no batch is
+// computed twice unless a rejection asks for it.
+#pragma once
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "common/config.h"
+#include "common/conflict/aggregator.h"
+#include "common/partition/plan.h"
+#include "common/runtime/contracts.h"
+#include "worker/shard_client.h"
+
+namespace detente {
+
+struct WorkerSetup {
+    WorkerId id;
+    std::shared_ptr<const Job> job;
+    std::shared_ptr<const Plan> plan;
+    std::vector<std::string> tasks;  // names, in order
+};
+
+class Worker : public Node {
+  public:
+    // bad_job: an aggregator that cannot be made.
+    static Result<std::unique_ptr<Worker>> create(WorkerSetup setup);
+
+    void on(Event&& event, Time now, Effects& effects) override;
+
+    std::uint64_t steps_computed() const { return steps_computed_; }
+
+  private:
+    enum TimerKind : std::uint32_t { kHeartbeat = 1, kOverdue = 2 };
+    enum class Phase { joining, initialising, ready, training, settling, leaving, done };
+
+    struct Batch {
+        std::uint32_t data_epoch = 0;
+        std::uint32_t index = 0;
+        std::uint32_t recomputes = 0;
+        std::vector<BlockId> only;  // after a partial rejection: the blocks to compute again
+        auto key() const { return std::pair(data_epoch, index); }
+    };
+    // A step whose weights are on their way or here.
+    struct Preparing {
+        Step step;
+        std::size_t missing = 0;
+        std::vector<WeightBlock> weights;
+    };
+    // A step whose gradient is being computed (both halves).
+    struct Computing {
+        Step step;
+        Batch batch;
+        Ticket ticket;
+        bool combining = false;
+        bool cancelled = false;
+        Step opens;  // push_pull
+        std::uint32_t samples = 0;
+        Time began;
+        std::map<BlockId, std::pair<Epoch, Version>> base;
+        struct PartPlace {
+            std::size_t client = 0;
+            Part part;
+            std::uint32_t parts = 0;
+            std::vector<BlockId> blocks;
+        };
+        std::vector<PartPlace> places;  // of CombineWork::layout
+    };
+    // A step whose verdicts are awaited.
+    struct Settling {
+        Step step;
+        Batch batch;
+        std::size_t parts_missing = 0;
+        std::vector<std::size_t> partial_clients;  // got fewer blocks than they opened
+        std::vector<BlockId> rejected;
+        Time began;
+    };
+
+    Worker(WorkerSetup setup, std::unique_ptr<const Aggregator> aggregator);
+
+    // Messages (worker_messages.cpp).
+    void receive(Message&& message);
+    void begin(const Welcome& welcome);
+    void weights_arrived(Step step, std::vector<WeightBlock> blocks);
+    void leased(const LeaseReply& reply);
+    void verdicts_arrived(std::size_t client, PushReply&& reply);
+    void settle(Settling& settling);
+    void on_overdue();
+    void heartbeat();
+    Status status() const;
+
+    // Steps (worker.cpp).
+    void advance();
+    void open_next_step();
+    Step new_preparing(std::size_t blocks);
+    void ask_for_batches(bool wants_more);
+    void start_gradient();
+    void computed(ComputeEnded&& event);
+    void resolve(GradientOutcome&& outcome);
+    void combine(std::vector<double> weights, double clip_factor,
+                 std::shared_ptr<const GradientSet> gradients);
+    void part_computed(const ComputePart& event);
+    void finish_batch(const Batch& batch);
+    void close_step(Step step, CancelReason reason);
+    void drain(const std::string& why);
+    void leave();
+    void fail_with(Error error);
+    double clip_factor(const GradientOutcome& outcome, const std::vector<double>& weights) const;
+
+    WorkerSetup setup_;
+    std::unique_ptr<const Aggregator> aggregator_;
+    AggregatorState aggregator_state_;
+    std::vector<ShardClient> clients_;
+    Phase phase_ = Phase::joining;
+    bool final_lease_ = false;
+    bool farewells_sent_ = false;
+
+    Step next_step_{1};
+    bool pulled_all_ = false;  // frozen blocks too
+    std::deque<Preparing> preparing_;
+    std::optional<Computing> computing_;
+    std::vector<Settling> settling_;
+
+    std::deque<Batch> batches_;
+    std::set<std::pair<std::uint32_t, std::uint32_t>> held_;  // leased, not yet reported finished
+    std::vector<std::pair<std::uint32_t, std::uint32_t>> finished_;  // to report
+    std::optional<LeaseRequest> lease_;                              // outstanding
+    Time lease_sent_{};
+    Time lease_first_sent_{};
+    std::uint32_t lease_number_ = 0;
+    bool lease_useless_ = false;  // the last answer brought nothing: ask when something has changed
+    bool no_more_ = false;
+
+    Ticket initial_ticket_;
+    std::vector<std::vector<WeightBlock>> initial_;  // by client
+
+    // Figures for the status.
+    std::uint64_t steps_computed_ = 0;
+    std::uint64_t samples_ = 0;
+    std::uint64_t rejected_steps_ = 0;
+    std::uint64_t recomputed_steps_ = 0;
+    double cosine_sum_ = 0;
+    std::uint64_t cosine_count_ = 0;
+    std::vector<double> losses_;
+    Nanos compute_time_{0};
+    Nanos wait_time_{0};
+    std::optional<Time> waiting_since_;
+
+    Time now_{};
+    Effects* effects_ = nullptr;
+};
+
+}  // namespace detente

@@ -1,0 +1,185 @@
+// What a worker is told, and what it tells about itself.
+#include <algorithm>
+
+#include "worker/worker.h"
+
+namespace detente {
+
+void Worker::receive(Message&& message) {
+    Body& body = message.body;
+    if (message.envelope.from.role == Role::coordinator) {
+        if (const auto* welcome = std::get_if<Welcome>(&body)) begin(*welcome);
+        if (std::holds_alternative<Go>(body) && phase_ == Phase::ready) {
+            phase_ = Phase::training;
+            for (std::uint32_t i = 0; i <= setup_.job->pull_ahead; ++i) open_next_step();
+        }
+        if (const auto* stop = std::get_if<Stop>(&body)) {
+            if (phase_ == Phase::training && stop->drain) {
+                drain(stop->reason);
+            } else if (phase_ == Phase::training || phase_ <= Phase::ready) {
+                fail_with({ErrorCode::cancelled, stop->reason});
+            }
+        }
+        return;
+    }
+    if (message.envelope.from.role != Role::shard) return;
+    const std::size_t index = message.envelope.from.index;
+    if (index >= clients_.size()) return;
+    ShardClient& client = clients_[index];
+    if (auto* weights = std::get_if<PullReply>(&body)) {
+        if (auto fresh = client.on(std::move(*weights), now_, *effects_)) {
+            weights_arrived(fresh->step, std::move(fresh->blocks));
+        }
+    } else if (auto* verdicts = std::get_if<PushReply>(&body)) {
+        verdicts_arrived(index, std::move(*verdicts));
+    } else if (const auto* lease = std::get_if<LeaseReply>(&body)) {
+        leased(*lease);
+    } else if (const auto* cancelled = std::get_if<CancelReply>(&body)) {
+        if (client.on(*cancelled)) client.settled(cancelled->step);
+    } else if (const auto* initialised = std::get_if<InitialiseReply>(&body)) {
+        client.on(*initialised);
+        const bool all = std::all_of(clients_.begin(), clients_.end(),
+                                     [](const ShardClient& one) { return one.idle(); });
+        if (phase_ == Phase::initialising && initial_.empty() && all) {
+            phase_ = Phase::ready;
+            Message ready;
+            ready.body = Ready{};
+            effects_->send(kCoordinator, std::move(ready));
+        }
+    } else if (const auto* farewell = std::get_if<FarewellReply>(&body)) {
+        client.on(*farewell);
+    } else if (const auto* refusal = std::get_if<Refusal>(&body)) {
+        if (auto taken = client.on(*refusal, now_, *effects_); !taken) fail_with(taken.error());
+    }
+}
+
+void Worker::begin(const Welcome& welcome) {
+    if (phase_ != Phase::joining) return;
+    if (welcome.initialise) {
+        phase_ = Phase::initialising;
+        initial_.resize(clients_.size());
+        initial_ticket_ = effects_->compute(InitialWork{});
+        return;
+    }
+    phase_ = Phase::ready;
+    Message ready;
+    ready.body = Ready{};
+    effects_->send(kCoordinator, std::move(ready));
+}
+
+void Worker::weights_arrived(Step step, std::vector<WeightBlock> blocks) {
+    const auto found = std::find_if(preparing_.begin(), preparing_.end(),
+                                    [&](const Preparing& one) { return one.step == step; });
+    if (found == preparing_.end()) return;
+    found->missing -= std::min(found->missing, blocks.size());
+    for (WeightBlock& block : blocks) found->weights.push_back(std::move(block));
+}
+
+void Worker::verdicts_arrived(std::size_t index, PushReply&& reply) {
+    if (!clients_[index].on(reply, now_, *effects_)) return;
+    if (reply.opened.value != 0) weights_arrived(reply.opened, std::move(reply.blocks));
+    const auto found = std::find_if(settling_.begin(), settling_.end(),
+                                    [&](const Settling& one) { return one.step == reply.step; });
+    if (found == settling_.end()) return;
+    for (const BlockVerdict& verdict : reply.verdicts) {
+        if (verdict.verdict == Verdict::applied || verdict.verdict == Verdict::buffered) continue;
+        if (verdict.reason == ErrorCode::not_finite) {
+            effects_->log(LogLevel::warning,
+                          "step " + std::to_string(reply.step.value) + ", block " +
+                              std::to_string(verdict.block.value) +
+                              ": the gradient has NaN or Inf and was not applied");
+        }
+        if (verdict.advice != Advice::drop) found->rejected.push_back(verdict.block);
+    }
+    if (--found->parts_missing == 0) settle(*found);
+}
+
+void Worker::leased(const LeaseReply& reply) {
+    if (!lease_ || reply.request != lease_->request) return;
+    // What this request reported finished is known to the lead shard now.
+    std::set<std::pair<std::uint32_t, std::uint32_t>> reported;
+    for (const BatchRange& range : lease_->finished) {
+        for (std::uint32_t i = 0; i < range.count; ++i) {
+            reported.insert({range.data_epoch, range.first + i});
+        }
+    }
+    std::erase_if(finished_, [&](const auto& batch) { return reported.contains(batch); });
+    for (const auto& batch : reported) held_.erase(batch);
+    const bool asked_for_more = lease_->wants_more;
+    lease_.reset();
+    if (!asked_for_more) return;
+    no_more_ = reply.no_more;
+    bool news = false;
+    for (const BatchRange& range : reply.granted) {
+        for (std::uint32_t i = 0; i < range.count; ++i) {
+            const std::pair batch{range.data_epoch, range.first + i};
+            if (!held_.insert(batch).second) continue;
+            batches_.push_back({batch.first, batch.second, 0, {}});
+            news = true;
+        }
+    }
+    lease_useless_ = !news && finished_.empty();
+}
+
+void Worker::on_overdue() {
+    for (ShardClient& client : clients_) {
+        if (auto sent = client.send_overdue_again(now_, *effects_); !sent) {
+            return fail_with(sent.error());
+        }
+    }
+    if (lease_ && now_ - lease_sent_ >= setup_.job->reply_deadline) {
+        lease_sent_ = now_;
+        Message message;
+        message.envelope.to = node_of(kLeadShard);
+        message.body = *lease_;
+        effects_->send(node_of(kLeadShard), std::move(message));
+    }
+    effects_->after(setup_.job->reply_deadline / 2, {kOverdue, 0});
+}
+
+void Worker::heartbeat() {
+    Message message;
+    message.body = status();
+    effects_->send(kCoordinator, std::move(message));
+    effects_->after(setup_.job->heartbeat_interval, {kHeartbeat, 0});
+}
+
+Status Worker::status() const {
+    Status status;
+    Time since = Time::max();
+    for (const ShardClient& client : clients_) {
+        if (client.waiting_since() >= since) continue;
+        since = client.waiting_since();
+        status.waiting_for = client.waiting_for();
+    }
+    if (lease_ && lease_first_sent_ < since && batches_.empty()) {
+        since = lease_first_sent_;
+        status.waiting_for = "a lease of batches from shard:0 (other workers may hold the last)";
+    }
+    if (!status.waiting_for.empty()) status.waited = now_ - since;
+    const char* const phases[] = {"joining",  "initialising", "ready", "training",
+                                  "settling", "leaving",      "done"};
+    status.activity = phases[static_cast<std::size_t>(phase_)];
+    if (computing_) status.activity = "computing step " + std::to_string(computing_->step.value);
+    const auto add = [&](const char* name, double value) {
+        status.values.push_back({name, value});
+    };
+    std::uint64_t again = 0;
+    for (const ShardClient& client : clients_) again += client.sent_again();
+    add("steps", static_cast<double>(steps_computed_));
+    add("samples", static_cast<double>(samples_));
+    add("steps.rejected", static_cast<double>(rejected_steps_));
+    add("steps.recomputed", static_cast<double>(recomputed_steps_));
+    add("cosine.sum", cosine_sum_);
+    add("cosine.count", static_cast<double>(cosine_count_));
+    add("sent_again", static_cast<double>(again));
+    const auto milliseconds = [](Nanos duration) {
+        return std::chrono::duration<double, std::milli>(duration).count();
+    };
+    add("compute_ms", milliseconds(compute_time_));
+    add("wait_ms", milliseconds(wait_time_));
+    status.losses = losses_;
+    return status;
+}
+
+}  // namespace detente
