@@ -1,0 +1,161 @@
+#include "worker/engine_computer.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "common/checksum.h"
+#include "common/invariant.h"
+#include "common/random.h"
+
+namespace detente {
+namespace {
+
+class HeldGradients : public GradientSet {
+  public:
+    explicit HeldGradients(std::shared_ptr<const TaskGradients> gradients)
+        : gradients_(std::move(gradients)) {}
+    const TaskGradients& get() const { return *gradients_; }
+
+  private:
+    std::shared_ptr<const TaskGradients> gradients_;
+};
+
+}  // namespace
+
+EngineComputer::EngineComputer(std::unique_ptr<Engine> engine, std::shared_ptr<const Plan> plan,
+                               std::uint64_t seed, bool hashes)
+    : engine_(std::move(engine)),
+      plan_(std::move(plan)),
+      seed_(seed),
+      hashes_(hashes),
+      tasks_(engine_->description().tasks.size()) {}
+
+WorkResult EngineComputer::run(const Work& work, const std::atomic<bool>& cancelled,
+                               const std::function<void(std::uint32_t, Payload)>& part) {
+    if (const auto* gradient = std::get_if<GradientWork>(&work)) {
+        return run_gradient(*gradient, cancelled);
+    }
+    if (const auto* combine = std::get_if<CombineWork>(&work)) return run_combine(*combine, part);
+    return run_initial(part);
+}
+
+WorkResult EngineComputer::run_initial(const std::function<void(std::uint32_t, Payload)>& part) {
+    for (const Block& block : plan_->blocks) {
+        const std::span<const float> values =
+            engine_->tensor(block.tensor).subspan(block.offset, block.elements);
+        part(static_cast<std::uint32_t>(block.id.value), copy_of(std::as_bytes(values)));
+    }
+    return {InitialOutcome{}};
+}
+
+std::vector<std::uint32_t> EngineComputer::samples_of(const BatchRange& batch,
+                                                      std::uint32_t batch_samples) {
+    auto order = std::find_if(orders_.begin(), orders_.end(),
+                              [&](const auto& one) { return one.first == batch.data_epoch; });
+    const std::uint64_t total = engine_->description().training_samples;
+    if (order == orders_.end()) {
+        if (orders_.size() == 2) orders_.erase(orders_.begin());
+        orders_.emplace_back(batch.data_epoch, permutation(random_key(seed_, Purpose::batch_order,
+                                                                      {batch.data_epoch}),
+                                                           static_cast<std::uint32_t>(total)));
+        order = orders_.end() - 1;
+    }
+    const std::uint64_t first = std::min(total, std::uint64_t{batch.first} * batch_samples);
+    const std::uint64_t last = std::min(total, first + batch_samples);
+    return {order->second.begin() + static_cast<std::ptrdiff_t>(first),
+            order->second.begin() + static_cast<std::ptrdiff_t>(last)};
+}
+
+std::vector<const float*> EngineComputer::rows_of(const TaskGradients& gradients,
+                                                  const Block& block) const {
+    std::vector<const float*> rows(tasks_, nullptr);
+    for (std::uint32_t task = 0; task < tasks_; ++task) {
+        if (!block.owners.contains(TaskId{task})) continue;
+        const float* row = gradients.gradient(TaskId{task}, block.tensor);
+        if (row != nullptr) rows[task] = row + block.offset;
+    }
+    return rows;
+}
+
+WorkResult EngineComputer::run_gradient(const GradientWork& work,
+                                        const std::atomic<bool>& cancelled) {
+    for (const WeightBlock& weights : work.weights) {
+        const Block& block = plan_->block(weights.block);
+        if (auto verified = verify_block(weights.weights.bytes, weights.checksum); !verified) {
+            return fail(verified.error().code,
+                        "weights of block " + std::to_string(weights.block.value) + " (" +
+                            engine_->description().tensors[block.tensor].name +
+                            ") as pulled: " + verified.error().text);
+        }
+        if (weights.weights.size() != block.bytes()) {
+            return fail(ErrorCode::bad_length,
+                        "weights of block " + std::to_string(weights.block.value) + ": " +
+                            std::to_string(weights.weights.size()) + " bytes, expected " +
+                            std::to_string(block.bytes()));
+        }
+        engine_->load(block.tensor, block.offset, weights.weights.bytes);
+    }
+    GradientRequest request;
+    request.samples = samples_of(work.batch, work.batch_samples);
+    request.data_epoch = work.batch.data_epoch;
+    request.random_key = work.random_key;
+    request.tasks = work.tasks;
+    request.cancelled = &cancelled;
+    const auto samples = static_cast<std::uint32_t>(request.samples.size());
+    auto report = engine_->gradients(request);
+    if (!report) return report.error();
+
+    GradientOutcome outcome;
+    outcome.losses = std::move(report->losses);
+    outcome.samples = samples;
+    outcome.gramian = Gramian(tasks_);
+    outcome.exclusive_norms_sq.assign(tasks_, 0.0);
+    for (const Block& block : plan_->blocks) {
+        if (block.frozen || block.owners.empty()) continue;
+        const std::vector<const float*> rows = rows_of(*report->gradients, block);
+        if (block.shared()) {
+            outcome.gramian.add_block(rows, block.elements);
+            continue;
+        }
+        for (std::size_t task = 0; task < tasks_; ++task) {
+            if (rows[task] == nullptr) continue;
+            outcome.exclusive_norms_sq[task] += squared_norm(rows[task], block.elements);
+        }
+    }
+    if (hashes_) {
+        for (const Block& block : plan_->blocks) {
+            for (const float* row : rows_of(*report->gradients, block)) {
+                if (row == nullptr) continue;
+                const std::span<const float> values{row, block.elements};
+                outcome.gradient_hash =
+                    scatter(outcome.gradient_hash ^ checksum_of(std::as_bytes(values)));
+            }
+        }
+    }
+    outcome.gradients = std::make_shared<HeldGradients>(std::move(report->gradients));
+    return {std::move(outcome)};
+}
+
+WorkResult EngineComputer::run_combine(const CombineWork& work,
+                                       const std::function<void(std::uint32_t, Payload)>& part) {
+    const auto& gradients = static_cast<const HeldGradients&>(*work.gradients).get();
+    std::vector<double> shared_weights = work.weights;
+    for (double& weight : shared_weights) weight *= work.clip_factor;
+    const std::vector<double> own_weights(tasks_, work.clip_factor);
+    for (std::size_t i = 0; i < work.layout.size(); ++i) {
+        std::uint64_t bytes = 0;
+        for (const BlockId id : work.layout[i]) bytes += plan_->block(id).bytes();
+        auto buffer = std::make_shared<AlignedBuffer>(bytes);
+        std::uint64_t at = 0;
+        for (const BlockId id : work.layout[i]) {
+            const Block& block = plan_->block(id);
+            const std::span<float> out = buffer->floats().subspan(at, block.elements);
+            combine(block.shared() ? shared_weights : own_weights, rows_of(gradients, block), out);
+            at += block.elements;
+        }
+        part(static_cast<std::uint32_t>(i), payload_of(std::move(buffer)));
+    }
+    return {CombineOutcome{}};
+}
+
+}  // namespace detente

@@ -1,0 +1,48 @@
+// Executes a worker's Work over an engine: loads blocks into the model, has one gradient per task
+// computed, forms the Gramian over shared blocks and combines straight into push parts.
+//
+// Thread: the compute thread; one call at a time.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "common/partition/plan.h"
+#include "common/runtime/contracts.h"
+#include "worker/engine.h"
+
+namespace detente {
+
+class EngineComputer : public Computer {
+  public:
+    // `hashes`: put a hash of all task gradients into every GradientOutcome (for the ledger and
+    // replays).
+    EngineComputer(std::unique_ptr<Engine> engine, std::shared_ptr<const Plan> plan,
+                   std::uint64_t seed, bool hashes = false);
+
+    WorkResult run(const Work& work, const std::atomic<bool>& cancelled,
+                   const std::function<void(std::uint32_t, Payload)>& part) override;
+
+    Engine& engine() { return *engine_; }
+
+  private:
+    WorkResult run_initial(const std::function<void(std::uint32_t, Payload)>& part);
+    WorkResult run_gradient(const GradientWork& work, const std::atomic<bool>& cancelled);
+    WorkResult run_combine(const CombineWork& work,
+                           const std::function<void(std::uint32_t, Payload)>& part);
+    std::vector<std::uint32_t> samples_of(const BatchRange& batch, std::uint32_t batch_samples);
+    // Row of each task for this block; nullptr where the task does not own it.
+    std::vector<const float*> rows_of(const TaskGradients& gradients, const Block& block) const;
+
+    std::unique_ptr<Engine> engine_;
+    std::shared_ptr<const Plan> plan_;
+    std::uint64_t seed_;
+    bool hashes_;
+    std::size_t tasks_;
+    // The order of the last two data epochs asked for (workers straddle the boundary).
+    std::vector<std::pair<std::uint32_t, std::vector<std::uint32_t>>> orders_;
+};
+
+}  // namespace detente
