@@ -1,8 +1,9 @@
 // Bytes ↔ messages: the only place that reads bytes off the wire, and it verifies before it reads.
 // A message is one FlatBuffers header frame (schemas/wire.fbs) and raw payload frames: blocks under
-// kSmallBlockBytes travel one after the other in one frame, a larger one in a frame of its own.
+// kSmallBlockBytes travel one after the other in one frame, a larger one in a frame of its own;
+// blocks that lie one after the other in memory under one owner share a frame without a copy.
 //
-// Pure functions; any thread.
+// Pure functions; any thread. Each thread keeps scratch memory between calls, at most 256 KiB.
 #pragma once
 
 #include <cstddef>
@@ -21,6 +22,10 @@ inline constexpr std::size_t kMostMessageBytes = 4U << 20U;  // payload bytes of
 inline constexpr std::size_t kMostHeaderBytes = 8U << 20U;   // Welcome carries job and model
 inline constexpr std::size_t kMostBlocksPerMessage = 1U << 16U;
 inline constexpr std::size_t kMostTextBytes = 4U << 20U;
+inline constexpr std::size_t kMostListEntries = 1U << 14U;  // peers, values, lease ranges, …
+// Every frame but one holds at least kSmallBlockBytes, or is the only one. A transport may drop a
+// message on the frame after this many.
+inline constexpr std::size_t kMostPayloadFrames = kMostMessageBytes / kSmallBlockBytes + 1;
 
 struct Frames {
     Payload header;
