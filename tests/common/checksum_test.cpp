@@ -83,7 +83,7 @@ TEST_CASE("finiteness: the largest, the smallest and minus zero are finite") {
 
 TEST_CASE("verify: bytes as sent pass, with and without a checksum, whatever their length") {
     // Around the tile, and around XXH3's internal buffer and stripes.
-    for (const std::size_t count : {0U, 1U, 5U, 59U, 61U, 64U, 8191U, 8192U, 8193U, 40000U}) {
+    for (const std::size_t count : {0U, 1U, 5U, 59U, 61U, 64U, 2047U, 2048U, 2049U, 40000U}) {
         for (const std::size_t offset : {0U, 3U}) {
             INFO(count << " floats at offset " << offset);
             const std::vector<std::byte> bytes = floats(count, offset);
