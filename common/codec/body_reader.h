@@ -7,6 +7,8 @@
 // between a thousand tables) by a budget of the header's bytes.
 #pragma once
 
+#include <algorithm>
+#include <cstdint>
 #include <optional>
 #include <span>
 #include <string>
@@ -94,5 +96,37 @@ class BodyReader {
     std::size_t text_budget_bytes_;
     std::optional<Error> error_;
 };
+
+template <class List>
+std::size_t BodyReader::entries(const List* in, std::size_t most, std::size_t alignment,
+                                const char* what) {
+    if (in == nullptr || error_) return 0;
+    if (in->size() > most) {
+        refuse(ErrorCode::over_limit, std::string(what) + ": at most " + std::to_string(most) +
+                                          " entries are allowed, found " +
+                                          std::to_string(in->size()));
+        return 0;
+    }
+    if (reinterpret_cast<std::uintptr_t>(in->Data()) % alignment != 0 && in->size() != 0) {
+        refuse(ErrorCode::bad_message, std::string(what) + ": list is not aligned to " +
+                                           std::to_string(alignment) + " bytes");
+        return 0;
+    }
+    return in->size();
+}
+
+template <class IdOf>
+void BodyReader::distinct(std::size_t entries, const char* what, IdOf id_of) {
+    bool ascending = true;  // as our own senders list them
+    for (std::size_t i = 1; i < entries && ascending; ++i) ascending = id_of(i - 1) < id_of(i);
+    if (ascending) return;
+    std::vector<std::uint64_t> ids(entries);
+    for (std::size_t i = 0; i < entries; ++i) ids[i] = id_of(i);
+    std::sort(ids.begin(), ids.end());
+    const auto twice = std::adjacent_find(ids.begin(), ids.end());
+    if (twice == ids.end()) return;
+    refuse(ErrorCode::bad_message,
+           std::string(what) + ": block " + std::to_string(*twice) + " is listed twice");
+}
 
 }  // namespace detente::codec
