@@ -227,6 +227,7 @@ void Shard::peer_down(const PeerDown& event) {
 
 void Shard::checkpoint(const CheckpointRequest& body) {
     ShardSlice slice;
+    slice.shard = setup_.id;
     for (const LiveBlock& block : store_.blocks()) {
         BlockSlice one;
         one.block = block.plan->id;

@@ -81,7 +81,7 @@ WorkResult EngineComputer::run_gradient(const GradientWork& work,
                                         const std::atomic<bool>& cancelled) {
     for (const WeightBlock& weights : work.weights) {
         const Block& block = plan_->block(weights.block);
-        if (auto verified = verify_block(weights.weights.bytes, weights.checksum); !verified) {
+        if (auto verified = verify_block(weights.weights.bytes, std::nullopt); !verified) {
             return fail(verified.error().code,
                         "weights of block " + std::to_string(weights.block.value) + " (" +
                             engine_->description().tensors[block.tensor].name +

@@ -90,6 +90,8 @@ class Worker : public Node {
     // Messages (worker_messages.cpp).
     void receive(Message&& message);
     void begin(const Welcome& welcome);
+    // Whether every block has the checksum it was sent with.
+    bool unaltered(const std::vector<WeightBlock>& blocks);
     void weights_arrived(Step step, std::vector<WeightBlock> blocks);
     void leased(const LeaseReply& reply);
     void verdicts_arrived(std::size_t client, PushReply&& reply);
@@ -146,6 +148,7 @@ class Worker : public Node {
     // Figures for the status.
     std::uint64_t steps_computed_ = 0;
     std::uint64_t samples_ = 0;
+    std::uint64_t altered_ = 0;
     std::uint64_t rejected_steps_ = 0;
     std::uint64_t recomputed_steps_ = 0;
     double cosine_sum_ = 0;

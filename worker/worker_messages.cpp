@@ -1,6 +1,7 @@
 // What a worker is told, and what it tells about itself.
 #include <algorithm>
 
+#include "common/checksum.h"
 #include "worker/worker.h"
 
 namespace detente {
@@ -26,6 +27,11 @@ void Worker::receive(Message&& message) {
     const std::size_t index = message.envelope.from.index;
     if (index >= clients_.size()) return;
     ShardClient& client = clients_[index];
+    const std::vector<WeightBlock>* blocks = nullptr;
+    if (const auto* pulled = std::get_if<PullReply>(&body)) blocks = &pulled->blocks;
+    if (const auto* pushed = std::get_if<PushReply>(&body)) blocks = &pushed->blocks;
+    if (blocks != nullptr && !unaltered(*blocks))
+        return;  // as if lost: asked for again when overdue
     if (auto* weights = std::get_if<PullReply>(&body)) {
         if (auto fresh = client.on(std::move(*weights), now_, *effects_)) {
             weights_arrived(fresh->step, std::move(fresh->blocks));
@@ -51,6 +57,21 @@ void Worker::receive(Message&& message) {
     } else if (const auto* refusal = std::get_if<Refusal>(&body)) {
         if (auto taken = client.on(*refusal, now_, *effects_); !taken) fail_with(taken.error());
     }
+}
+
+bool Worker::unaltered(const std::vector<WeightBlock>& blocks) {
+    for (const WeightBlock& block : blocks) {
+        if (!block.checksum || checksum_of(block.weights.bytes) == *block.checksum) continue;
+        if (altered_++ == 0) {
+            effects_->log(
+                LogLevel::warning,
+                "block " + std::to_string(block.block.value) +
+                    " was altered on its way here (wrong checksum); it is asked for again "
+                    "(further ones are only counted)");
+        }
+        return false;
+    }
+    return true;
 }
 
 void Worker::begin(const Welcome& welcome) {
@@ -176,6 +197,7 @@ Status Worker::status() const {
     const auto milliseconds = [](Nanos duration) {
         return std::chrono::duration<double, std::milli>(duration).count();
     };
+    add("altered", static_cast<double>(altered_));
     add("compute_ms", milliseconds(compute_time_));
     add("wait_ms", milliseconds(wait_time_));
     status.losses = losses_;

@@ -182,14 +182,16 @@ void Model::add_head(const std::string& name, std::shared_ptr<torch::nn::Module>
     heads_.back() = std::move(head);
 }
 
+torch::Tensor Model::head(std::size_t task, const torch::Tensor& shared) {
+    if (!heads_.at(task)) {
+        throw std::logic_error("task " + tasks_[task].name +
+                               " was added without a head; give add_task one");
+    }
+    return heads_[task](shared);
+}
+
 std::vector<torch::Tensor> Model::heads(const torch::Tensor& shared) {
-    return each_task([&](std::size_t t) {
-        if (!heads_[t]) {
-            throw std::logic_error("heads(): task " + tasks_[t].name +
-                                   " was added without a head; give add_task one");
-        }
-        return heads_[t](shared);
-    });
+    return each_task([&](std::size_t t) { return head(t, shared); });
 }
 
 std::vector<torch::Tensor> Model::each_task(const std::function<torch::Tensor(std::size_t)>& part) {

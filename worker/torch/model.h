@@ -125,7 +125,8 @@ class Model : public torch::nn::Module {
         add_head(name, head.ptr(),
                  [head](const torch::Tensor& shared) mutable { return head->forward(shared); });
     }
-    // Every head on the trunk's output, each inside its task's scope.
+    // The head of one task, and every head on the trunk's output, each inside its task's scope.
+    torch::Tensor head(std::size_t task, const torch::Tensor& shared);
     std::vector<torch::Tensor> heads(const torch::Tensor& shared);
     // Calls `part` once per task, inside the task's scope and with its random stream: what one task
     // draws does not depend on which other tasks there are.

@@ -1,0 +1,104 @@
+// A model in plain C++ for tests: each task pulls a shared trunk and its own head towards targets
+// of its own, ½‖w − target‖² plus noise drawn from the batch. Gradients are a function of (weights,
+// samples, key).
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "common/random.h"
+#include "worker/engine.h"
+
+namespace detente::test {
+
+struct QuadraticOptions {
+    std::size_t tasks = 2;
+    std::size_t trunk_elements = 40;
+    std::size_t head_elements = 6;  // per task; 0 = no heads
+    std::uint64_t samples = 640;
+    double noise = 0.1;
+    bool equal_elements = false;  // every element of a tensor gets the same gradient: shows tearing
+};
+
+class QuadraticGradients : public TaskGradients {
+  public:
+    std::vector<std::vector<std::vector<float>>> rows;  // task, tensor
+    const float* gradient(TaskId task, std::size_t tensor) const override {
+        const auto& row = rows[task.value][tensor];
+        return row.empty() ? nullptr : row.data();
+    }
+};
+
+class QuadraticEngine : public Engine {
+  public:
+    explicit QuadraticEngine(QuadraticOptions options) : options_(options) {
+        description_.model = "quadratic";
+        description_.training_samples = options.samples;
+        TaskSet everyone;
+        for (std::uint32_t t = 0; t < options.tasks; ++t) {
+            description_.tasks.push_back("task" + std::to_string(t));
+            everyone.insert(TaskId{t});
+        }
+        add("trunk.weight", options.trunk_elements, everyone);
+        for (std::uint32_t t = 0; options.head_elements > 0 && t < options.tasks; ++t) {
+            TaskSet only;
+            only.insert(TaskId{t});
+            add("head" + std::to_string(t) + ".weight", options.head_elements, only);
+        }
+    }
+
+    const ModelDescription& description() const override { return description_; }
+    std::span<const float> tensor(std::size_t index) const override { return tensors_[index]; }
+    void load(std::size_t index, std::size_t offset, std::span<const std::byte> values) override {
+        std::memcpy(tensors_[index].data() + offset, values.data(), values.size());
+    }
+
+    Result<GradientReport> gradients(const GradientRequest& request) override {
+        auto held = std::make_shared<QuadraticGradients>();
+        GradientReport report;
+        for (std::uint32_t task = 0; task < options_.tasks; ++task) {
+            double loss = 0;
+            auto& rows = held->rows.emplace_back(tensors_.size());
+            for (std::size_t tensor = 0; tensor < tensors_.size(); ++tensor) {
+                if (!description_.tensors[tensor].owners.contains(TaskId{task})) continue;
+                Random random(random_key(request.random_key, Purpose::test, {task, tensor}));
+                float shared_noise = static_cast<float>(options_.noise * random.normal());
+                for (std::size_t i = 0; i < tensors_[tensor].size(); ++i) {
+                    if (!options_.equal_elements && i > 0) {
+                        shared_noise = static_cast<float>(options_.noise * random.normal());
+                    }
+                    const float target =
+                        options_.equal_elements
+                            ? static_cast<float>(task)
+                            : static_cast<float>((task + 1) * ((i + tensor) % 5)) * 0.25F - 0.5F;
+                    const float error = tensors_[tensor][i] - target;
+                    loss += 0.5 * static_cast<double>(error) * error;
+                    rows[tensor].push_back(error + shared_noise);
+                }
+            }
+            report.losses.push_back(loss);
+        }
+        report.gradients = std::move(held);
+        return report;
+    }
+
+    Result<std::vector<TaskScore>> evaluate() override { return std::vector<TaskScore>{}; }
+
+  private:
+    void add(const std::string& name, std::size_t elements, TaskSet owners) {
+        description_.tensors.push_back(
+            {name, {static_cast<std::int64_t>(elements)}, owners, false});
+        std::vector<float> values(elements, 1.0F);
+        if (!options_.equal_elements) {
+            Random random(random_key(3, Purpose::initial_weights, {tensors_.size()}));
+            for (float& value : values) value = static_cast<float>(random.normal());
+        }
+        tensors_.push_back(std::move(values));
+    }
+
+    QuadraticOptions options_;
+    ModelDescription description_;
+    std::vector<std::vector<float>> tensors_;
+};
+
+}  // namespace detente::test
