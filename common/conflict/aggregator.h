@@ -22,6 +22,8 @@ struct AggregatorState {
 };
 
 struct AggregatorInput {
+    // Of the shared blocks; never null. Gives the number of tasks also to methods that do not need
+    // its entries.
     const Gramian* gramian = nullptr;
     std::span<const double> losses;  // one per task; empty unless needs().losses
     std::uint64_t random_key = 0;    // already mixed from (seed, purpose, worker, step)
@@ -51,7 +53,9 @@ class Aggregator {
     virtual std::string name() const = 0;
     virtual AggregatorNeeds needs() const { return {}; }
     virtual AggregatorState initial_state(std::size_t /*tasks*/) const { return {}; }
-    // NaN or Inf in the Gramian or a loss is refused (not_finite), naming the task's index.
+    // One weight per task. NaN or Inf in the Gramian or a loss is refused (not_finite), naming the
+    // task's index; a parameter written for another number of tasks is bad_job. A const object may
+    // be used from several threads at once, each with its own state.
     virtual Result<AggregatorOutput> weights(const AggregatorInput& input,
                                              AggregatorState& state) const = 0;
 };

@@ -1,12 +1,13 @@
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
+#include <cstring>
+#include <vector>
 
 #include "common/conflict/gramian.h"
 #include "common/conflict/gramian_kernels.h"
 
 // As in gramian_kernels.cpp.
-#define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
+#define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV | HWY_SSSE3)
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "common/conflict/combine_kernels.cpp"
 #include <hwy/foreach_target.h>
@@ -20,7 +21,8 @@ namespace detente::kernels::HWY_NAMESPACE {
 // Rows read side by side: as many streams as one core still fetches well.
 constexpr std::size_t kGroup = 4;
 
-// One group of rows: target = first ? w₀·r₀ : source, then += the others.
+// One group of rows over a multiple of 16 elements: w₀·r₀ (or, unless it is the first group, what
+// earlier groups left in `source`, + w₀·r₀), then + the others.
 template <std::size_t kRows, bool kFirst>
 void weigh_group(const float* weights, const float* const* rows, std::size_t offset,
                  std::size_t elements, const float* source, float* target) {
@@ -29,19 +31,14 @@ void weigh_group(const float* weights, const float* const* rows, std::size_t off
     FloatVector w[kRows];
     for (std::size_t i = 0; i < kRows; ++i) row[i] = rows[i] + offset;
     for (std::size_t i = 0; i < kRows; ++i) w[i] = hn::Set(d, weights[i]);
-    std::size_t e = 0;
-    for (; e + kWidth <= elements; e += kWidth) {
-        FloatVector sum = kFirst ? hn::Mul(w[0], hn::LoadU(d, row[0] + e))
-                                 : fused(w[0], hn::LoadU(d, row[0] + e), hn::LoadU(d, source + e));
+    for (std::size_t e = 0; e < elements; e += kWidth) {
+        FloatVector sum = kFirst
+                              ? hn::Mul(w[0], load_anywhere(row[0] + e))
+                              : fused(w[0], load_anywhere(row[0] + e), load_anywhere(source + e));
         DETENTE_UNROLL for (std::size_t i = 1; i < kRows; ++i) {
-            sum = fused(w[i], hn::LoadU(d, row[i] + e), sum);
+            sum = fused(w[i], load_anywhere(row[i] + e), sum);
         }
-        hn::StoreU(sum, d, target + e);
-    }
-    for (; e < elements; ++e) {
-        float sum = kFirst ? weights[0] * row[0][e] : std::fma(weights[0], row[0][e], source[e]);
-        for (std::size_t i = 1; i < kRows; ++i) sum = std::fma(weights[i], row[i][e], sum);
-        target[e] = sum;
+        store_anywhere(sum, target + e);
     }
 }
 
@@ -55,24 +52,42 @@ void weigh_up_to_four(std::size_t count, const float* weights, const float* cons
     if (count == 4) weigh_group<4, kFirst>(weights, rows, offset, elements, source, target);
 }
 
-// Four rows at a time over a tile that stays in the first-level cache; only the last group writes
-// to out, so out may be one of the rows.
-void weigh_all_rows(const float* weights, const float* const* rows, std::size_t n, float* out,
-                    std::size_t elements) {
+// Four rows at a time over at most a tile (a multiple of 16), which stays in the first-level cache;
+// only the last group writes to out, so out may be one of the rows.
+void weigh_tile(const float* weights, const float* const* rows, std::size_t n, std::size_t offset,
+                std::size_t elements, float* out) {
     HWY_ALIGN float partial[kTileElements];
-    for (std::size_t offset = 0; offset < elements; offset += kTileElements) {
-        const std::size_t size = std::min(kTileElements, elements - offset);
-        for (std::size_t i = 0; i < n; i += kGroup) {
-            const std::size_t count = std::min(kGroup, n - i);
-            float* target = i + count == n ? out + offset : partial;
-            if (i == 0) {
-                weigh_up_to_four<true>(count, weights, rows, offset, size, nullptr, target);
-            } else {
-                weigh_up_to_four<false>(count, weights + i, rows + i, offset, size, partial,
-                                        target);
-            }
+    for (std::size_t i = 0; i < n; i += kGroup) {
+        const std::size_t count = std::min(kGroup, n - i);
+        float* target = i + count == n ? out : partial;
+        if (i == 0) {
+            weigh_up_to_four<true>(count, weights, rows, offset, elements, nullptr, target);
+        } else {
+            weigh_up_to_four<false>(count, weights + i, rows + i, offset, elements, partial,
+                                    target);
         }
     }
+}
+
+void weigh_all_rows(const float* weights, const float* const* rows, std::size_t n, float* out,
+                    std::size_t elements) {
+    const std::size_t whole = elements / kLanes * kLanes;
+    for (std::size_t offset = 0; offset < whole; offset += kTileElements) {
+        weigh_tile(weights, rows, n, offset, std::min(kTileElements, whole - offset), out + offset);
+    }
+    if (whole == elements) return;
+    // The last few, padded.
+    const std::size_t tail_bytes = (elements - whole) * sizeof(float);
+    std::vector<float> padding(n * kLanes, 0.0F);
+    std::vector<const float*> padded(n);
+    for (std::size_t i = 0; i < n; ++i) {
+        padded[i] = padding.data() + i * kLanes;
+        std::memcpy(padding.data() + i * kLanes, static_cast<const void*>(rows[i] + whole),
+                    tail_bytes);
+    }
+    HWY_ALIGN float tail[kLanes];
+    weigh_tile(weights, padded.data(), n, 0, kLanes, tail);
+    std::memcpy(static_cast<void*>(out + whole), tail, tail_bytes);
 }
 
 }  // namespace detente::kernels::HWY_NAMESPACE

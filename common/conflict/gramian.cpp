@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "common/conflict/gramian_kernels.h"
 #include "common/invariant.h"
@@ -76,8 +77,9 @@ void combine(std::span<const double> weights, std::span<const float* const> rows
         counted_weights.push_back(weight);
         counted_rows.push_back(rows[i]);
     }
+    if (out.empty()) return;
     if (counted_rows.empty()) {
-        std::fill(out.begin(), out.end(), 0.0F);
+        std::memset(static_cast<void*>(out.data()), 0, out.size_bytes());  // at any address
         return;
     }
     kernels::weigh_rows(counted_weights, counted_rows, out.data(), out.size());

@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstring>
 #include <vector>
 
 #include "common/conflict/gramian.h"
 
-// SVE's sizeless vectors cannot sit in the register tiles below; such machines take NEON.
-#define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
+// SVE's and RISC-V's sizeless vectors cannot sit in the register tiles below. SSSE3 would run what
+// SSE4 runs.
+#define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV | HWY_SSSE3)
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "common/conflict/gramian_kernels.cpp"
 #include <hwy/aligned_allocator.h>
@@ -51,7 +53,7 @@ HWY_NOINLINE void multiply_among(const float* const* rows, std::size_t offset, s
             DETENTE_UNROLL for (std::size_t v = 0; v < kAtOnce; ++v) {
                 FloatVector x[kA];
                 DETENTE_UNROLL for (std::size_t i = 0; i < kA; ++i) {
-                    x[i] = hn::LoadU(d, row[i] + e + v * kWidth);
+                    x[i] = load_anywhere(row[i] + e + v * kWidth);
                 }
                 std::size_t p = 0;
                 DETENTE_UNROLL for (std::size_t i = 0; i < kA; ++i) {
@@ -88,9 +90,9 @@ HWY_NOINLINE void multiply_across(const float* const* rows, const float* const* 
         }
         for (std::size_t e = first; e < elements; e += kLanes) {
             FloatVector y[kB];
-            DETENTE_UNROLL for (std::size_t j = 0; j < kB; ++j) y[j] = hn::LoadU(d, b[j] + e);
+            DETENTE_UNROLL for (std::size_t j = 0; j < kB; ++j) y[j] = load_anywhere(b[j] + e);
             DETENTE_UNROLL for (std::size_t i = 0; i < kSide; ++i) {
-                const FloatVector x = hn::LoadU(d, a[i] + e);
+                const FloatVector x = load_anywhere(a[i] + e);
                 DETENTE_UNROLL for (std::size_t j = 0; j < kB; ++j) {
                     sum[i * kB + j] = fused(x, y[j], sum[i * kB + j]);
                 }
@@ -199,13 +201,17 @@ void add_all_products(const float* const* rows, std::size_t n, std::size_t eleme
         }
         if (whole_end < end) {  // the last few, padded with zeros: a fused 0·0 + c is c
             for (std::size_t i = 0; i < n; ++i) {
-                std::copy(rows[i] + whole_end, rows[i] + end, padding.data() + i * kLanes);
+                std::memcpy(padding.data() + i * kLanes,
+                            static_cast<const void*>(rows[i] + whole_end),
+                            (end - whole_end) * sizeof(float));
             }
             add_strip(padded.data(), n, 0, kLanes, lanes.get());
         }
         fold_tile(lanes.get(), n, sums);
     }
 }
+
+const char* this_instruction_set() { return hwy::TargetName(HWY_TARGET); }
 
 }  // namespace detente::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -214,10 +220,13 @@ HWY_AFTER_NAMESPACE();
 namespace detente::kernels {
 
 HWY_EXPORT(add_all_products);
+HWY_EXPORT(this_instruction_set);
 
 void add_products(std::span<const float* const> rows, std::size_t elements, double* sums) {
     HWY_DYNAMIC_DISPATCH(add_all_products)(rows.data(), rows.size(), elements, sums);
 }
+
+const char* instruction_set() { return HWY_DYNAMIC_DISPATCH(this_instruction_set)(); }
 
 }  // namespace detente::kernels
 #endif  // HWY_ONCE

@@ -1,6 +1,5 @@
 // The vectorised loops below gramian.h, compiled once per instruction set and chosen at run time.
-// Pure functions of their arguments; the bits are the same for every instruction set. Only
-// gramian.cpp calls them.
+// Pure functions of their arguments; the bits are the same for every instruction set.
 #pragma once
 
 #include <cstddef>
@@ -14,5 +13,8 @@ void add_products(std::span<const float* const> rows, std::size_t elements, doub
 // out = Σ weights[i]·rows[i] in the order given. Requires: at least one row; none is null.
 void weigh_rows(std::span<const float> weights, std::span<const float* const> rows, float* out,
                 std::size_t elements);
+
+// The instruction set in use ("AVX2", "AVX3" for AVX-512, …), for reports; it moves no bits here.
+const char* instruction_set();
 
 }  // namespace detente::kernels

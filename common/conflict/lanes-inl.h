@@ -11,6 +11,7 @@
 
 #include <cmath>
 #include <cstddef>
+#include <cstring>
 
 // Register tiles stay in registers only if GCC unrolls the loops over them.
 #ifndef DETENTE_UNROLL
@@ -31,6 +32,26 @@ using Floats = hn::CappedTag<float, kLanes>;
 using FloatVector = hn::Vec<Floats>;
 constexpr std::size_t kWidth = hn::MaxLanes(Floats());
 constexpr std::size_t kVectors = kLanes / kWidth;
+
+// Gradients are frames' bytes: they may lie at odd addresses, where a plain float access is
+// undefined.
+HWY_INLINE FloatVector load_anywhere(const float* from) {
+#if HWY_TARGET == HWY_SCALAR
+    float value;
+    std::memcpy(&value, static_cast<const void*>(from), sizeof(value));
+    return hn::Set(Floats(), value);
+#else
+    return hn::LoadU(Floats(), from);
+#endif
+}
+HWY_INLINE void store_anywhere(FloatVector vector, float* to) {
+#if HWY_TARGET == HWY_SCALAR
+    std::memcpy(static_cast<void*>(to), &vector.raw, sizeof(float));
+#else
+    hn::StoreU(vector, Floats(), to);
+#endif
+}
+
 // a·b + c, rounded once on every instruction set.
 HWY_INLINE FloatVector fused(FloatVector a, FloatVector b, FloatVector c) {
 #if HWY_NATIVE_FMA

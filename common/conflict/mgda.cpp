@@ -1,0 +1,44 @@
+// MGDA: Désidéri, "Multiple-gradient descent algorithm for multiobjective optimization" (2012),
+// section 2; for deep networks Sener and Koltun, "Multi-task learning as multi-objective
+// optimization" (2018), equation 3: w = argmin over the simplex of wᵀGw. The result is the shortest
+// vector in the convex hull of the gradients and opposes none of them. Sener and Koltun iterate
+// (Frank-Wolfe); here the quadratic program is solved exactly.
+//
+// Where several w give the shortest vector (status degenerate), identical gradients share their
+// weight equally. With all gradients zero (status all_zero) this is 1/T each. One zero gradient
+// among others takes all the weight: the shortest vector is zero.
+#include "common/conflict/methods.h"
+#include "common/conflict/simplex_qp.h"
+
+namespace detente::methods {
+namespace {
+
+class Mgda final : public Aggregator {
+  public:
+    std::string name() const override { return "mgda"; }
+    Result<AggregatorOutput> weights(const AggregatorInput& input,
+                                     AggregatorState& /*state*/) const override {
+        if (const auto finite = check_finite(input); !finite) return finite.error();
+        AggregatorOutput output;
+        if (input.gramian->tasks() == 0) return output;
+        SimplexPoint point = least_norm_on_simplex(*input.gramian);
+        output.weights = std::move(point.weights);
+        output.kkt_residual = point.kkt_residual;
+        if (all_zero(*input.gramian)) {
+            output.status = AggregatorStatus::all_zero;
+        } else if (!point.unique) {
+            output.status = AggregatorStatus::degenerate;
+        }
+        return output;
+    }
+};
+
+}  // namespace
+
+Method mgda() {
+    return {"mgda", {}, [](const AggregatorConfig&) -> Result<std::unique_ptr<const Aggregator>> {
+                return std::make_unique<const Mgda>();
+            }};
+}
+
+}  // namespace detente::methods

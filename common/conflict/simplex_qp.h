@@ -1,0 +1,34 @@
+// The point of least norm in the convex hull of the task gradients, by way of their Gramian alone:
+// minimise αᵀGα over the simplex { α ⪰ 0, Σα = 1 }. An active-set method in double: exact up to
+// rounding, in the manner of Wolfe, "Finding the nearest point in a polytope" (1976), with
+// factorizations that bear rank-deficient, badly scaled and (by the rounding of G) slightly
+// indefinite Gramians.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include "common/conflict/gramian.h"
+
+namespace detente {
+
+struct SimplexPoint {
+    std::vector<double> weights;  // ⪰ 0, sum 1
+    // Worst violation of the optimality conditions, relative to max|G|: see below.
+    double kkt_residual = 0;
+    // Whether no other α has the same norm. The combination αᵀJ is unique in any case.
+    bool unique = true;
+    std::size_t iterations = 0;
+};
+
+// Tasks with identical gradients (all zero ones too) share their weight equally; apart from that,
+// where several α are least, which of them comes out is not specified.
+// Requires: at least one task; all entries finite; G symmetric.
+SimplexPoint least_norm_on_simplex(const Gramian& gramian);
+
+// Worst violation of α ⪰ 0, Σα = 1, Gα ⪰ λ1, αᵢ·((Gα)ᵢ − λ) = 0 with λ = αᵀGα, relative to max|G|
+// (absolute where G is zero).
+double simplex_kkt_residual(const Gramian& gramian, std::span<const double> weights);
+
+}  // namespace detente

@@ -1,0 +1,29 @@
+// The plain sum: every weight 1, as if the losses had been added before the backward. The control
+// every other method is compared with.
+#include "common/conflict/methods.h"
+
+namespace detente::methods {
+namespace {
+
+class Sum final : public Aggregator {
+  public:
+    std::string name() const override { return "sum"; }
+    AggregatorNeeds needs() const override { return {.gramian = false, .losses = false}; }
+    Result<AggregatorOutput> weights(const AggregatorInput& input,
+                                     AggregatorState& /*state*/) const override {
+        if (const auto finite = check_finite(input); !finite) return finite.error();
+        AggregatorOutput output;
+        output.weights.assign(input.gramian->tasks(), 1.0);
+        return output;
+    }
+};
+
+}  // namespace
+
+Method sum() {
+    return {"sum", {}, [](const AggregatorConfig&) -> Result<std::unique_ptr<const Aggregator>> {
+                return std::make_unique<const Sum>();
+            }};
+}
+
+}  // namespace detente::methods
