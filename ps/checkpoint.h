@@ -1,0 +1,102 @@
+// A checkpoint on disk: RUN/checkpoints/<number>/ with
+//   shard-<id>.safetensors   every shard's slice (ps/slice.h)
+//   model.safetensors        whole tensors under the model's own names, for everybody else
+//   job.toml                 the resolved job
+//   manifest.json            written last, by rename: a directory without it is incomplete
+// The manifest lists every file with its size and XXH3-64, and how tensors were cut into blocks;
+// the cut is the same for any number of shards, so blocks are re-homed by the new plan at restore.
+//
+// All functions block on the disk: called by the launching process and at a server's start, never
+// on a loop.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "common/ids.h"
+#include "common/model_description.h"
+#include "common/partition/plan.h"
+#include "common/result.h"
+#include "ps/slice.h"
+
+namespace detente {
+
+struct CheckpointFile {
+    std::string name;  // within the directory
+    std::uint64_t bytes = 0;
+    std::uint64_t checksum = 0;
+};
+struct TensorCut {
+    std::string name;
+    std::vector<std::int64_t> shape;
+    std::vector<std::uint64_t> block_elements;  // in order of offset
+};
+struct Manifest {
+    std::uint64_t number = 0;
+    Generation generation;
+    std::uint32_t shards = 0;
+    std::string model;
+    Version lowest_version;  // over all blocks
+    Version highest_version;
+    std::uint64_t samples_applied = 0;  // most over all blocks
+    std::vector<TensorCut> tensors;
+    std::vector<CheckpointFile> files;
+};
+
+// What only the caller of a merge knows.
+struct CheckpointOrigin {
+    std::uint64_t number = 0;
+    Generation generation;
+    std::string job_text;  // the resolved job, TOML
+};
+
+// Makes a directory that holds every shard's slice a complete checkpoint. One block at a time is in
+// memory. bad_checkpoint: a slice is missing, or lacks a block that lives there (named by tensor).
+Result<Manifest> merge_checkpoint(const std::string& directory, const Plan& plan,
+                                  const ModelDescription& model, const CheckpointOrigin& origin);
+
+// A complete checkpoint, opened to restore from.
+class Checkpoint {
+  public:
+    // bad_checkpoint: incomplete (no manifest), altered, a file missing or of another size.
+    static Result<Checkpoint> open(const std::string& directory);
+
+    const Manifest& manifest() const { return manifest_; }
+    const std::string& directory() const { return directory_; }
+    // bad_checkpoint, naming the first tensor: another model, or other blocks than this plan's.
+    Result<void> matches(const Plan& plan, const ModelDescription& model) const;
+    // Weights and state of these blocks, from whichever slices hold them; a slice's checksum is
+    // verified the first time it is read from. unknown_block: not in this checkpoint.
+    Result<std::vector<BlockSlice>> read(std::span<const BlockId> blocks);
+    // Every slice, verified.
+    Result<std::vector<ShardSlice>> read_all();
+    // What a shard saved besides blocks; null if the job had no such shard. Verified like blocks.
+    Result<const std::map<std::string, std::string>*> extras(ShardId shard);
+    std::string model_file() const { return directory_ + "/model.safetensors"; }
+
+  private:
+    Result<void> verify(std::size_t slice);
+
+    std::string directory_;
+    Manifest manifest_;
+    std::vector<SliceFile> slices_;
+    std::set<std::size_t> verified_;
+    std::map<BlockId, std::size_t> slice_of_;
+};
+
+// All slices of a checkpoint in memory, verified.
+Result<std::vector<ShardSlice>> read_checkpoint(const std::string& directory);
+// Every file listed in the manifest has its size and checksum.
+Result<void> verify_files(const std::string& directory, const Manifest& manifest);
+
+// manifest.json of a directory; bad_checkpoint: incomplete, or no manifest of ours.
+Result<Manifest> read_manifest(const std::string& directory);
+std::string to_json(const Manifest& manifest);
+Result<Manifest> manifest_from_json(std::string_view text);
+
+}  // namespace detente
