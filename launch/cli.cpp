@@ -2,9 +2,63 @@
 
 #include <cstdio>
 
+#include "common/build_id.h"
+#include "launch/job.h"
+
 namespace detente {
-int run_command_line(int /*argc*/, char** /*argv*/) {
-    std::puts("detente: under construction");
-    return 0;
+namespace {
+
+std::string exit_code_table() {
+    std::string text = "Exit codes:\n";
+    for (const ExitCode code :
+         {ExitCode::ok, ExitCode::bug, ExitCode::usage, ExitCode::model, ExitCode::process_lost,
+          ExitCode::deadline, ExitCode::books, ExitCode::io, ExitCode::checkpoint,
+          ExitCode::build_mismatch, ExitCode::interrupted, ExitCode::terminated}) {
+        const std::string number = std::to_string(value_of(code));
+        text += std::string(5 - number.size(), ' ') + number + "  " + meaning_of(code) + "\n";
+    }
+    return text;
 }
+
+}  // namespace
+
+void add_job_arguments(CLI::App& verb, JobArguments& arguments) {
+    verb.add_option("JOB", arguments.job_file, "The job file (TOML)")->required();
+    verb.add_option("--set", arguments.overrides,
+                    "KEY=VALUE: overrides the job file, like --set workers=2; may be repeated. "
+                    "Another policy or method drops the parameters of the one it replaces")
+        ->type_name("KEY=VALUE")
+        ->expected(1)
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+        ->allow_extra_args(false);
+}
+
+Result<Job> read_job(const JobArguments& arguments) {
+    return read_job(arguments.job_file, arguments.overrides, program_folder());
+}
+
+int report(const std::string& verb, const Error& error) {
+    std::fprintf(stderr, "detente %s: %s\n", verb.c_str(), error.text.c_str());
+    return value_of(exit_code_of(error.code));
+}
+
+int run_command_line(int argc, char** argv) {
+    CLI::App app{"Détente trains shared models on many tasks at once, asynchronously.", "detente"};
+    app.set_version_flag("--version", build_description());
+    app.require_subcommand(1);
+    app.footer(exit_code_table());
+    int exit_code = 0;
+    add_job_verb(app, exit_code);
+    add_plan_verb(app, exit_code);
+    add_describe_verb(app, exit_code);
+    add_doctor_verb(app, exit_code);
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+        // CLI11's own codes vary by kind of mistake; ours do not.
+        return app.exit(error) == 0 ? 0 : value_of(ExitCode::usage);
+    }
+    return exit_code;
+}
+
 }  // namespace detente

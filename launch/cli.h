@@ -1,7 +1,34 @@
 // The program's verbs: parses the command line and runs the one asked for.
 #pragma once
 
+#include <CLI/CLI.hpp>
+#include <string>
+#include <vector>
+
+#include "common/config.h"
+#include "common/result.h"
+#include "launch/exit_code.h"
+
 namespace detente {
+
 // Returns the process's exit code (launch/exit_code.h).
 int run_command_line(int argc, char** argv);
+
+// What every verb that reads a job takes: JOB [--set a.b=value]…
+struct JobArguments {
+    std::string job_file;
+    std::vector<std::string> overrides;
+};
+void add_job_arguments(CLI::App& verb, JobArguments& arguments);
+Result<Job> read_job(const JobArguments& arguments);
+// Prints "detente VERB: text" to the standard error and returns the error's exit code.
+int report(const std::string& verb, const Error& error);
+
+// One per verb, in launch/verb_NAME.cpp: declares it and, in its callback, runs it and sets the
+// exit code.
+void add_job_verb(CLI::App& app, int& exit_code);
+void add_plan_verb(CLI::App& app, int& exit_code);
+void add_describe_verb(CLI::App& app, int& exit_code);
+void add_doctor_verb(CLI::App& app, int& exit_code);
+
 }  // namespace detente

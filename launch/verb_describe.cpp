@@ -1,0 +1,80 @@
+// detente describe JOB: loads the model library and prints what the framework must know of it.
+#include <unistd.h>
+
+#include <cstdio>
+#include <iostream>
+#include <iterator>
+#include <memory>
+
+#include "launch/cli.h"
+#include "launch/describe.h"
+#include "launch/job.h"
+
+namespace detente {
+namespace {
+
+// Whatever a model library prints while it loads goes to the standard error, so that the standard
+// output holds the description only.
+class StandardOutputAside {
+  public:
+    StandardOutputAside() : kept_(::dup(STDOUT_FILENO)) { ::dup2(STDERR_FILENO, STDOUT_FILENO); }
+    ~StandardOutputAside() {
+        std::fflush(stdout);
+        ::dup2(kept_, STDOUT_FILENO);
+        ::close(kept_);
+    }
+    StandardOutputAside(const StandardOutputAside&) = delete;
+    StandardOutputAside& operator=(const StandardOutputAside&) = delete;
+
+  private:
+    int kept_;
+};
+
+Result<ModelDescription> load_and_describe(const Job& job) {
+    const StandardOutputAside aside;
+    const auto engine = load_engine(job.model_library, engine_options_of(job));
+    if (!engine) return engine.error();
+    return (*engine)->description();
+}
+
+int describe_resolved() {
+    const std::string text((std::istreambuf_iterator<char>(std::cin)),
+                           std::istreambuf_iterator<char>());
+    const auto job = parse_job(text, "the resolved job");
+    const auto description = job ? load_and_describe(*job) : Result<ModelDescription>(job.error());
+    std::puts(description ? to_json(*description).c_str() : to_json(description.error()).c_str());
+    return description ? 0 : value_of(exit_code_of(description.error().code));
+}
+
+int describe_file(const JobArguments& arguments) {
+    const auto job = read_job(arguments);
+    if (!job) return report("describe", job.error());
+    const auto description = load_and_describe(*job);
+    if (!description) return report("describe", description.error());
+    std::puts(to_json(*description).c_str());
+    return 0;
+}
+
+}  // namespace
+
+void add_describe_verb(CLI::App& app, int& exit_code) {
+    struct Options {
+        JobArguments job;
+        bool resolved = false;
+    };
+    const auto options = std::make_shared<Options>();
+    CLI::App* verb = app.add_subcommand(
+        "describe", "Loads the model library and prints its tensors, tasks and samples (JSON)");
+    add_job_arguments(*verb, options->job);
+    verb->get_option("JOB")->required(false);
+    verb->add_flag("--resolved-job", options->resolved,
+                   "Reads a resolved job on the standard input instead of JOB");
+    verb->callback([options, &exit_code] {
+        if (!options->resolved && options->job.job_file.empty()) {
+            throw CLI::RequiredError("JOB");
+        }
+        exit_code = options->resolved ? describe_resolved() : describe_file(options->job);
+    });
+}
+
+}  // namespace detente
