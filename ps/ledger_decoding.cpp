@@ -1,0 +1,205 @@
+#include <bit>
+#include <cstring>
+#include <limits>
+#include <string>
+#include <utility>
+
+#include "ps/ledger_bits.h"
+#include "ps/ledger_encoding.h"
+
+namespace detente {
+namespace {
+using namespace ledger_bits;
+
+// Thrown and caught in this file only.
+struct Undecodable {
+    const char* why;
+};
+
+class Source {
+  public:
+    explicit Source(std::span<const std::byte> bytes) : bytes_(bytes) {}
+    std::uint8_t octet() {
+        if (bytes_.empty()) throw Undecodable{"it ends early"};
+        const auto value = static_cast<std::uint8_t>(bytes_[0]);
+        bytes_ = bytes_.subspan(1);
+        return value;
+    }
+    std::uint64_t number() {
+        std::uint64_t value = 0;
+        for (unsigned shift = 0; shift < 64; shift += 7) {
+            const std::uint8_t next = octet();
+            if (shift == 63 && next > 1) break;
+            value |= static_cast<std::uint64_t>(next & 0x7FU) << shift;
+            if (next < 0x80) return value;
+        }
+        throw Undecodable{"a number is longer than 64 bits"};
+    }
+    std::uint32_t small() {
+        const std::uint64_t value = number();
+        if (value > std::numeric_limits<std::uint32_t>::max()) {
+            throw Undecodable{"a number is longer than 32 bits"};
+        }
+        return static_cast<std::uint32_t>(value);
+    }
+    std::uint64_t difference(std::uint64_t before) {
+        const std::uint64_t coded = number();
+        return before + ((coded >> 1U) ^ (0 - (coded & 1U)));
+    }
+    // Of things that take a byte or more each, so that a lying count reserves nothing.
+    std::size_t count() {
+        const std::uint64_t value = number();
+        if (value > bytes_.size()) throw Undecodable{"a count exceeds what follows"};
+        return value;
+    }
+    std::string text() {
+        const std::size_t size = count();
+        std::string value(size, '\0');
+        if (size > 0) std::memcpy(value.data(), bytes_.data(), size);
+        bytes_ = bytes_.subspan(size);
+        return value;
+    }
+    std::span<const std::byte> rest() const { return bytes_; }
+
+  private:
+    std::span<const std::byte> bytes_;
+};
+
+template <class Record>
+void take_worker_step(Source& source, LedgerDeltas& deltas, Record& record) {
+    record.worker = WorkerId{source.small()};
+    record.incarnation = Incarnation{source.small()};
+    std::uint64_t& last = deltas.step_of[record.worker.value];
+    last = source.difference(last);
+    record.step = Step{last};
+}
+
+void take_blocks(Source& source, LedgerDeltas& deltas, bool same) {
+    if (same) {
+        if (deltas.list.size() > source.rest().size()) throw Undecodable{"it ends early"};
+        return;
+    }
+    deltas.list.resize(source.count());
+    std::uint64_t expected = 0;
+    for (BlockId& block : deltas.list) {
+        block.value = source.difference(expected);
+        expected = block.value + 1;
+    }
+}
+
+VerdictRecord::Row take_row(Source& source, LedgerDeltas& deltas, BlockId block) {
+    LedgerDeltas::OfBlock& known = deltas.of_block[block.value];
+    const std::uint8_t flags = source.octet();
+    VerdictRecord::Row row;
+    row.block = block;
+    row.verdict = static_cast<Verdict>(flags & kVerdictBits);
+    row.version = Version{source.difference(known.version)};
+    row.staleness = flags >> kStalenessShift;
+    if (row.staleness == 3) row.staleness = source.number();
+    if ((flags & kHasScale) != 0) row.step_scale = std::bit_cast<float>(source.small());
+    row.tasks.bits = (flags & kHasTasks) != 0 ? source.number() : known.tasks;
+    if ((flags & kHasReason) != 0) {
+        const std::uint64_t reason = source.number();
+        if (reason > static_cast<std::uint64_t>(ErrorCode::internal)) {
+            throw Undecodable{"a reason this build does not know"};
+        }
+        row.reason = static_cast<ErrorCode>(reason);
+    }
+    const std::uint64_t base = expected_base(row.version.value, row.staleness, row.verdict);
+    row.base = Version{(flags & kHasBase) != 0 ? source.difference(base) : base};
+    known = {row.version.value, row.tasks.bits};
+    return row;
+}
+
+BatchRange take_range(Source& source, LedgerDeltas& deltas) {
+    BatchRange range;
+    range.data_epoch = source.small();
+    deltas.batch = source.difference(deltas.batch);
+    if (deltas.batch > std::numeric_limits<std::uint32_t>::max()) {
+        throw Undecodable{"a batch number is longer than 32 bits"};
+    }
+    range.first = static_cast<std::uint32_t>(deltas.batch);
+    range.count = source.small();
+    return range;
+}
+
+PullRecord take_pull(Source& source, LedgerDeltas& deltas, bool same) {
+    PullRecord record;
+    take_worker_step(source, deltas, record);
+    record.epoch = Epoch{source.small()};
+    take_blocks(source, deltas, same);
+    record.blocks = deltas.list;
+    for (const BlockId block : record.blocks) {
+        std::uint64_t& last = deltas.of_block[block.value].version;
+        last = source.difference(last);
+        record.versions.push_back(Version{last});
+    }
+    return record;
+}
+
+VerdictRecord take_verdict(Source& source, LedgerDeltas& deltas, bool same) {
+    VerdictRecord record;
+    take_worker_step(source, deltas, record);
+    record.part = Part{source.small()};
+    record.epoch = Epoch{source.small()};
+    record.batch = take_range(source, deltas);
+    record.samples = source.small();
+    take_blocks(source, deltas, same);
+    for (const BlockId block : deltas.list) record.rows.push_back(take_row(source, deltas, block));
+    return record;
+}
+
+LedgerEntry take_entry(Source& source, LedgerDeltas& deltas) {
+    LedgerEntry entry;
+    const std::uint8_t kind = source.octet();
+    deltas.time = source.difference(deltas.time);
+    entry.at = Time(Nanos(static_cast<std::int64_t>(deltas.time)));
+    switch (kind & kKindBits) {
+        case kPull:
+            entry.record = take_pull(source, deltas, (kind & kSameBlocks) != 0);
+            return entry;
+        case kVerdict:
+            entry.record = take_verdict(source, deltas, (kind & kSameBlocks) != 0);
+            return entry;
+        case kClosed: {
+            ClosedRecord record;
+            take_worker_step(source, deltas, record);
+            record.blocks = source.small();
+            record.lost = (kind & kFlag) != 0;
+            record.reason = source.text();
+            entry.record = std::move(record);
+            return entry;
+        }
+        case kLease: {
+            LeaseRecord record;
+            record.worker = WorkerId{source.small()};
+            record.incarnation = Incarnation{source.small()};
+            record.granted = (kind & kFlag) != 0;
+            record.range = take_range(source, deltas);
+            entry.record = record;
+            return entry;
+        }
+        case kControl:
+            entry.record = ControlRecord{source.text()};
+            return entry;
+        default:
+            throw Undecodable{"a kind of entry this build does not know"};
+    }
+}
+
+}  // namespace
+
+Result<LedgerEntry> decode_entry(std::span<const std::byte>& bytes, LedgerDeltas& deltas) {
+    try {
+        Source source(bytes);
+        LedgerEntry entry = take_entry(source, deltas);
+        bytes = source.rest();
+        return entry;
+    } catch (const Undecodable& undecodable) {
+        return fail(ErrorCode::bad_message, std::string("a ledger entry is no such: ") +
+                                                undecodable.why +
+                                                "; read it with the build that wrote it");
+    }
+}
+
+}  // namespace detente

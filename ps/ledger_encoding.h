@@ -1,0 +1,48 @@
+// Ledger entries as few bytes: integers of variable length (7 bits a byte, low bits first; signed
+// ones zig-zag), most of them as differences from what the same chunk said before (a block's last
+// version, a worker's last step, the last list of blocks). A chunk is encoded from a fresh state,
+// so it can be read without those before it.
+//
+//   entry    kind | flags, time −, then by kind:
+//   pull     worker, incarnation, step −, epoch, blocks, a version − for each
+//   verdict  worker, incarnation, step −, part, epoch, batch (data epoch, first −, count), samples,
+//            blocks, then per row: flags, version −, and what the flags announce (staleness above
+//            2, base, tasks, step scale, reason)
+//   closed   worker, incarnation, step −, blocks, lost, text
+//   lease    worker, incarnation, granted, range
+//   control  text
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "common/ledger_entry.h"
+#include "common/result.h"
+
+namespace detente {
+
+// Grows with every change of the above.
+inline constexpr std::uint32_t kLedgerEncoding = 1;
+
+// What both sides remember within a chunk.
+struct LedgerDeltas {
+    struct OfBlock {
+        std::uint64_t version = 0;
+        std::uint64_t tasks = 0;
+    };
+    std::uint64_t time = 0;
+    std::uint64_t batch = 0;
+    std::vector<BlockId> list;
+    std::unordered_map<std::uint32_t, std::uint64_t> step_of;  // by worker
+    std::unordered_map<std::uint64_t, OfBlock> of_block;
+};
+
+// Requires: a pull names a version per block.
+void encode_entry(const LedgerEntry& entry, LedgerDeltas& deltas, std::vector<std::byte>& into);
+// Takes one entry off the front of `bytes`. bad_message: not what encode_entry wrote.
+Result<LedgerEntry> decode_entry(std::span<const std::byte>& bytes, LedgerDeltas& deltas);
+
+}  // namespace detente

@@ -1,0 +1,148 @@
+// Ledger entries for people and for other programs.
+#include <fmt/format.h>
+
+#include <boost/json.hpp>
+
+#include "ps/ledger.h"
+
+namespace detente {
+namespace json = boost::json;
+namespace {
+
+json::array tasks_of(TaskSet set) {
+    json::array tasks;
+    for (std::uint32_t task = 0; task < kMaxTasks; ++task) {
+        if (set.contains(TaskId{task})) tasks.emplace_back(task);
+    }
+    return tasks;
+}
+
+json::object range_of(const BatchRange& range) {
+    return {{"data_epoch", range.data_epoch}, {"first", range.first}, {"count", range.count}};
+}
+
+json::object row_of(const VerdictRecord::Row& row) {
+    json::object object{{"block", row.block.value},     {"verdict", name_of(row.verdict)},
+                        {"tasks", tasks_of(row.tasks)}, {"base", row.base.value},
+                        {"version", row.version.value}, {"staleness", row.staleness},
+                        {"step_scale", row.step_scale}};
+    if (row.reason != ErrorCode::internal) object["reason"] = name_of(row.reason);
+    return object;
+}
+
+struct JsonMembers {
+    json::object& object;
+
+    void operator()(const PullRecord& record) {
+        object["kind"] = "pull";
+        who(record.worker, record.incarnation, &record.step);
+        object["epoch"] = record.epoch.value;
+        json::array blocks;
+        for (std::size_t i = 0; i < record.blocks.size(); ++i) {
+            blocks.push_back(json::object{{"block", record.blocks[i].value},
+                                          {"version", record.versions[i].value}});
+        }
+        object["blocks"] = std::move(blocks);
+    }
+    void operator()(const VerdictRecord& record) {
+        object["kind"] = "verdict";
+        who(record.worker, record.incarnation, &record.step);
+        object["part"] = record.part.value;
+        object["epoch"] = record.epoch.value;
+        object["batch"] = range_of(record.batch);
+        object["samples"] = record.samples;
+        json::array blocks;
+        for (const VerdictRecord::Row& row : record.rows) blocks.push_back(row_of(row));
+        object["blocks"] = std::move(blocks);
+    }
+    void operator()(const ClosedRecord& record) {
+        object["kind"] = "closed";
+        who(record.worker, record.incarnation, &record.step);
+        object["blocks"] = record.blocks;
+        object["as"] = record.lost ? "lost" : "cancelled";
+        object["reason"] = record.reason;
+    }
+    void operator()(const LeaseRecord& record) {
+        object["kind"] = "lease";
+        who(record.worker, record.incarnation, nullptr);
+        object["granted"] = record.granted;
+        object["range"] = range_of(record.range);
+    }
+    void operator()(const ControlRecord& record) {
+        object["kind"] = "control";
+        object["what"] = record.what;
+    }
+    void who(WorkerId worker, Incarnation incarnation, const Step* step) {
+        object["worker"] = worker.value;
+        object["incarnation"] = incarnation.value;
+        if (step != nullptr) object["step"] = step->value;
+    }
+};
+
+std::string who_text(WorkerId worker, Incarnation incarnation) {
+    return incarnation.value == 1
+               ? fmt::format("worker:{}", worker.value)
+               : fmt::format("worker:{} (incarnation {})", worker.value, incarnation.value);
+}
+
+std::string range_text(const BatchRange& range) {
+    if (range.count == 1) return fmt::format("batch {}.{}", range.data_epoch, range.first);
+    return fmt::format("batches {}.{}-{}", range.data_epoch, range.first,
+                       std::uint64_t{range.first} + range.count - (range.count > 0 ? 1 : 0));
+}
+
+struct Text {
+    std::string operator()(const PullRecord& record) const {
+        std::string text = fmt::format("pull     {} step {}, epoch {}, versions",
+                                       who_text(record.worker, record.incarnation),
+                                       record.step.value, record.epoch.value);
+        for (std::size_t i = 0; i < record.blocks.size(); ++i) {
+            text += fmt::format(" {}:{}", record.blocks[i].value, record.versions[i].value);
+        }
+        return text;
+    }
+    std::string operator()(const VerdictRecord& record) const {
+        std::string text = fmt::format("verdict  {} step {} part {}, epoch {}, {}, {} samples:",
+                                       who_text(record.worker, record.incarnation),
+                                       record.step.value, record.part.value, record.epoch.value,
+                                       range_text(record.batch), record.samples);
+        const char* separator = " ";
+        for (const VerdictRecord::Row& row : record.rows) {
+            text +=
+                fmt::format("{}{} {} {}>{} stale {}", separator, row.block.value,
+                            name_of(row.verdict), row.base.value, row.version.value, row.staleness);
+            if (row.step_scale != 1) text += fmt::format(" scale {}", row.step_scale);
+            if (row.reason != ErrorCode::internal)
+                text += fmt::format(" ({})", name_of(row.reason));
+            separator = "; ";
+        }
+        return text;
+    }
+    std::string operator()(const ClosedRecord& record) const {
+        return fmt::format("{} {} step {}, {} blocks: {}", record.lost ? "lost    " : "cancelled",
+                           who_text(record.worker, record.incarnation), record.step.value,
+                           record.blocks, record.reason);
+    }
+    std::string operator()(const LeaseRecord& record) const {
+        return fmt::format("lease    {} {} {}", who_text(record.worker, record.incarnation),
+                           record.granted ? "takes" : "gives back", range_text(record.range));
+    }
+    std::string operator()(const ControlRecord& record) const {
+        return fmt::format("control  {}", record.what);
+    }
+};
+
+}  // namespace
+
+std::string ledger_to_json_line(const LedgerEntry& entry) {
+    json::object object{{"at_ns", entry.at.time_since_epoch().count()}};
+    std::visit(JsonMembers{object}, entry.record);
+    return json::serialize(object);
+}
+
+std::string ledger_to_text(const LedgerEntry& entry) {
+    const double seconds = std::chrono::duration<double>(entry.at.time_since_epoch()).count();
+    return fmt::format("{:12.6f} s  {}", seconds, std::visit(Text{}, entry.record));
+}
+
+}  // namespace detente

@@ -1,0 +1,487 @@
+#include "ps/ledger.h"
+
+#include <sys/resource.h>
+
+#include <catch2/catch.hpp>
+#include <csignal>
+#include <cstdio>
+#include <limits>
+#include <random>
+
+#include "tests/temporary_folder.h"
+
+namespace detente {
+namespace {
+
+LedgerOrigin origin() {
+    return {node_of(ShardId{1}), Incarnation{2}, Generation{9},
+            "multifashion",      "abc123",       "AVX2, LibTorch 2.13.0, 1 thread"};
+}
+
+Time at(std::int64_t nanoseconds) { return Time(Nanos(nanoseconds)); }
+
+// One step of a job like MultiFashion at one of two shards: five blocks, one pull, one verdict.
+std::vector<LedgerEntry> step_of(std::uint64_t number, std::uint64_t staleness = 2) {
+    const WorkerId worker{static_cast<std::uint32_t>(number % 3)};
+    const Step step{1 + number / 3};
+    const auto time = static_cast<std::int64_t>(13'000'000 * number + 7919 * (number % 97));
+    PullRecord pull{worker, Incarnation{1}, step, {}, Epoch{1}, {}};
+    VerdictRecord verdict;
+    verdict.worker = worker;
+    verdict.incarnation = Incarnation{1};
+    verdict.step = step;
+    verdict.epoch = Epoch{1};
+    verdict.batch = {static_cast<std::uint32_t>(number / 938),
+                     static_cast<std::uint32_t>(number % 938), 1};
+    verdict.samples = 64;
+    for (const std::uint64_t block : {0U, 2U, 3U, 6U, 9U}) {
+        pull.blocks.push_back(BlockId{block});
+        pull.versions.push_back(Version{number});
+        VerdictRecord::Row row;
+        row.block = BlockId{block};
+        row.tasks.bits = block < 6 ? 3 : 1;
+        row.version = Version{number + staleness + 1};
+        row.base = Version{number};
+        row.staleness = staleness;
+        verdict.rows.push_back(row);
+    }
+    return {{at(time), pull}, {at(time + 12'345'678), verdict}};
+}
+
+// Entries of every kind, with values from everywhere in their ranges.
+class Anything {
+  public:
+    explicit Anything(unsigned seed) : random_(seed) {}
+    LedgerEntry entry() {
+        LedgerEntry entry;
+        entry.at = at(static_cast<std::int64_t>(number()));
+        switch (random_() % 5) {
+            case 0:
+                entry.record = pull();
+                break;
+            case 1:
+                entry.record = verdict();
+                break;
+            case 2:
+                entry.record =
+                    ClosedRecord{WorkerId{small()}, Incarnation{small()},  Step{number()},
+                                 small(),           (random_() & 1U) != 0, text()};
+                break;
+            case 3:
+                entry.record = LeaseRecord{WorkerId{small()}, Incarnation{small()},
+                                           (random_() & 1U) != 0, range()};
+                break;
+            default:
+                entry.record = ControlRecord{text()};
+        }
+        return entry;
+    }
+
+  private:
+    std::uint64_t number() {
+        switch (random_() % 4) {
+            case 0:
+                return random_();
+            case 1:
+                return std::numeric_limits<std::uint64_t>::max() - random_() % 2;
+            default:
+                return random_() % 200;
+        }
+    }
+    std::uint32_t small() { return static_cast<std::uint32_t>(number()); }
+    std::string text() { return std::string(random_() % 20, static_cast<char>(random_())); }
+    BatchRange range() { return {small(), small(), small()}; }
+    PullRecord pull() {
+        PullRecord record{WorkerId{small()}, Incarnation{small()}, Step{number()},
+                          blocks(),          Epoch{small()},       {}};
+        for (std::size_t i = 0; i < record.blocks.size(); ++i) {
+            record.versions.push_back(Version{number()});
+        }
+        return record;
+    }
+    VerdictRecord verdict() {
+        VerdictRecord record;
+        record.worker = WorkerId{small()};
+        record.incarnation = Incarnation{small()};
+        record.step = Step{number()};
+        record.part = Part{small()};
+        record.epoch = Epoch{small()};
+        record.batch = range();
+        record.samples = small();
+        for (const BlockId block : blocks()) {
+            VerdictRecord::Row row;
+            row.block = block;
+            row.tasks.bits = number();
+            row.base = Version{number()};
+            row.version = Version{number()};
+            row.staleness = number();
+            row.step_scale = (random_() & 1U) != 0 ? 1.0F : 1.0F / static_cast<float>(small());
+            row.verdict = static_cast<Verdict>(random_() % 4);
+            row.reason = static_cast<ErrorCode>(
+                random_() % (static_cast<std::uint64_t>(ErrorCode::internal) + 1));
+            record.rows.push_back(row);
+        }
+        return record;
+    }
+    std::vector<BlockId> blocks() {
+        if (random_() % 3 == 0) return {BlockId{4}, BlockId{1}, BlockId{5}};
+        std::vector<BlockId> blocks(random_() % 6);
+        for (BlockId& block : blocks) block.value = number();
+        return blocks;
+    }
+    std::mt19937_64 random_;
+};
+
+// JSON lines hold every field, so equal lines are equal entries.
+std::vector<std::string> lines_of(const std::vector<LedgerEntry>& entries) {
+    std::vector<std::string> lines;
+    for (const LedgerEntry& entry : entries) lines.push_back(ledger_to_json_line(entry));
+    return lines;
+}
+
+std::unique_ptr<LedgerWriter> writer_to(const std::string& path) {
+    auto writer = LedgerWriter::create(path, origin());
+    INFO((writer.has_error() ? writer.error().text : ""));
+    REQUIRE(writer.has_value());
+    return std::move(*writer);
+}
+
+struct ReadBack {
+    std::vector<LedgerEntry> entries;
+    bool torn = false;
+    std::optional<Error> error;
+};
+ReadBack read_back(const std::string& path) {
+    ReadBack read;
+    auto reader = LedgerReader::open(path);
+    if (reader.has_error()) {
+        read.error = reader.error();
+        return read;
+    }
+    LedgerEntry entry;
+    while (true) {
+        const Result<bool> there = reader->next(entry);
+        if (there.has_error()) {
+            read.error = there.error();
+            return read;
+        }
+        if (!*there) break;
+        read.entries.push_back(entry);
+    }
+    read.torn = reader->torn_tail().has_value();
+    return read;
+}
+
+// A small ledger of several chunks; the file's size after each is noted.
+struct Sample {
+    std::vector<LedgerEntry> entries;
+    std::vector<std::uint64_t> ends;           // of header and each chunk
+    std::vector<std::size_t> entries_by_then;  // complete at each end
+    std::string bytes;
+};
+Sample small_ledger(const std::string& path) {
+    Sample sample;
+    const auto writer = writer_to(path);
+    sample.ends.push_back(writer->file_bytes());
+    sample.entries_by_then.push_back(0);
+    Anything anything(7);
+    for (int chunk = 0; chunk < 5; ++chunk) {
+        for (int i = 0; i <= chunk; ++i) {
+            sample.entries.push_back(anything.entry());
+            REQUIRE(writer->append(sample.entries.back()).has_value());
+        }
+        REQUIRE(writer->flush().has_value());
+        sample.ends.push_back(writer->file_bytes());
+        sample.entries_by_then.push_back(sample.entries.size());
+    }
+    sample.bytes = bytes_of_file(path);
+    REQUIRE(sample.bytes.size() == sample.ends.back());
+    return sample;
+}
+
+TEST_CASE("ledger: entries of every kind with any values come back as they were appended") {
+    const TemporaryFolder folder;
+    for (const unsigned seed : {1U, 2U, 3U}) {
+        const std::string path = folder / std::to_string(seed);
+        Anything anything(seed);
+        std::vector<LedgerEntry> entries;
+        {
+            const auto writer = writer_to(path);
+            for (int i = 0; i < 20000; ++i) {
+                entries.push_back(anything.entry());
+                REQUIRE(writer->append(entries.back()).has_value());
+            }
+        }
+        const ReadBack read = read_back(path);
+        CHECK_FALSE(read.error.has_value());
+        CHECK_FALSE(read.torn);
+        CHECK((lines_of(read.entries) == lines_of(entries)));
+    }
+}
+
+TEST_CASE("ledger: says whose it is") {
+    const TemporaryFolder folder;
+    writer_to(folder / "l");
+    const auto reader = LedgerReader::open(folder / "l");
+    REQUIRE(reader.has_value());
+    CHECK(reader->origin().node == node_of(ShardId{1}));
+    CHECK(reader->origin().incarnation == Incarnation{2});
+    CHECK(reader->origin().generation == Generation{9});
+    CHECK(reader->origin().job == "multifashion");
+    CHECK(reader->origin().build == "abc123");
+    CHECK(reader->origin().machine == "AVX2, LibTorch 2.13.0, 1 thread");
+    CHECK(ledger_file_name(node_of(ShardId{1}), Incarnation{2}) == "shard-1.2.ledger");
+}
+
+TEST_CASE("ledger: a MultiFashion step takes at most 100 bytes over both shards") {
+    const TemporaryFolder folder;
+    constexpr std::uint64_t kSteps = 2814;  // 3 data epochs of 938 batches
+    const auto writer = writer_to(folder / "l");
+    for (std::uint64_t number = 0; number < kSteps; ++number) {
+        for (const LedgerEntry& entry : step_of(number)) {
+            REQUIRE(writer->append(entry).has_value());
+        }
+        if (number % 10 == 9) REQUIRE(writer->flush().has_value());  // as every 100 ms does
+    }
+    REQUIRE(writer->flush().has_value());
+    const double bytes_per_step =
+        2 * static_cast<double>(writer->file_bytes()) / static_cast<double>(kSteps);
+    std::printf("ledger: %.1f bytes per step over two shards of five blocks\n", bytes_per_step);
+    CHECK(bytes_per_step <= 100);
+    CHECK(read_back(folder / "l").entries.size() == 2 * kSteps);
+}
+
+TEST_CASE("ledger: cut off at any byte, every whole chunk is read and the rest is named torn") {
+    const TemporaryFolder folder;
+    const Sample sample = small_ledger(folder / "whole");
+    for (std::size_t length = 0; length < sample.bytes.size(); ++length) {
+        write_file(folder / "cut", sample.bytes.substr(0, length));
+        const ReadBack read = read_back(folder / "cut");
+        INFO(length);
+        if (length < sample.ends[0]) {
+            REQUIRE(read.error.has_value());
+            CHECK(read.error->code == ErrorCode::bad_message);
+            continue;
+        }
+        REQUIRE_FALSE(read.error.has_value());
+        std::size_t chunk = 0;
+        while (sample.ends[chunk + 1] <= length) ++chunk;
+        REQUIRE(read.entries.size() == sample.entries_by_then[chunk]);
+        CHECK(read.torn == (length != sample.ends[chunk]));
+        const std::vector<LedgerEntry> wanted(
+            sample.entries.begin(),
+            sample.entries.begin() + static_cast<std::ptrdiff_t>(read.entries.size()));
+        CHECK((lines_of(read.entries) == lines_of(wanted)));
+    }
+}
+
+TEST_CASE("ledger: the torn tail is located in bytes") {
+    const TemporaryFolder folder;
+    const Sample sample = small_ledger(folder / "whole");
+    write_file(folder / "cut", sample.bytes.substr(0, sample.ends[3] + 5));
+    auto reader = LedgerReader::open(folder / "cut");
+    REQUIRE(reader.has_value());
+    LedgerEntry entry;
+    while (*reader->next(entry)) {
+    }
+    REQUIRE(reader->torn_tail().has_value());
+    CHECK(reader->torn_tail()->offset_bytes == sample.ends[3]);
+    CHECK(reader->torn_tail()->bytes == 5);
+    CHECK(reader->entries() == sample.entries_by_then[3]);
+    CHECK_FALSE(*reader->next(entry));
+}
+
+TEST_CASE("ledger: with any byte altered, no altered entry is ever read") {
+    const TemporaryFolder folder;
+    const Sample sample = small_ledger(folder / "whole");
+    const std::vector<std::string> wanted = lines_of(sample.entries);
+    for (std::size_t at = 0; at < sample.bytes.size(); ++at) {
+        std::string altered = sample.bytes;
+        altered[at] = static_cast<char>(altered[at] ^ 0x40);
+        write_file(folder / "altered", altered);
+        const ReadBack read = read_back(folder / "altered");
+        INFO(at);
+        CHECK((read.error.has_value() || read.torn));
+        REQUIRE(read.entries.size() < wanted.size());
+        std::size_t chunk = 0;  // all that ended before the altered byte is there
+        while (chunk + 1 < sample.ends.size() && sample.ends[chunk + 1] <= at) ++chunk;
+        if (at >= sample.ends[0]) CHECK(read.entries.size() == sample.entries_by_then[chunk]);
+        const std::vector<std::string> found = lines_of(read.entries);
+        CHECK(std::equal(found.begin(), found.end(), wanted.begin()));
+    }
+}
+
+TEST_CASE("ledger: an altered chunk in the middle is an error that counts what is whole") {
+    const TemporaryFolder folder;
+    const Sample sample = small_ledger(folder / "whole");
+    std::string altered = sample.bytes;
+    altered[sample.ends[2] + 20] = static_cast<char>(altered[sample.ends[2] + 20] ^ 1);
+    write_file(folder / "altered", altered);
+    const ReadBack read = read_back(folder / "altered");
+    REQUIRE(read.error.has_value());
+    CHECK(read.error->code == ErrorCode::bad_checksum);
+    CHECK_THAT(read.error->text, Catch::Contains("3 entries before it are whole"));
+    CHECK(read.entries.size() == 3);
+}
+
+TEST_CASE("ledger: zeros a file system left at the end after a crash are a torn tail") {
+    const TemporaryFolder folder;
+    const Sample sample = small_ledger(folder / "whole");
+    write_file(folder / "zeros", sample.bytes + std::string(5000, '\0'));
+    const ReadBack read = read_back(folder / "zeros");
+    CHECK_FALSE(read.error.has_value());
+    CHECK(read.torn);
+    CHECK(read.entries.size() == sample.entries.size());
+}
+
+TEST_CASE("ledger: garbage, an empty file and a missing one are refused by name") {
+    const TemporaryFolder folder;
+    for (const std::string& bytes :
+         {std::string(), std::string("DTNT"), std::string(3000, 'x'), std::string(3000, '\0')}) {
+        write_file(folder / "x.ledger", bytes);
+        const auto reader = LedgerReader::open(folder / "x.ledger");
+        REQUIRE(reader.has_error());
+        CHECK(reader.error().code == ErrorCode::bad_message);
+        CHECK_THAT(reader.error().text, Catch::Contains("x.ledger is no ledger"));
+    }
+    const auto missing = LedgerReader::open(folder / "missing");
+    REQUIRE(missing.has_error());
+    CHECK(missing.error().code == ErrorCode::io);
+}
+
+TEST_CASE(
+    "ledger: decoding arbitrary bytes gives entries or an error, never more than it was fed") {
+    std::mt19937_64 random(5);
+    for (int trial = 0; trial < 20000; ++trial) {
+        std::vector<std::byte> bytes(random() % 64);
+        for (std::byte& byte : bytes) byte = static_cast<std::byte>(random());
+        std::span<const std::byte> rest(bytes);
+        LedgerDeltas deltas;
+        while (!rest.empty()) {
+            const std::size_t before = rest.size();
+            if (decode_entry(rest, deltas).has_error()) break;
+            REQUIRE(rest.size() < before);
+        }
+    }
+}
+
+TEST_CASE("ledger: what was flushed can be read while the writer goes on") {
+    const TemporaryFolder folder;
+    const auto writer = writer_to(folder / "l");
+    REQUIRE(writer->append({at(1), ControlRecord{"started"}}).has_value());
+    CHECK(read_back(folder / "l").entries.empty());
+    REQUIRE(writer->flush().has_value());
+    REQUIRE(writer->flush().has_value());  // nothing new: writes nothing
+    REQUIRE(writer->append({at(2), ControlRecord{"stopped"}}).has_value());
+    const ReadBack read = read_back(folder / "l");
+    REQUIRE(read.entries.size() == 1);
+    CHECK_FALSE(read.torn);
+    CHECK(std::get<ControlRecord>(read.entries[0].record).what == "started");
+}
+
+TEST_CASE("ledger: a path that belongs to another ledger, alive or finished, is refused") {
+    const TemporaryFolder folder;
+    {
+        const auto writer = writer_to(folder / "l");
+        const auto second = LedgerWriter::create(folder / "l", origin());
+        REQUIRE(second.has_error());
+        CHECK_THAT(second.error().text, Catch::Contains("being written"));
+    }
+    const auto later = LedgerWriter::create(folder / "l", origin());
+    REQUIRE(later.has_error());
+    CHECK(later.error().code == ErrorCode::io);
+    CHECK(LedgerReader::open(folder / "l").has_value());
+    CHECK(LedgerWriter::create(folder / "no/l", origin()).error().code == ErrorCode::io);
+}
+
+TEST_CASE("ledger: a disk that is full from the start is an io error that says to free space") {
+    const auto writer = LedgerWriter::create("/dev/full", origin());
+    REQUIRE(writer.has_error());
+    CHECK(writer.error().code == ErrorCode::io);
+    CHECK_THAT(writer.error().text, Catch::Contains("free some space"));
+}
+
+// No file of this process grows beyond `bytes` while this lives; writing then fails as on a full
+// disk (EFBIG), after a short write.
+class FileSizeLimit {
+  public:
+    explicit FileSizeLimit(std::uint64_t bytes) : handler_(std::signal(SIGXFSZ, SIG_IGN)) {
+        getrlimit(RLIMIT_FSIZE, &before_);
+        rlimit limit = before_;
+        limit.rlim_cur = bytes;
+        setrlimit(RLIMIT_FSIZE, &limit);
+    }
+    ~FileSizeLimit() {
+        setrlimit(RLIMIT_FSIZE, &before_);
+        std::signal(SIGXFSZ, handler_);
+    }
+    FileSizeLimit(const FileSizeLimit&) = delete;
+    FileSizeLimit& operator=(const FileSizeLimit&) = delete;
+
+  private:
+    void (*handler_)(int);
+    rlimit before_{};
+};
+
+TEST_CASE(
+    "ledger: a disk that fills is reported once, and all that was written before stays whole") {
+    const TemporaryFolder folder;
+    const auto writer = writer_to(folder / "l");
+    std::uint64_t appended = 0;
+    std::uint64_t reports = 0;
+    std::string text;
+    {
+        const FileSizeLimit limit(writer->file_bytes() + 700);
+        for (std::uint64_t number = 0; number < 200; ++number) {
+            for (const LedgerEntry& entry : step_of(number)) {
+                reports += writer->append(entry).has_error() ? 1 : 0;
+                ++appended;
+            }
+            const auto flushed = writer->flush();
+            if (flushed.has_error()) {
+                ++reports;
+                text = flushed.error().text;
+            }
+        }
+    }
+    CHECK(reports == 1);
+    CHECK_THAT(text, Catch::Contains("the ledger ends here, after"));
+    REQUIRE(writer->flush().has_value());
+    const ReadBack read = read_back(folder / "l");
+    CHECK_FALSE(read.error.has_value());
+    CHECK_FALSE(read.torn);
+    CHECK(read.entries.size() > 0);
+    CHECK(read.entries.size() + writer->discarded() == appended);
+}
+
+TEST_CASE("ledger: JSON lines and text say what happened") {
+    const std::vector<LedgerEntry> step = step_of(4);
+    CHECK(ledger_to_json_line(step[0]) ==
+          R"({"at_ns":52031676,"kind":"pull","worker":1,"incarnation":1,"step":2,"epoch":1,)"
+          R"("blocks":[{"block":0,"version":4},{"block":2,"version":4},{"block":3,"version":4},)"
+          R"({"block":6,"version":4},{"block":9,"version":4}]})");
+    CHECK_THAT(ledger_to_json_line(step[1]),
+               Catch::Contains(R"({"block":6,"verdict":"applied","tasks":[0],"base":4,"version":7,)"
+                               R"("staleness":2,"step_scale":1E0})"));
+    CHECK(ledger_to_text(step[0]) ==
+          "    0.052032 s  pull     worker:1 step 2, epoch 1, versions 0:4 2:4 3:4 6:4 9:4");
+    CHECK_THAT(ledger_to_text(step[1]), Catch::Contains("batch 0.4, 64 samples: 0 applied 4>7"));
+    VerdictRecord late;
+    VerdictRecord::Row row;
+    row.verdict = Verdict::rejected;
+    row.reason = ErrorCode::over_limit;
+    row.staleness = 9;
+    late.rows = {row};
+    CHECK_THAT(ledger_to_text({at(0), late}), Catch::Contains("rejected 0>0 stale 9 (over_limit)"));
+    CHECK_THAT(ledger_to_json_line({at(0), late}), Catch::Contains(R"("reason":"over_limit")"));
+    const LedgerEntry lost{
+        at(5), ClosedRecord{WorkerId{2}, Incarnation{3}, Step{7}, 5, true, "worker gone"}};
+    CHECK_THAT(ledger_to_text(lost),
+               Catch::Contains("worker:2 (incarnation 3) step 7, 5 blocks: worker gone"));
+    CHECK_THAT(ledger_to_json_line(lost), Catch::Contains(R"("as":"lost")"));
+    const LedgerEntry lease{at(5), LeaseRecord{WorkerId{2}, Incarnation{1}, true, {0, 8, 8}}};
+    CHECK_THAT(ledger_to_text(lease), Catch::Contains("worker:2 takes batches 0.8-15"));
+}
+
+}  // namespace
+}  // namespace detente
