@@ -1,0 +1,85 @@
+#include "common/runtime/disk.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+
+namespace detente {
+namespace {
+
+Error disk_error(const std::string& path, const char* doing) {
+    const int number = errno;
+    std::string text = std::string("cannot ") + doing + " " + path + ": " + std::strerror(number);
+    if (number == ENOSPC || number == EDQUOT) text += "; free some space, or choose another --out";
+    if (number == EACCES || number == EROFS) text += "; choose a writable directory with --out";
+    return fail(ErrorCode::io, std::move(text));
+}
+
+class File {
+  public:
+    explicit File(int descriptor) : descriptor_(descriptor) {}
+    ~File() {
+        if (descriptor_ >= 0) ::close(descriptor_);
+    }
+    File(const File&) = delete;
+    File& operator=(const File&) = delete;
+    int descriptor() const { return descriptor_; }
+    bool close() {
+        const int closing = descriptor_;
+        descriptor_ = -1;
+        return ::close(closing) == 0;
+    }
+
+  private:
+    int descriptor_;
+};
+
+bool write_all(int descriptor, std::span<const std::byte> bytes) {
+    while (!bytes.empty()) {
+        const ssize_t written = ::write(descriptor, bytes.data(), bytes.size());
+        if (written < 0 && errno == EINTR) continue;
+        if (written < 0) return false;
+        bytes = bytes.subspan(static_cast<std::size_t>(written));
+    }
+    return true;
+}
+
+Result<void> write_partial(const StoreOp& operation, const std::string& partial) {
+    constexpr mode_t kMode = 0644;
+    File file(::open(partial.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, kMode));
+    if (file.descriptor() < 0) return disk_error(partial, "create");
+    for (const Payload& piece : operation.pieces) {
+        if (!write_all(file.descriptor(), piece.bytes)) return disk_error(partial, "write");
+    }
+    if (::fsync(file.descriptor()) != 0 && errno != EINVAL) {
+        return disk_error(partial, "flush to disk");
+    }
+    if (!file.close()) return disk_error(partial, "close");
+    if (std::rename(partial.c_str(), operation.path.c_str()) != 0) {
+        return disk_error(operation.path, "rename the finished file to");
+    }
+    return {};
+}
+
+}  // namespace
+
+Result<void> write_whole_file(const StoreOp& operation) {
+    const std::string partial = operation.path + ".partial";
+    if (auto written = write_partial(operation, partial); !written) {
+        ::unlink(partial.c_str());
+        return written;
+    }
+    const std::filesystem::path parent = std::filesystem::path(operation.path).parent_path();
+    const std::string folder = parent.empty() ? std::string(".") : parent.string();
+    const File opened(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (opened.descriptor() < 0 || ::fsync(opened.descriptor()) != 0) {
+        return disk_error(folder, "flush to disk the folder");
+    }
+    return {};
+}
+
+}  // namespace detente
