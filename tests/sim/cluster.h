@@ -138,7 +138,10 @@ class Cluster {
             if (id.role == Role::shard) watch(id);
             if (watcher) watcher(id, when);
         });
-        return world_.run_until([this] { return shards_stopped(); }, limit);
+        const bool stopped = world_.run_until([this] { return shards_stopped(); }, limit);
+        // Their last words are still on the way.
+        world_.run_until([] { return false; }, world_.now() + std::chrono::seconds(1));
+        return stopped;
     }
     bool shards_stopped() const {
         for (std::uint32_t i = 0; i < job_->shards(); ++i) {

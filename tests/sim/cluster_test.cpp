@@ -205,7 +205,6 @@ TEST_CASE("exactly once: drops, doubles and reordering change nothing in the boo
 TEST_CASE("checksums: an altered block is refused, sent again, and never applied") {
     ClusterOptions options = small_cluster(3);
     options.job.reply_deadline = std::chrono::milliseconds(20);
-    options.job.push_pull = false;
     options.world.network.corrupt = 0;
     ClusterOptions noisy = options;
     noisy.job.workers = 1;
