@@ -165,7 +165,7 @@ TEST_CASE("staleness law: with pull_ahead = 1 mean staleness goes to 2N-1") {
 }
 
 TEST_CASE("exactly once: drops, doubles and reordering change nothing in the books") {
-    for (std::uint64_t seed = 1; seed <= 60; ++seed) {
+    for (std::uint64_t seed = 1; seed <= 400; ++seed) {
         ClusterOptions options = small_cluster(seed);
         options.job.reply_deadline = std::chrono::milliseconds(20);
         options.world.network.drop = 0.05;
