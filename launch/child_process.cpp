@@ -5,7 +5,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
-#include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -14,6 +13,11 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+
+// glibc 2.36's header lacks the linkage (its bug 29865, mended in 2.37).
+extern "C" {
+#include <sys/pidfd.h>
+}
 
 namespace detente {
 namespace {
