@@ -101,7 +101,7 @@ std::optional<std::size_t> first_not_finite(std::span<const std::byte> float32_b
     for (std::size_t from = 0; from < float32_bytes.size(); from += kTileBytes) {
         const std::size_t length = std::min(kTileBytes, float32_bytes.size() - from);
         if (all_finite(float32_bytes.subspan(from, length))) continue;
-        for (std::size_t i = from / sizeof(float);; ++i) {
+        for (std::size_t i = from / sizeof(float); i < (from + length) / sizeof(float); ++i) {
             if (!all_finite(float32_bytes.subspan(i * sizeof(float), sizeof(float)))) return i;
         }
     }

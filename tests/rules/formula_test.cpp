@@ -14,6 +14,11 @@ void* operator new(std::size_t bytes) {
     if (void* memory = std::malloc(bytes)) return memory;
     throw std::bad_alloc();
 }
+// Replaced too, or the address sanitizer sees its own allocation freed by ours.
+void* operator new(std::size_t bytes, const std::nothrow_t& /*tag*/) noexcept {
+    ++allocations;
+    return std::malloc(bytes);
+}
 void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, std::size_t /*bytes*/) noexcept { std::free(memory); }
 
