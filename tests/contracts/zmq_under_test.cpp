@@ -1,0 +1,124 @@
+// The real runtime, one thread per node in this process.
+#include <catch2/catch.hpp>
+#include <future>
+#include <thread>
+#include <utility>
+
+#include "common/runtime/zmq/loop.h"
+#include "tests/contracts/runtime_under_test.h"
+
+namespace detente::testing {
+namespace {
+
+class CollectedLedger : public LedgerSink {
+  public:
+    Result<void> append(const LedgerEntry& entry) override {
+        entries.push_back(entry);
+        return {};
+    }
+    Result<void> flush() override { return {}; }
+    std::vector<LedgerEntry> entries;
+};
+
+// The node under test sees Started when the peers are known, as it does in a job; Stop ends it.
+class Gate : public Node {
+  public:
+    explicit Gate(Node& node) : node_(node) {}
+    void on(Event&& event, Time now, Effects& effects) override {
+        if (std::holds_alternative<Started>(event)) return;
+        if (const auto* received = std::get_if<Received>(&event)) {
+            if (std::holds_alternative<Welcome>(received->message.body)) {
+                node_.on(Started{}, now, effects);
+                return;
+            }
+            if (std::holds_alternative<Stop>(received->message.body)) {
+                ended = true;
+                effects.finish({});
+                return;
+            }
+        }
+        node_.on(std::move(event), now, effects);
+    }
+    bool ended = false;
+
+  private:
+    Node& node_;
+};
+
+class ZmqUnderTest : public RuntimeUnderTest {
+  public:
+    explicit ZmqUnderTest(TransportKind kind) : kind_(kind) {}
+
+    void spawn(NodeId self, Node& node, Computer* computer) override {
+        auto& place = places_.emplace_back(std::make_unique<Place>(node));
+        place->self = self;
+        ZmqLoopOptions options;
+        options.self = self;
+        options.host = "here";
+        options.transport = kind_;
+        options.computer = computer;
+        options.ledger = &place->ledger;
+        auto loop = ZmqLoop::open(std::move(options));
+        REQUIRE(loop.has_value());
+        place->loop = std::move(*loop);
+    }
+
+    bool run(Nanos deadline) override {
+        Welcome welcome;
+        for (auto& place : places_) welcome.peers.push_back(place->loop->endpoint());
+        std::vector<std::future<Outcome>> ends;
+        for (auto& place : places_) {
+            place->loop->post(Received{Message{Envelope{}, welcome}});
+            ends.push_back(std::async(std::launch::async,
+                                      [&place = *place] { return place.loop->run(place.gate); }));
+        }
+        const auto until = std::chrono::steady_clock::now() + deadline;
+        for (std::size_t i = 0; i < ends.size(); ++i) {
+            if (ends[i].wait_until(until) == std::future_status::timeout) {
+                places_[i]->loop->post(Received{Message{Envelope{}, Stop{"deadline", false}}});
+            }
+            places_[i]->outcome = ends[i].get();
+        }
+        bool all = true;
+        for (auto& place : places_) all = all && !place->gate.ended;
+        return all;
+    }
+
+    std::optional<Outcome> outcome_of(NodeId self) override {
+        Place& place = at(self);
+        if (place.gate.ended) return std::nullopt;
+        return place.outcome;
+    }
+    std::vector<LedgerEntry> recorded_by(NodeId self) override { return at(self).ledger.entries; }
+
+  private:
+    struct Place {
+        explicit Place(Node& node) : gate(node) {}
+        NodeId self;
+        Gate gate;
+        CollectedLedger ledger;
+        std::unique_ptr<ZmqLoop> loop;
+        Outcome outcome;
+    };
+    Place& at(NodeId self) {
+        for (auto& place : places_) {
+            if (place->self == self) return *place;
+        }
+        FAIL("no such node was spawned");
+        throw;
+    }
+
+    TransportKind kind_;
+    std::vector<std::unique_ptr<Place>> places_;
+};
+
+}  // namespace
+
+RuntimeKind zmq_over_tcp() {
+    return {"zmq over tcp", [] { return std::make_unique<ZmqUnderTest>(TransportKind::tcp); }};
+}
+RuntimeKind zmq_over_ipc() {
+    return {"zmq over ipc", [] { return std::make_unique<ZmqUnderTest>(TransportKind::ipc); }};
+}
+
+}  // namespace detente::testing
