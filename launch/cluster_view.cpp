@@ -1,0 +1,219 @@
+#include "launch/cluster_view.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace detente {
+
+const char* name_of(Stage stage) {
+    switch (stage) {
+        case Stage::gathering:
+            return "gathering";
+        case Stage::preparing:
+            return "preparing";
+        case Stage::training:
+            return "training";
+        case Stage::draining:
+            return "draining";
+        case Stage::saving:
+            return "saving";
+        case Stage::evaluating:
+            return "evaluating";
+        case Stage::stopping:
+            return "stopping";
+        case Stage::finished:
+            return "finished";
+    }
+    return "unknown stage";
+}
+
+const char* name_of(Phase phase) {
+    switch (phase) {
+        case Phase::missing:
+            return "missing";
+        case Phase::present:
+            return "present";
+        case Phase::preparing:
+            return "preparing";
+        case Phase::ready:
+            return "ready";
+        case Phase::working:
+            return "working";
+        case Phase::stopped:
+            return "stopped";
+        case Phase::lost:
+            return "lost";
+    }
+    return "unknown phase";
+}
+
+bool ProcessView::live() const {
+    return phase != Phase::missing && phase != Phase::stopped && phase != Phase::lost;
+}
+
+std::optional<double> ProcessView::value(const std::string& name) const {
+    for (const NamedValue& entry : last.values) {
+        if (entry.name == name) return entry.value;
+    }
+    return std::nullopt;
+}
+
+bool Failure::consequence() const {
+    return told_by_itself && (code == ErrorCode::peer_lost || code == ErrorCode::timed_out ||
+                              code == ErrorCode::cancelled);
+}
+
+double CheckpointView::mean_accuracy() const {
+    double sum = 0;
+    for (const auto& [task, score] : accuracy) sum += score;
+    return accuracy.empty() ? 0 : sum / static_cast<double>(accuracy.size());
+}
+
+const ProcessView* ClusterView::find(NodeId node) const {
+    for (const ProcessView& process : processes) {
+        if (process.node == node) return &process;
+    }
+    return nullptr;
+}
+
+ProcessView* ClusterView::find(NodeId node) {
+    return const_cast<ProcessView*>(std::as_const(*this).find(node));
+}
+
+std::string ClusterView::label_of(NodeId node) const {
+    if (node.role != Role::shard) return to_string(node);
+    return "server:" + std::to_string(node.index / std::max(1U, shards_per_server));
+}
+
+const CheckpointView* ClusterView::checkpoint(std::uint64_t number) const {
+    for (const CheckpointView& entry : checkpoints) {
+        if (entry.number == number) return &entry;
+    }
+    return nullptr;
+}
+
+const Failure* ClusterView::first_failure() const {
+    for (const Failure& failure : failures) {
+        if (!failure.consequence()) return &failure;
+    }
+    return failures.empty() ? nullptr : &failures.front();
+}
+
+namespace {
+
+std::uint64_t count_of(const Status& status, const char* name) {
+    for (const NamedValue& entry : status.values) {
+        if (entry.name == name) return static_cast<std::uint64_t>(std::llround(entry.value));
+    }
+    return 0;
+}
+
+}  // namespace
+
+Books books_of(const Status& status) {
+    Books books;
+    books.computed = count_of(status, "updates.computed");
+    books.applied = count_of(status, "updates.applied");
+    books.rejected = count_of(status, "updates.rejected");
+    books.cancelled = count_of(status, "updates.cancelled");
+    books.lost = count_of(status, "updates.lost");
+    books.in_flight = count_of(status, "updates.in_flight");
+    return books;
+}
+
+Books total_books(const ClusterView& view) {
+    Books total;
+    for (const ProcessView& process : view.processes) {
+        if (process.node.role == Role::shard) total.add(books_of(process.last));
+    }
+    return total;
+}
+
+std::vector<std::uint64_t> total_staleness(const ClusterView& view) {
+    std::vector<std::uint64_t> total;
+    for (const ProcessView& process : view.processes) {
+        if (process.node.role != Role::shard) continue;
+        const std::vector<std::uint64_t>& bins = process.last.staleness;
+        if (total.size() < bins.size()) total.resize(bins.size());
+        for (std::size_t i = 0; i < bins.size(); ++i) total[i] += bins[i];
+    }
+    return total;
+}
+
+namespace {
+
+std::uint64_t sum_over_workers(const ClusterView& view, const char* name) {
+    std::uint64_t sum = 0;
+    for (const ProcessView& process : view.processes) {
+        if (process.node.role == Role::worker) sum += count_of(process.last, name);
+    }
+    return sum;
+}
+
+}  // namespace
+
+std::uint64_t total_samples(const ClusterView& view) { return sum_over_workers(view, "samples"); }
+std::uint64_t total_steps(const ClusterView& view) { return sum_over_workers(view, "steps"); }
+
+std::vector<double> mean_losses(const ClusterView& view) {
+    std::vector<double> sums;
+    std::size_t reporters = 0;
+    for (const ProcessView& process : view.processes) {
+        if (process.node.role != Role::worker || process.last.losses.empty()) continue;
+        sums.resize(std::max(sums.size(), process.last.losses.size()));
+        for (std::size_t i = 0; i < process.last.losses.size(); ++i) {
+            sums[i] += process.last.losses[i];
+        }
+        ++reporters;
+    }
+    for (double& sum : sums) sum /= static_cast<double>(reporters);
+    return sums;
+}
+
+std::optional<double> mean_cosine(const ClusterView& view) {
+    double sum = 0;
+    double count = 0;
+    for (const ProcessView& process : view.processes) {
+        if (process.node.role != Role::worker) continue;
+        sum += process.value("cosine.sum").value_or(0);
+        count += process.value("cosine.count").value_or(0);
+    }
+    if (count == 0) return std::nullopt;
+    return sum / count;
+}
+
+StalenessSummary summarise(const ClusterView& view) {
+    const std::vector<std::uint64_t> histogram = total_staleness(view);
+    StalenessSummary summary;
+    double sum = 0;
+    for (const ProcessView& process : view.processes) {
+        if (process.node.role != Role::shard) continue;
+        sum += process.value("staleness.sum").value_or(0);
+        summary.max = std::max(summary.max, count_of(process.last, "staleness.max"));
+    }
+    for (const std::uint64_t bin : histogram) summary.count += bin;
+    if (summary.count == 0) return summary;
+    summary.mean = sum / static_cast<double>(summary.count);
+    // The smallest bin at or below which a share q of all lies.
+    const auto quantile = [&](double q) {
+        const auto rank = static_cast<std::uint64_t>(
+            std::max(1.0, std::ceil(q * static_cast<double>(summary.count))));
+        std::uint64_t below = 0;
+        for (std::size_t bin = 0; bin < histogram.size(); ++bin) {
+            below += histogram[bin];
+            if (below >= rank) return static_cast<std::uint64_t>(bin);
+        }
+        return summary.max;
+    };
+    summary.p50 = quantile(0.5);
+    summary.p99 = quantile(0.99);
+    return summary;
+}
+
+double batches_done(const ClusterView& view) {
+    const ProcessView* lead = view.find(node_of(kLeadShard));
+    const double total = lead == nullptr ? 0 : lead->value("batches.total").value_or(0);
+    return total <= 0 ? 0 : lead->value("batches.finished").value_or(0) / total;
+}
+
+}  // namespace detente

@@ -1,0 +1,125 @@
+// What the coordinator knows of a run, as plain values: what /status, /metrics, the progress line
+// and the summary are made of. The coordinator's loop owns the one that lives; everybody else reads
+// it between two events, on the same thread, or gets a copy.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/books.h"
+#include "common/ids.h"
+#include "common/messages.h"
+#include "common/result.h"
+
+namespace detente {
+
+enum class Stage {
+    gathering,   // waiting for every process to say hello
+    preparing,   // models load, first weights travel
+    training,    // workers compute
+    draining,    // asked to stop: workers finish what is in flight
+    saving,      // the last checkpoint is written and merged
+    evaluating,  // the last checkpoint is scored
+    stopping,    // everybody left was asked to end
+    finished
+};
+const char* name_of(Stage stage);
+
+enum class Phase { missing, present, preparing, ready, working, stopped, lost };
+const char* name_of(Phase phase);
+
+struct ProcessView {
+    NodeId node;
+    Phase phase = Phase::missing;
+    Time since{};  // in this phase
+    Time heard{};  // last sign of life
+    Incarnation incarnation{1};
+    Endpoint endpoint;
+    std::uint64_t process = 0;  // pid
+    bool has_weights = false;
+    std::string reason;  // where lost
+    Status last;
+
+    // Said hello and has neither stopped nor been lost.
+    bool live() const;
+    // Of the last status; nothing = never reported.
+    std::optional<double> value(const std::string& name) const;
+};
+
+// A process that was lost or stopped with an error, in the order the coordinator learnt of it.
+struct Failure {
+    NodeId node;
+    std::string host;
+    std::uint64_t process = 0;
+    ErrorCode code = ErrorCode::internal;
+    std::string text;
+    std::uint64_t step = 0;  // last reported; 0 = none
+    Time at{};
+    bool told_by_itself = false;  // its own last word, not what others saw of it
+    // It says that somebody else is gone: fell with another, most likely.
+    bool consequence() const;
+};
+
+struct CheckpointView {
+    std::uint64_t number = 0;
+    std::string directory;
+    std::uint64_t samples = 0;                             // finished when it was asked for
+    std::vector<std::pair<std::string, double>> accuracy;  // per task; empty = not evaluated
+    double mean_accuracy() const;
+};
+
+struct ClusterView {
+    std::string job;
+    std::vector<std::string> tasks;
+    std::uint32_t shards_per_server = 1;
+    Stage stage = Stage::gathering;
+    Time now{};  // of the last event
+    Time stage_since{};
+    std::optional<Time> training_began;
+    std::optional<Time> training_ended;
+    std::uint64_t samples_planned = 0;   // training samples times data epochs
+    std::vector<ProcessView> processes;  // shards, then workers
+    std::vector<Failure> failures;
+    std::vector<CheckpointView> checkpoints;  // complete ones, oldest first
+    std::optional<std::uint64_t> best;        // number of the best evaluated checkpoint
+
+    const ProcessView* find(NodeId node) const;
+    ProcessView* find(NodeId node);
+    // The process a node lives in, as logs are named: "server:1", "worker:0".
+    std::string label_of(NodeId node) const;
+    const CheckpointView* checkpoint(std::uint64_t number) const;
+    // The failure everything else followed from: the first that is no consequence.
+    const Failure* first_failure() const;
+};
+
+// ---- names of values in a Status, shared with ps/ and worker/ ----
+// shard:  updates.{computed,applied,rejected,cancelled,lost,in_flight}
+//         staleness.{sum,max}; the lead shard also batches.{total,finished,leased,returned}
+// worker: steps, samples, cosine.sum, cosine.count
+Books books_of(const Status& status);
+
+// ---- sums over the processes ----
+Books total_books(const ClusterView& view);
+std::vector<std::uint64_t> total_staleness(const ClusterView& view);
+std::uint64_t total_samples(const ClusterView& view);  // gradients computed times their samples
+std::uint64_t total_steps(const ClusterView& view);
+// Mean over the workers that reported losses; empty = none yet.
+std::vector<double> mean_losses(const ClusterView& view);
+std::optional<double> mean_cosine(const ClusterView& view);
+
+struct StalenessSummary {
+    double mean = 0;
+    std::uint64_t p50 = 0;
+    std::uint64_t p99 = 0;
+    std::uint64_t max = 0;
+    std::uint64_t count = 0;
+};
+// Of applied block updates; quantiles from the histogram, whose last bin is open.
+StalenessSummary summarise(const ClusterView& view);
+// Share of the job's batches that are finished, in [0, 1], as the lead shard counts them.
+double batches_done(const ClusterView& view);
+
+}  // namespace detente

@@ -1,0 +1,62 @@
+// One end of a control connection: messages over a TCP byte stream (common/codec, stream form).
+//
+// Thread: everything, callbacks included, runs on the io_context's one thread.
+// Invariants: messages leave in the order of send(); `closed` is called exactly once, with a
+// reason, unless the owner closed it; no callback follows. What waits to be written is bounded: a
+// peer that does not read is closed.
+#pragma once
+
+#include <array>
+#include <boost/asio/ip/tcp.hpp>
+#include <cstddef>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/messages.h"
+#include "common/result.h"
+
+namespace detente {
+
+inline constexpr std::size_t kMostQueuedControlBytes = 64U << 20U;
+
+class ControlConnection : public std::enable_shared_from_this<ControlConnection> {
+  public:
+    struct Callbacks {
+        std::function<void(Message&&)> received;
+        std::function<void(const std::string& reason)> closed;
+    };
+    explicit ControlConnection(boost::asio::ip::tcp::socket socket);
+
+    void start(Callbacks callbacks);
+    void send(const Message& message);
+    // No callback follows. What was sent before is still written if it can be at once.
+    void close();
+    std::size_t queued_bytes() const { return queued_bytes_; }
+    std::string peer() const { return peer_; }
+
+  private:
+    void read_length();
+    void read_rest(std::size_t total);
+    void write_next();
+    void closed(const std::string& reason);
+
+    boost::asio::ip::tcp::socket socket_;
+    std::string peer_;
+    Callbacks callbacks_;
+    std::vector<std::byte> incoming_;
+    std::deque<std::vector<std::byte>> outgoing_;
+    std::size_t queued_bytes_ = 0;
+    bool open_ = true;
+};
+
+struct HostPort {
+    std::string host;
+    std::uint16_t port = 0;
+};
+// "host:port". bad_job if it is not.
+Result<HostPort> parse_address(const std::string& address);
+
+}  // namespace detente

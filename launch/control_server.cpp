@@ -1,0 +1,150 @@
+#include "launch/control_server.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <boost/asio/steady_timer.hpp>
+#include <utility>
+
+namespace detente {
+
+namespace asio = boost::asio;
+using ErrorOfAsio = boost::system::error_code;
+
+struct ControlServer::Peer {
+    Peer(asio::io_context& loop, asio::ip::tcp::socket socket)
+        : connection(std::make_shared<ControlConnection>(std::move(socket))), hello_timer(loop) {}
+    std::shared_ptr<ControlConnection> connection;
+    std::vector<NodeId> nodes;
+    asio::steady_timer hello_timer;
+};
+
+ControlServer::ControlServer(asio::io_context& loop, Message greeting, Callbacks callbacks)
+    : loop_(loop),
+      callbacks_(std::move(callbacks)),
+      greeting_(std::move(greeting)),
+      acceptor_(loop) {}
+
+ControlServer::~ControlServer() { close(); }
+
+Result<void> ControlServer::listen(const std::string& address, std::uint16_t port) {
+    ErrorOfAsio error;
+    const auto ip = asio::ip::make_address(address, error);
+    const auto refuse = [&](const ErrorOfAsio& why) {
+        return fail(
+            ErrorCode::io,
+            fmt::format("the coordinator cannot listen on {}:{}: {}; choose another port, or "
+                        "stop who holds it (ss -ltnp shows who)",
+                        address, port, why.message()));
+    };
+    if (error) return refuse(error);
+    const asio::ip::tcp::endpoint endpoint(ip, port);
+    if (acceptor_.open(endpoint.protocol(), error); error) return refuse(error);
+    acceptor_.set_option(asio::socket_base::reuse_address(true), error);
+    if (acceptor_.bind(endpoint, error); error) return refuse(error);
+    if (acceptor_.listen(asio::socket_base::max_listen_connections, error); error) {
+        return refuse(error);
+    }
+    port_ = acceptor_.local_endpoint().port();
+    accept();
+    return {};
+}
+
+void ControlServer::accept() {
+    acceptor_.async_accept([this](const ErrorOfAsio& error, asio::ip::tcp::socket socket) {
+        if (!acceptor_.is_open()) return;
+        if (error) {
+            callbacks_.warn("accepting a control connection: " + error.message());
+            return accept();
+        }
+        auto peer = std::make_shared<Peer>(loop_, std::move(socket));
+        peers_.push_back(peer);
+        peer->hello_timer.expires_after(kHelloDeadline);
+        const std::weak_ptr<Peer> weak = peer;
+        peer->hello_timer.async_wait([this, weak](const ErrorOfAsio& cancelled) {
+            const auto late = weak.lock();
+            if (cancelled || !late || !late->nodes.empty()) return;
+            late->connection->close();
+            on_closed(late, "said no hello in time");
+        });
+        peer->connection->start({.received =
+                                     [this, weak](Message&& message) {
+                                         if (const auto from = weak.lock())
+                                             on_message(from, std::move(message));
+                                     },
+                                 .closed =
+                                     [this, weak](const std::string& reason) {
+                                         if (const auto from = weak.lock()) on_closed(from, reason);
+                                     }});
+        peer->connection->send(greeting_);
+        accept();
+    });
+}
+
+void ControlServer::on_message(const std::shared_ptr<Peer>& peer, Message&& message) {
+    const NodeId from = message.envelope.from;
+    const bool known = std::find(peer->nodes.begin(), peer->nodes.end(), from) != peer->nodes.end();
+    if (!known && std::holds_alternative<Hello>(message.body)) {
+        if (by_node_.contains(from)) {
+            callbacks_.warn(fmt::format("{} claims to be {}, which is connected already: closed",
+                                        peer->connection->peer(), to_string(from)));
+            peer->connection->close();
+            return on_closed(peer, "its rank is taken");
+        }
+        peer->nodes.push_back(from);
+        by_node_[from] = peer;
+        peer->hello_timer.cancel();
+    } else if (!known) {
+        callbacks_.warn(fmt::format("{} speaks as {} without a hello: closed",
+                                    peer->connection->peer(), to_string(from)));
+        peer->connection->close();
+        return on_closed(peer, "spoke without a hello");
+    }
+    callbacks_.received(std::move(message));
+}
+
+void ControlServer::on_closed(const std::shared_ptr<Peer>& peer, const std::string& reason) {
+    const auto keep = peer;  // the list below may hold the last reference
+    peers_.erase(std::remove(peers_.begin(), peers_.end(), peer), peers_.end());
+    if (keep->nodes.empty()) {
+        callbacks_.warn(fmt::format("control connection from {} refused: {}",
+                                    keep->connection->peer(), reason));
+    }
+    for (const NodeId node : keep->nodes) by_node_.erase(node);
+    for (const NodeId node : std::vector<NodeId>(keep->nodes)) callbacks_.closed(node, reason);
+}
+
+void ControlServer::send(NodeId to, const Message& message) {
+    const auto found = by_node_.find(to);
+    if (found == by_node_.end()) return;
+    const auto connection = found->second->connection;
+    connection->send(message);
+}
+
+bool ControlServer::all_written() const {
+    return std::all_of(peers_.begin(), peers_.end(), [](const std::shared_ptr<Peer>& peer) {
+        return peer->connection->queued_bytes() == 0;
+    });
+}
+
+void ControlServer::drop(NodeId node) {
+    const auto found = by_node_.find(node);
+    if (found == by_node_.end()) return;
+    const auto peer = found->second;
+    peer->connection->close();
+    peers_.erase(std::remove(peers_.begin(), peers_.end(), peer), peers_.end());
+    for (const NodeId other : peer->nodes) by_node_.erase(other);
+}
+
+void ControlServer::close() {
+    ErrorOfAsio ignored;
+    acceptor_.close(ignored);
+    for (const auto& peer : peers_) {
+        peer->connection->close();
+        peer->hello_timer.cancel();
+    }
+    peers_.clear();
+    by_node_.clear();
+}
+
+}  // namespace detente

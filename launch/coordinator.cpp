@@ -1,0 +1,291 @@
+#include "launch/coordinator.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "common/build_id.h"
+
+namespace detente {
+
+namespace {
+
+double seconds(Nanos duration) { return std::chrono::duration<double>(duration).count(); }
+
+// What a process last said it was doing, for messages about its silence.
+std::string doing(const ProcessView& process) {
+    std::string text = process.last.activity.empty() ? "nothing reported yet"
+                                                     : "last seen " + process.last.activity;
+    if (!process.last.waiting_for.empty()) text += ", waiting for " + process.last.waiting_for;
+    return text;
+}
+
+}  // namespace
+
+Coordinator::Coordinator(CoordinatorOptions options) : options_(std::move(options)) {
+    const Job& job = options_.job;
+    view_.job = job.name;
+    view_.tasks = options_.tasks;
+    view_.samples_planned = options_.training_samples * job.data_epochs;
+    view_.shards_per_server = job.shards_per_server;
+    const auto add = [&](NodeId node) {
+        ProcessView process;
+        process.node = node;
+        view_.processes.push_back(std::move(process));
+    };
+    for (std::uint32_t i = 0; i < job.shards(); ++i) {
+        add(node_of(ShardId{i}));
+    }
+    for (std::uint32_t i = 0; i < job.workers; ++i) {
+        add(node_of(WorkerId{i}));
+    }
+    next_checkpoint_ = options_.first_checkpoint;
+    next_evaluation_samples_ = job.evaluate_every_samples;
+    next_save_samples_ = job.checkpoint_every_samples;
+}
+
+void Coordinator::on(Event&& event, Time now, Effects& effects) {
+    view_.now = now;
+    if (view_.stage == Stage::finished) return;
+    if (std::holds_alternative<Started>(event)) {
+        last_tick_ = now;
+        for (ProcessView& process : view_.processes) process.since = process.heard = now;
+        enter(Stage::gathering, options_.job.start_deadline, effects);
+        effects.after(options_.job.heartbeat_interval, {kTick, 0});
+    } else if (auto* received = std::get_if<Received>(&event)) {
+        on_message(std::move(received->message), effects);
+    } else if (const auto* timer = std::get_if<TimerFired>(&event)) {
+        on_timer(*timer, effects);
+    } else if (const auto* down = std::get_if<PeerDown>(&event)) {
+        ProcessView* process = view_.find(down->node);
+        if (process != nullptr) {
+            lose(*process, failure_of(*process, ErrorCode::peer_lost, down->reason), effects);
+        }
+    }
+}
+
+void Coordinator::on_message(Message&& message, Effects& effects) {
+    const NodeId from = message.envelope.from;
+    if (auto* hello = std::get_if<Hello>(&message.body)) {
+        return on_hello(message.envelope, std::move(*hello), effects);
+    }
+    if (from == kCoordinator) {
+        if (const auto* stop = std::get_if<Stop>(&message.body)) on_signal(*stop, effects);
+        return;
+    }
+    if (from == kEvaluator) {
+        if (const auto* stopped = std::get_if<Stopped>(&message.body)) {
+            on_evaluated(*stopped, effects);
+        }
+        return;
+    }
+    if (const auto* reply = std::get_if<CheckpointReply>(&message.body)) {
+        on_checkpoint_reply(from, *reply, effects);
+    }
+    ProcessView* process = view_.find(from);
+    if (process == nullptr || !process->live()) return;
+    process->heard = view_.now;
+    if (std::holds_alternative<Ready>(message.body)) on_ready(*process, effects);
+    if (auto* status = std::get_if<Status>(&message.body)) {
+        on_status(*process, std::move(*status), effects);
+    }
+    if (auto* stopped = std::get_if<Stopped>(&message.body)) {
+        on_stopped(*process, std::move(*stopped), effects);
+    }
+}
+
+void Coordinator::on_hello(const Envelope& envelope, Hello&& hello, Effects& effects) {
+    ProcessView* process = view_.find(envelope.from);
+    const std::string name = to_string(envelope.from);
+    if (process == nullptr || view_.stage != Stage::gathering || process->phase != Phase::missing) {
+        const std::string why = process == nullptr
+                                    ? fmt::format("this job has {} shards and {} workers",
+                                                  options_.job.shards(), options_.job.workers)
+                                : process->phase == Phase::missing || !process->live()
+                                    ? "this run takes no new process any more"
+                                    : fmt::format("process {} on {} is {} already",
+                                                  process->process, process->endpoint.host, name);
+        effects.log(LogLevel::warning, fmt::format("refused {} of process {} on {}: {}", name,
+                                                   hello.process, hello.endpoint.host, why));
+        return;
+    }
+    process->endpoint = hello.endpoint;
+    process->incarnation = hello.endpoint.incarnation;
+    process->process = hello.process;
+    process->has_weights = hello.has_weights;
+    process->heard = view_.now;
+    change_phase(*process, Phase::present);
+    if (hello.build != build_description()) {
+        return abort(fail(ErrorCode::wrong_build,
+                          fmt::format("{} on {} was built as \"{}\", the coordinator on {} as "
+                                      "\"{}\"; use the same build on every host",
+                                      name, hello.endpoint.host, hello.build, options_.host,
+                                      build_description())),
+                     effects);
+    }
+    const bool all = std::all_of(view_.processes.begin(), view_.processes.end(),
+                                 [](const ProcessView& p) { return p.phase == Phase::present; });
+    if (all) welcome_all(effects);
+}
+
+void Coordinator::welcome_all(Effects& effects) {
+    std::size_t restored = 0;
+    Welcome welcome;
+    welcome.job = options_.job_text;
+    welcome.model = options_.model_json;
+    for (const ProcessView& process : view_.processes) {
+        welcome.peers.push_back(process.endpoint);
+        if (process.node.role == Role::shard && process.has_weights) ++restored;
+    }
+    if (restored != 0 && restored != options_.job.shards()) {
+        return abort(
+            fail(ErrorCode::bad_checkpoint,
+                 fmt::format("{} of {} shards restored a checkpoint: expected all or none; start "
+                             "every server with the same --resume",
+                             restored, options_.job.shards())),
+            effects);
+    }
+    enter(Stage::preparing, options_.job.start_deadline, effects);
+    for (ProcessView& process : view_.processes) {
+        welcome.initialise = restored == 0 && process.node == node_of(WorkerId{0});
+        change_phase(process, Phase::preparing);
+        send(process.node, welcome, effects);
+    }
+}
+
+void Coordinator::on_ready(ProcessView& process, Effects& effects) {
+    if (process.phase != Phase::preparing) return;
+    change_phase(process, Phase::ready);
+    const bool all = std::all_of(view_.processes.begin(), view_.processes.end(),
+                                 [](const ProcessView& p) { return p.phase == Phase::ready; });
+    if (all && view_.stage == Stage::preparing) begin_training(effects);
+}
+
+void Coordinator::begin_training(Effects& effects) {
+    enter(Stage::training, std::nullopt, effects);
+    view_.training_began = view_.now;
+    for (ProcessView& process : view_.processes) {
+        change_phase(process, Phase::working);
+        if (process.node.role == Role::worker) send(process.node, Go{}, effects);
+    }
+}
+
+void Coordinator::on_status(ProcessView& process, Status&& status, Effects& effects) {
+    process.last = std::move(status);
+    save_when_due(effects);
+}
+
+void Coordinator::on_stopped(ProcessView& process, Stopped&& stopped, Effects& effects) {
+    process.last = std::move(stopped.last);
+    if (stopped.failed) {
+        Failure failure = failure_of(process, stopped.code, std::move(stopped.error));
+        failure.told_by_itself = true;
+        return lose(process, std::move(failure), effects);
+    }
+    const bool expected = process.node.role == Role::shard ? view_.stage == Stage::stopping
+                                                           : view_.training_began.has_value();
+    if (!expected && view_.stage != Stage::stopping) {
+        Failure failure =
+            failure_of(process, ErrorCode::internal, "stopped before it was asked to");
+        failure.told_by_itself = true;
+        return lose(process, std::move(failure), effects);
+    }
+    change_phase(process, Phase::stopped);
+    advance(effects);
+}
+
+void Coordinator::on_timer(const TimerFired& timer, Effects& effects) {
+    if (timer.tag.kind == kTick) return tick(effects);
+    if (stage_timer_ != timer.id) return;
+    stage_timer_.reset();
+    stage_deadline_passed(effects);
+}
+
+void Coordinator::tick(Effects& effects) {
+    const Nanos interval = options_.job.heartbeat_interval;
+    const Nanos gap = view_.now - last_tick_;
+    last_tick_ = view_.now;
+    effects.after(interval, {kTick, 0});
+    // The coordinator itself was away (suspended, starved): nobody's silence counts for that long.
+    if (gap > options_.job.peer_deadline / 2 + interval) {
+        effects.log(LogLevel::warning,
+                    fmt::format("the coordinator itself was suspended for {:.1f} s", seconds(gap)));
+        for (ProcessView& process : view_.processes) process.heard += gap;
+        return;
+    }
+    for (ProcessView& process : view_.processes) {
+        if (!process.live()) continue;
+        const Nanos silence = view_.now - process.heard;
+        if (silence <= options_.job.peer_deadline) continue;
+        const std::string text = fmt::format(
+            "no sign of life for {:.1f} s (deadlines.peer_s = {:.1f} s): frozen, starved, or cut off "
+            "from the coordinator on {}; {}",
+            seconds(silence), seconds(options_.job.peer_deadline), options_.host, doing(process));
+        lose(process, failure_of(process, ErrorCode::timed_out, text), effects);
+        if (view_.stage == Stage::finished) return;
+    }
+}
+
+void Coordinator::lose(ProcessView& process, Failure failure, Effects& effects) {
+    if (process.phase == Phase::stopped && !failure.told_by_itself &&
+        failure.code == ErrorCode::peer_lost) {
+        return;  // it had said its last word
+    }
+    if (process.phase == Phase::lost) return;
+    const NodeId node = process.node;
+    process.reason = failure.text;
+    change_phase(process, Phase::lost);
+    effects.log(LogLevel::warning, fmt::format("{} lost: {}", to_string(node), failure.text));
+    const Error error = fail(failure.code, to_string(node) + ": " + failure.text);
+    view_.failures.push_back(std::move(failure));
+    const PeerChange change{.node = node,
+                            .incarnation = process.incarnation,
+                            .up = false,
+                            .reason = process.reason,
+                            .endpoint = process.endpoint};
+    for (const ProcessView& other : view_.processes) {
+        if (other.live()) send(other.node, change, effects);
+    }
+    if (view_.stage == Stage::stopping) {
+        if (!error_) error_ = error;
+        return advance(effects);
+    }
+    if (view_.training_began && node.role == Role::worker && error.code != ErrorCode::internal) {
+        if (options_.job.on_worker_loss == OnLoss::stop && view_.stage == Stage::training) {
+            return end_training(to_string(node) + " was lost and on_loss.worker = \"stop\"", error,
+                                effects);
+        }
+        return advance(effects);
+    }
+    abort(error, effects);
+}
+
+void Coordinator::change_phase(ProcessView& process, Phase phase) {
+    process.phase = phase;
+    process.since = view_.now;
+}
+
+Failure Coordinator::failure_of(const ProcessView& process, ErrorCode code,
+                                std::string text) const {
+    Failure failure;
+    failure.node = process.node;
+    failure.host = process.endpoint.host;
+    failure.process = process.process;
+    failure.code = code;
+    failure.text = std::move(text);
+    failure.step = static_cast<std::uint64_t>(process.value("steps").value_or(0));
+    failure.at = view_.now;
+    return failure;
+}
+
+void Coordinator::send(NodeId to, Body body, Effects& effects) const {
+    Message message;
+    message.envelope.to = to;
+    message.envelope.request_class = RequestClass::control;
+    message.body = std::move(body);
+    effects.send(to, std::move(message));
+}
+
+}  // namespace detente

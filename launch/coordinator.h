@@ -1,0 +1,119 @@
+// The coordinator: who is here, who is lost, when training begins, and how a run ends. A node as
+// any other: events in, effects out; sockets, processes and clocks live in
+// launch/coordinator_loop.h, virtual ones in the tests.
+//
+// Its peers are the shards and workers of the job, and two services that its loop plays:
+//   kMerger     takes CheckpointRequest once all shards' slices lie in the directory, answers
+//               CheckpointReply;
+//   kEvaluator  takes CheckpointRequest for a merged checkpoint, answers Stopped, whose status has
+//               `accuracy.<task>` per task.
+// A Stop from kCoordinator itself is a signal: drain = true the first, false the second.
+//
+// Invariants: Welcome goes out once, when every rank of the job has said hello; Go once, when every
+// rank is ready; a live process is heard from within deadlines.peer_s_s or is lost; every stage but
+// training and evaluating ends within a deadline of the job. Once training has begun, shards and at
+// least one clean worker are enough to end with a checkpoint.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "common/config.h"
+#include "common/runtime/contracts.h"
+#include "launch/cluster_view.h"
+
+namespace detente {
+
+inline constexpr NodeId kMerger{Role::evaluator, 0};
+inline constexpr NodeId kEvaluator{Role::evaluator, 1};
+// A hung evaluation must not keep the run for ever; a crashed one is seen at once.
+inline constexpr Nanos kEvaluationDeadline = std::chrono::minutes(15);
+// After an abort, how long processes have to say their last word.
+inline constexpr Nanos kAbortDeadline = std::chrono::seconds(3);
+
+struct CoordinatorOptions {
+    Job job;
+    std::string job_text;    // resolved, TOML
+    std::string model_json;  // description
+    std::vector<std::string> tasks;
+    std::uint64_t training_samples = 0;
+    std::string checkpoint_dir;  // checkpoint n is written to checkpoint_dir/n
+    std::uint64_t first_checkpoint = 1;
+    std::string host;  // this one's, for messages
+};
+
+class Coordinator final : public Node {
+  public:
+    explicit Coordinator(CoordinatorOptions options);
+    void on(Event&& event, Time now, Effects& effects) override;
+    const ClusterView& view() const { return view_; }
+    // Complete checkpoints that may be deleted: all but the newest `checkpoints_kept` and the best.
+    std::vector<std::uint64_t> superfluous_checkpoints() const;
+
+  private:
+    enum TimerKind : std::uint32_t { kTick, kStageDeadline };
+    struct Saving {
+        enum class Step { writing, merging, evaluating };
+        Step step = Step::writing;
+        bool last = false;
+        bool evaluate = false;
+        CheckpointView checkpoint;
+        std::set<NodeId> missing;  // shards that have not answered
+    };
+
+    // membership (coordinator.cpp)
+    void on_message(Message&& message, Effects& effects);
+    void on_hello(const Envelope& envelope, Hello&& hello, Effects& effects);
+    void on_ready(ProcessView& process, Effects& effects);
+    void on_status(ProcessView& process, Status&& status, Effects& effects);
+    void on_stopped(ProcessView& process, Stopped&& stopped, Effects& effects);
+    void on_timer(const TimerFired& timer, Effects& effects);
+    void tick(Effects& effects);
+    void welcome_all(Effects& effects);
+    void begin_training(Effects& effects);
+    void lose(ProcessView& process, Failure failure, Effects& effects);
+    void change_phase(ProcessView& process, Phase phase);
+    Failure failure_of(const ProcessView& process, ErrorCode code, std::string text) const;
+
+    // ending (coordinator_end.cpp)
+    void on_signal(const Stop& stop, Effects& effects);
+    void end_training(const std::string& reason, std::optional<Error> error, Effects& effects);
+    void advance(Effects& effects);  // goes on to the next stage if this one is done
+    void stage_deadline_passed(Effects& effects);
+    void abort(Error error, Effects& effects);
+    void stop_shards(Effects& effects);
+    void finish(Effects& effects);
+    std::string resume_hint() const;
+
+    // checkpoints (coordinator_end.cpp)
+    void start_checkpoint(bool last, bool evaluate, Effects& effects);
+    void save_when_due(Effects& effects);
+    void on_checkpoint_reply(NodeId from, const CheckpointReply& reply, Effects& effects);
+    void on_evaluated(const Stopped& stopped, Effects& effects);
+    void checkpoint_failed(Error error, Effects& effects);
+    void last_checkpoint_failed(Error error, Effects& effects);
+    void checkpoint_done(Effects& effects);
+
+    void enter(Stage stage, std::optional<Nanos> deadline, Effects& effects);
+    void send(NodeId to, Body body, Effects& effects) const;
+    template <class Predicate>
+    std::string names_where(Predicate predicate) const;
+
+    CoordinatorOptions options_;
+    ClusterView view_;
+    std::optional<TimerId> stage_timer_;
+    Time last_tick_{};
+    std::optional<Error> error_;  // what the run will have ended with
+    std::optional<Saving> saving_;
+    bool last_checkpoint_wanted_ = false;
+    bool last_checkpoint_done_ = false;
+    std::uint64_t next_checkpoint_ = 1;
+    std::uint64_t next_evaluation_samples_ = 0;
+    std::uint64_t next_save_samples_ = 0;
+};
+
+}  // namespace detente

@@ -1,0 +1,123 @@
+// The two services the coordinator's loop plays for its node: merging and evaluating checkpoints.
+#include <fmt/core.h>
+#include <unistd.h>
+
+#include <boost/asio/post.hpp>
+#include <boost/json.hpp>
+#include <filesystem>
+
+#include "launch/coordinator_loop.h"
+#include "launch/describe.h"
+#include "ps/checkpoint.h"
+
+namespace detente {
+
+namespace asio = boost::asio;
+namespace fs = std::filesystem;
+
+void CoordinatorLoop::merge(const CheckpointRequest& request) {
+    asio::post(merger_, [this, request] {
+        CheckpointReply reply{.number = request.number, .file = "", .code = {}, .error = ""};
+        const Result<Manifest> merged =
+            merge_checkpoint(request.directory, options_.plan, options_.model,
+                             {request.number, options_.generation, options_.job_text});
+        if (merged.has_error()) {
+            reply.code = merged.error().code;
+            reply.error = merged.error().text;
+        } else {
+            reply.file = request.directory + "/model.safetensors";
+        }
+        asio::post(loop_, [this, reply] {
+            answer(kMerger, reply);
+            asio::post(loop_, [this] { remove_superfluous(); });
+        });
+    });
+}
+
+void CoordinatorLoop::remove_superfluous() {
+    std::vector<std::string> doomed;
+    for (const std::uint64_t number : node_.superfluous_checkpoints()) {
+        doomed.push_back(options_.run.checkpoint_dir() + "/" + std::to_string(number));
+    }
+    if (doomed.empty()) return;
+    asio::post(merger_, [doomed] {
+        std::error_code ignored;
+        for (const std::string& directory : doomed) fs::remove_all(directory, ignored);
+    });
+}
+
+void CoordinatorLoop::evaluate(const CheckpointRequest& request) {
+    evaluating_ = request.number;
+    ProcessSpec spec;
+    spec.label = "evaluator";
+    spec.arguments = {"evaluate", options_.run.path, "--checkpoint", std::to_string(request.number),
+                      "--json"};
+    spec.log_file = options_.run.log_file(spec.label);
+    spec.keep_output = true;
+    const Result<pid_t> started = processes_.start(spec);
+    if (started.has_value()) return;
+    Stopped failed;
+    failed.failed = true;
+    failed.code = started.error().code;
+    failed.error = started.error().text;
+    answer(kEvaluator, std::move(failed));
+}
+
+namespace {
+
+// {"checkpoint":1,"tasks":{"a":{"accuracy":0.9,"loss":0.1,"samples":100}}}
+Result<std::vector<NamedValue>> scores_of(const std::string& text) {
+    try {
+        std::vector<NamedValue> scores;
+        const boost::json::value parsed = boost::json::parse(text);
+        for (const auto& [task, score] : parsed.as_object().at("tasks").as_object()) {
+            const double accuracy = score.as_object().at("accuracy").to_number<double>();
+            scores.push_back({"accuracy." + std::string(task), accuracy});
+        }
+        return scores;
+    } catch (const std::exception& error) {
+        return fail(ErrorCode::internal,
+                    fmt::format("its output is no scores ({}): {:.200}", error.what(), text));
+    }
+}
+
+}  // namespace
+
+void CoordinatorLoop::evaluated(const ProcessEnd& end) {
+    if (finished_) return wind_down();
+    const std::string output = processes_.output("evaluator");
+    Stopped answered;
+    const auto failed_with = [&](const Error& error) {
+        answered.failed = true;
+        answered.code = error.code;
+        answered.error = error.text;
+    };
+    if (const std::optional<Error> told = error_from_json(output)) {
+        failed_with(*told);
+    } else if (!end.clean()) {
+        failed_with(
+            fail(ErrorCode::peer_lost, fmt::format("the evaluating process: {}; see {}", end.text(),
+                                                   options_.run.log_file("evaluator"))));
+    } else {
+        Result<std::vector<NamedValue>> scores = scores_of(output);
+        if (scores.has_error()) {
+            failed_with(scores.error());
+        } else {
+            answered.last.values = std::move(*scores);
+        }
+    }
+    answer(kEvaluator, std::move(answered));
+    asio::post(loop_, [this] {
+        if (!node_.view().best) return;
+        std::error_code ignored;
+        const fs::path link = options_.run.path + "/best";
+        const fs::path fresh = options_.run.path + "/.best";
+        fs::remove(fresh, ignored);
+        fs::create_directory_symlink("checkpoints/" + std::to_string(*node_.view().best), fresh,
+                                     ignored);
+        fs::rename(fresh, link, ignored);
+        remove_superfluous();
+    });
+}
+
+}  // namespace detente

@@ -1,0 +1,159 @@
+// What /status and /metrics say.
+#include <fmt/core.h>
+
+#include <boost/json.hpp>
+#include <chrono>
+#include <iterator>
+
+#include "launch/http_server.h"
+
+namespace detente {
+
+namespace json = boost::json;
+
+namespace {
+
+double seconds(Nanos duration) { return std::chrono::duration<double>(duration).count(); }
+
+json::object page_of(const ProcessView& process, Time now) {
+    json::object values;
+    for (const NamedValue& value : process.last.values) values[value.name] = value.value;
+    json::object page{{"name", to_string(process.node)},
+                      {"phase", name_of(process.phase)},
+                      {"phase_s", seconds(now - process.since)},
+                      {"host", process.endpoint.host},
+                      {"pid", process.process},
+                      {"address", process.endpoint.tcp},
+                      {"does", process.last.activity},
+                      {"waits_for", process.last.waiting_for},
+                      {"waited_s", seconds(process.last.waited)},
+                      {"silent_s", seconds(now - process.heard)},
+                      {"values", std::move(values)}};
+    if (!process.reason.empty()) page["reason"] = process.reason;
+    return page;
+}
+
+json::object books_page(const Books& books) {
+    return {{"computed", books.computed}, {"applied", books.applied},
+            {"rejected", books.rejected}, {"cancelled", books.cancelled},
+            {"lost", books.lost},         {"in_flight", books.in_flight}};
+}
+
+// Prometheus: a label value's backslash, quote and line feed are escaped.
+std::string escaped(const std::string& text) {
+    std::string out;
+    for (const char c : text) {
+        if (c == '\n') {
+            out += "\\n";
+            continue;
+        }
+        if (c == '\\' || c == '"') out += '\\';
+        out += c;
+    }
+    return out;
+}
+
+// "updates.in_flight" → "updates_in_flight"
+std::string metric_name(const std::string& value) {
+    std::string name = value;
+    for (char& c : name) {
+        if (std::isalnum(static_cast<unsigned char>(c)) == 0) c = '_';
+    }
+    return name;
+}
+
+}  // namespace
+
+std::string status_json(const ClusterView& view) {
+    json::array processes;
+    for (const ProcessView& process : view.processes) {
+        processes.push_back(page_of(process, view.now));
+    }
+    json::object losses;
+    const std::vector<double> mean = mean_losses(view);
+    for (std::size_t i = 0; i < mean.size() && i < view.tasks.size(); ++i) {
+        losses[view.tasks[i]] = mean[i];
+    }
+    json::array checkpoints;
+    for (const CheckpointView& checkpoint : view.checkpoints) {
+        json::object accuracy;
+        for (const auto& [task, score] : checkpoint.accuracy) accuracy[task] = score;
+        checkpoints.push_back(json::object{{"number", checkpoint.number},
+                                           {"directory", checkpoint.directory},
+                                           {"accuracy", std::move(accuracy)}});
+    }
+    return json::serialize(json::object{{"job", view.job},
+                                        {"stage", name_of(view.stage)},
+                                        {"stage_s", seconds(view.now - view.stage_since)},
+                                        {"run_s", seconds(view.now.time_since_epoch())},
+                                        {"batches_done", batches_done(view)},
+                                        {"losses", std::move(losses)},
+                                        {"updates", books_page(total_books(view))},
+                                        {"checkpoints", std::move(checkpoints)},
+                                        {"processes", std::move(processes)}}) +
+           "\n";
+}
+
+std::string metrics_text(const ClusterView& view) {
+    std::string text;
+    const auto out = std::back_inserter(text);
+    fmt::format_to(out,
+                   "# HELP detente_up Whether the process is there (1) or not.\n"
+                   "# TYPE detente_up gauge\n");
+    for (const ProcessView& process : view.processes) {
+        fmt::format_to(out, "detente_up{{process=\"{}\",host=\"{}\",phase=\"{}\"}} {}\n",
+                       to_string(process.node), escaped(process.endpoint.host),
+                       name_of(process.phase), process.live() ? 1 : 0);
+    }
+    fmt::format_to(out,
+                   "# HELP detente_process_value What a process reports, by name.\n"
+                   "# TYPE detente_process_value gauge\n");
+    for (const ProcessView& process : view.processes) {
+        for (const NamedValue& value : process.last.values) {
+            fmt::format_to(out, "detente_process_value{{process=\"{}\",name=\"{}\"}} {}\n",
+                           to_string(process.node), escaped(value.name), value.value);
+        }
+    }
+    const Books books = total_books(view);
+    const std::pair<const char*, std::uint64_t> counts[] = {
+        {"updates.computed", books.computed}, {"updates.applied", books.applied},
+        {"updates.rejected", books.rejected}, {"updates.cancelled", books.cancelled},
+        {"updates.lost", books.lost},         {"updates.in_flight", books.in_flight},
+        {"samples", total_samples(view)},     {"steps", total_steps(view)}};
+    for (const auto& [name, count] : counts) {
+        const std::string metric = "detente_" + metric_name(name);
+        fmt::format_to(out, "# TYPE {} gauge\n{} {}\n", metric, metric, count);
+    }
+    const std::vector<double> losses = mean_losses(view);
+    fmt::format_to(out, "# TYPE detente_loss gauge\n");
+    for (std::size_t i = 0; i < losses.size() && i < view.tasks.size(); ++i) {
+        fmt::format_to(out, "detente_loss{{task=\"{}\"}} {}\n", escaped(view.tasks[i]), losses[i]);
+    }
+    const std::vector<std::uint64_t> staleness = total_staleness(view);
+    std::uint64_t below = 0;
+    fmt::format_to(out,
+                   "# HELP detente_staleness Of applied block updates, in versions.\n"
+                   "# TYPE detente_staleness histogram\n");
+    double sum = 0;
+    for (const ProcessView& process : view.processes) {
+        sum += process.value("staleness.sum").value_or(0);
+    }
+    for (std::size_t bin = 0; bin + 1 < staleness.size(); ++bin) {
+        below += staleness[bin];
+        fmt::format_to(out, "detente_staleness_bucket{{le=\"{}\"}} {}\n", bin, below);
+    }
+    if (!staleness.empty()) below += staleness.back();
+    fmt::format_to(out,
+                   "detente_staleness_bucket{{le=\"+Inf\"}} {}\ndetente_staleness_sum {}\n"
+                   "detente_staleness_count {}\n",
+                   below, sum, below);
+    return text;
+}
+
+std::optional<HttpAnswer> answer_of(const ClusterView& view, const std::string& path) {
+    if (path == "/status") return HttpAnswer{"application/json", status_json(view)};
+    if (path == "/metrics") return HttpAnswer{"text/plain; version=0.0.4", metrics_text(view)};
+    return std::nullopt;
+}
+
+}  // namespace detente

@@ -1,0 +1,162 @@
+#include "launch/join.h"
+
+#include <fmt/core.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+#include <thread>
+
+#include "common/file.h"
+#include "launch/job.h"
+#include "launch/latest_checkpoint.h"
+#include "launch/roles.h"
+#include "launch/run_directory.h"
+
+namespace detente {
+
+namespace fs = std::filesystem;
+
+Result<JoinRole> role_of(const Placement& placement, const Job& job) {
+    const std::uint32_t needed = 1 + job.servers + job.workers;
+    if (placement.size != needed) {
+        return fail(
+            ErrorCode::bad_job,
+            fmt::format("{} ranks were started ({}), but this job needs {}: 1 coordinator, {} "
+                        "servers, {} workers; start it with -n {}, or change servers or "
+                        "workers",
+                        placement.size, placement.source, needed, job.servers, job.workers,
+                        needed));
+    }
+    if (placement.rank == 0) return JoinRole{Role::coordinator, 0};
+    if (placement.rank <= job.servers) return JoinRole{Role::shard, placement.rank - 1};
+    return JoinRole{Role::worker, placement.rank - 1 - job.servers};
+}
+
+std::string rendezvous_file(const std::string& out, const Job& job, const Placement& placement) {
+    const fs::path folder = out.empty() ? fs::path("runs") : fs::path(out).parent_path();
+    std::string key = placement.launch_key;
+    for (char& c : key) {
+        if (c == '/') c = '_';
+    }
+    return (folder / fmt::format(".join-{}-{}-{}", job.name, placement.size, key)).string();
+}
+
+namespace {
+
+ExitCode refuse(const Error& error) {
+    std::fprintf(stderr, "detente join: %s\n", error.text.c_str());
+    return exit_code_of(error.code);
+}
+
+bool told_where(const Placement& placement) {
+    return !placement.coordinator_host.empty() && placement.coordinator_port.has_value();
+}
+
+ExitCode coordinate_rank(const JoinOptions& options, const Job& job, const Placement& placement) {
+    Coordination wanted;
+    wanted.job = job;
+    wanted.out = options.run.out;
+    wanted.resume = options.run.resume;
+    wanted.listen_address = job.bind_address;
+    wanted.start_processes = false;
+    std::printf("rank 0 of %u is the coordinator (%s)\n", placement.size, placement.source.c_str());
+    if (told_where(placement)) {
+        std::printf("found by %s\n", placement.coordinator_source.c_str());
+        wanted.port = *placement.coordinator_port;
+        const std::string& host = placement.coordinator_host;
+        const bool local = host == "127.0.0.1" || host == "localhost";
+        if (!local && job.bind_address == "127.0.0.1") wanted.listen_address = "0.0.0.0";
+        return coordinate(wanted);
+    }
+    const std::string file = rendezvous_file(options.run.out, job, placement);
+    std::error_code ignored;
+    if (fs::path(file).has_parent_path())
+        fs::create_directories(fs::path(file).parent_path(), ignored);
+    fs::remove(file, ignored);
+    wanted.opened = [&](const CoordinatorLoop& loop) -> Result<void> {
+        std::string address = loop.control_address();
+        if (job.bind_address == "0.0.0.0") {
+            address = this_host() + address.substr(address.rfind(':'));
+        }
+        std::printf("found by the file %s\n", file.c_str());
+        return write_text(file, address + "\n");
+    };
+    const ExitCode code = coordinate(wanted);
+    fs::remove(file, ignored);
+    return code;
+}
+
+// Reads the file and connects, again and again: it may not be there yet, or be an older run's.
+Result<std::unique_ptr<ControlClient>> connect_by_file(const std::string& file, Nanos deadline) {
+    const auto until = std::chrono::steady_clock::now() + deadline;
+    Error last = fail(ErrorCode::timed_out, "");
+    while (std::chrono::steady_clock::now() < until) {
+        const auto text = read_text(file, 4096);
+        if (text.has_value()) {
+            auto control = ControlClient::connect(text->substr(0, text->find('\n')),
+                                                  std::chrono::milliseconds(500));
+            if (control.has_value()) return control;
+            last = control.error();
+            if (last.code == ErrorCode::wrong_build) return last;
+        } else {
+            last = text.error();
+        }
+        std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    }
+    return fail(
+        ErrorCode::timed_out,
+        fmt::format("rank 0 was not found within {:.1f} s (deadlines.start_s) through {}: {}; "
+                    "every rank must see that folder, or set DETENTE_COORDINATOR=host:port",
+                    std::chrono::duration<double>(deadline).count(), file, last.text));
+}
+
+ExitCode serve_rank(const JoinOptions& options, const Job& job, const Placement& placement,
+                    const JoinRole& role) {
+    // The launcher tells every rank of a signal; what to do about it is the coordinator's word.
+    ::signal(SIGINT, SIG_IGN);
+    ::signal(SIGTERM, SIG_IGN);
+    auto control =
+        told_where(placement)
+            ? ControlClient::connect(
+                  fmt::format("{}:{}", placement.coordinator_host, *placement.coordinator_port),
+                  job.start_deadline)
+            : connect_by_file(rendezvous_file(options.run.out, job, placement), job.start_deadline);
+    if (control.has_error()) return refuse(control.error());
+    RoleOptions role_options;
+    role_options.rank = role.rank;
+    role_options.log_to_file = true;
+    if (role.role == Role::worker) return run_worker(std::move(*control), role_options);
+    if (!options.run.resume.empty()) {
+        const auto found = find_checkpoint(options.run.resume);
+        if (found.has_error()) return refuse(found.error());
+        role_options.resume = found->directory;
+    }
+    return run_server(std::move(*control), role_options);
+}
+
+}  // namespace
+
+ExitCode join_job(const JoinOptions& options, const Variables& variables) {
+    const auto placement = find_placement(options.flags, variables);
+    if (placement.has_error()) return refuse(placement.error());
+    if (!placement->has_value()) {
+        return refuse(fail(ErrorCode::bad_job,
+                           "no launcher's variables are set: start it as mpirun -n N detente join "
+                           "JOB, or give --rank and --size; for one machine use detente run JOB"));
+    }
+    const auto job = read_job(options.run.job);
+    // One rank speaks for all where all would say the same.
+    if (job.has_error()) {
+        return (*placement)->rank == 0 ? refuse(job.error()) : exit_code_of(job.error().code);
+    }
+    const auto role = role_of(**placement, *job);
+    if (role.has_error()) {
+        return (*placement)->rank == 0 ? refuse(role.error()) : exit_code_of(role.error().code);
+    }
+    if (role->role == Role::coordinator) return coordinate_rank(options, *job, **placement);
+    return serve_rank(options, *job, **placement, *role);
+}
+
+}  // namespace detente

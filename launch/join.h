@@ -1,0 +1,40 @@
+// `mpirun -n N detente join JOB`: every rank runs this, and gets its role from the environment
+// (launch/environment.h): rank 0 is the coordinator, the next ranks the servers, the rest the
+// workers; N = 1 + servers + workers.
+//
+// How ranks find the coordinator, in this order:
+//   1. DETENTE_COORDINATOR=host:port (or --coordinator), or MASTER_ADDR with MASTER_PORT: rank 0
+//      listens on that port, the others connect to that host.
+//   2. a file that rank 0 writes once it listens, in the folder of the run directory (--out's, or
+//      runs/), which every rank must see: ".join-<job>-<size>-<key>" with address, where key is
+//      what the launcher calls this launch (PMIX_NAMESPACE, Slurm's job and step), if it does. Rank
+//      0 removes it at the end; one left by a killed run is overwritten, and whoever read it tries
+//      again until deadlines.start_s.
+// Rank 0 listens on the job's transport.bind_address: set it to 0.0.0.0 or an interface's address
+// when the ranks are on several hosts.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "launch/environment.h"
+#include "launch/run.h"
+
+namespace detente {
+
+struct JoinOptions {
+    RunOptions run;
+    RankFlags flags;
+};
+
+ExitCode join_job(const JoinOptions& options, const Variables& variables);
+
+// Who a rank is. bad_job: another number of ranks than the job needs; the text says the right one.
+struct JoinRole {
+    Role role = Role::coordinator;  // coordinator, shard (a server) or worker
+    std::uint32_t rank = 0;         // within the role
+};
+Result<JoinRole> role_of(const Placement& placement, const Job& job);
+std::string rendezvous_file(const std::string& out, const Job& job, const Placement& placement);
+
+}  // namespace detente

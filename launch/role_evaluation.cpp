@@ -1,0 +1,101 @@
+// An evaluation: a process of its own that loads the model, the merged weights, and scores them.
+#include <fmt/core.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <boost/json.hpp>
+#include <cstdio>
+#include <filesystem>
+
+#include "common/file.h"
+#include "common/safetensors.h"
+#include "launch/describe.h"
+#include "launch/job.h"
+#include "launch/latest_checkpoint.h"
+#include "launch/roles.h"
+#include "launch/run_directory.h"
+
+namespace detente {
+
+namespace {
+
+Result<void> load_weights(Engine& engine, const std::string& path) {
+    const auto file = SafetensorsFile::open(path);
+    if (file.has_error()) return file.error();
+    const ModelDescription& model = engine.description();
+    for (std::size_t i = 0; i < model.tensors.size(); ++i) {
+        const SafetensorsFile::Tensor* tensor = file->find(model.tensors[i].name);
+        const std::uint64_t bytes = model.tensors[i].elements() * sizeof(float);
+        if (tensor == nullptr || tensor->entry.bytes() != bytes) {
+            return fail(ErrorCode::bad_checkpoint,
+                        fmt::format("{} has no tensor {} of {} bytes: it is of another model", path,
+                                    model.tensors[i].name, bytes));
+        }
+        const auto values = file->read(*tensor);
+        if (values.has_error()) return values.error();
+        engine.load(i, 0, values->bytes);
+    }
+    return {};
+}
+
+struct Scored {
+    std::uint64_t number = 0;
+    std::vector<TaskScore> scores;
+};
+
+Result<Scored> score(const std::string& run_dir, std::uint64_t number) {
+    const RunDirectory run{run_dir};
+    const auto text = read_text(run.job_file(), 4U << 20U);
+    if (text.has_error()) return text.error();
+    const auto job = parse_job(*text, run.job_file());
+    if (job.has_error()) return job.error();
+    const std::string wanted = run.checkpoint_dir() + "/" + std::to_string(number);
+    const auto checkpoint = find_checkpoint(number == 0 ? run_dir : wanted);
+    if (checkpoint.has_error()) return checkpoint.error();
+    auto engine = load_engine(job->model_library, engine_options_of(*job));
+    if (engine.has_error()) return engine.error();
+    auto loaded = load_weights(**engine, checkpoint->directory + "/model.safetensors");
+    if (loaded.has_error()) return loaded.error();
+    auto scores = (*engine)->evaluate();
+    if (scores.has_error()) return scores.error();
+    return Scored{checkpoint->number, std::move(*scores)};
+}
+
+std::string json_of(const Scored& scored) {
+    boost::json::object tasks;
+    for (const TaskScore& score : scored.scores) {
+        tasks[score.task] = boost::json::object{
+            {"accuracy", score.accuracy}, {"loss", score.loss}, {"samples", score.samples}};
+    }
+    return boost::json::serialize(
+        boost::json::object{{"checkpoint", scored.number}, {"tasks", std::move(tasks)}});
+}
+
+}  // namespace
+
+ExitCode run_evaluation(const std::string& run_dir, std::uint64_t number, bool json) {
+    // What a model library prints while it loads must not mix with the scores.
+    const int kept = ::dup(STDOUT_FILENO);
+    ::dup2(STDERR_FILENO, STDOUT_FILENO);
+    const auto scored = score(run_dir, number);
+    std::fflush(stdout);
+    ::dup2(kept, STDOUT_FILENO);
+    ::close(kept);
+    if (scored.has_error()) {
+        if (json) std::puts(to_json(scored.error()).c_str());
+        std::fprintf(stderr, "detente evaluate: %s\n", scored.error().text.c_str());
+        return exit_code_of(scored.error().code);
+    }
+    if (json) {
+        std::puts(json_of(*scored).c_str());
+        return ExitCode::ok;
+    }
+    fmt::print("checkpoint {} of {}\n", scored->number, run_dir);
+    for (const TaskScore& score : scored->scores) {
+        fmt::print("  {:<20} {:6.2f} %   loss {:.4f}   {} samples\n", score.task,
+                   100 * score.accuracy, score.loss, score.samples);
+    }
+    return ExitCode::ok;
+}
+
+}  // namespace detente

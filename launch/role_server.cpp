@@ -1,0 +1,160 @@
+// A server: so many shards, each with a thread and a loop of its own; nothing is shared between
+// them but the control link.
+#include <fmt/core.h>
+#include <sys/prctl.h>
+
+#include <thread>
+
+#include "common/build_id.h"
+#include "common/runtime/zmq/loop.h"
+#include "launch/role_link.h"
+#include "launch/run_directory.h"
+#include "ps/checkpoint.h"
+#include "ps/ledger.h"
+#include "ps/shard.h"
+
+namespace detente {
+
+namespace {
+
+struct LiveShard {
+    ShardId id;
+    std::unique_ptr<LedgerWriter> ledger;
+    std::unique_ptr<ZmqLoop> loop;
+    std::unique_ptr<Shard> node;
+    Outcome outcome;
+    std::thread thread;
+};
+
+Result<void> open_loops(std::vector<LiveShard>& shards, const Job& job, RoleLink& link) {
+    for (LiveShard& shard : shards) {
+        ZmqLoopOptions options;
+        options.self = node_of(shard.id);
+        options.generation = link.control().generation();
+        options.build = build_id();
+        options.host = this_host();
+        options.bind_address = job.bind_address;
+        if (job.bind_address == "0.0.0.0") {
+            options.advertise_address = link.control().local_address();
+        }
+        options.transport = job.transport;
+        options.checksum = job.checksum;
+        options.control = &link.control();
+        options.log = link.log().sink();
+        auto loop = ZmqLoop::open(std::move(options));
+        if (loop.has_error()) return loop.error();
+        shard.loop = std::move(*loop);
+    }
+    return {};
+}
+
+// What the checkpoint has for this shard under the new plan.
+Result<void> restore(ShardSetup& setup, const std::string& directory,
+                     const ModelDescription& model) {
+    auto checkpoint = Checkpoint::open(directory);
+    if (checkpoint.has_error()) return checkpoint.error();
+    if (auto fits = checkpoint->matches(*setup.plan, model); fits.has_error()) return fits.error();
+    auto blocks = checkpoint->read(setup.plan->by_shard[setup.id.value]);
+    if (blocks.has_error()) return blocks.error();
+    for (BlockSlice& slice : *blocks) {
+        setup.epoch = std::max(setup.epoch, next(slice.epoch));
+        BlockContents contents;
+        contents.version = slice.version;
+        contents.updates = slice.updates;
+        contents.samples_applied = slice.samples_applied;
+        contents.weights = std::move(slice.weights);
+        contents.slots = std::move(slice.slots);
+        setup.restored.emplace_back(slice.block, std::move(contents));
+    }
+    if (setup.id != kLeadShard) return {};
+    auto extras = checkpoint->extras(kLeadShard);
+    if (extras.has_error()) return extras.error();
+    if (*extras == nullptr) return {};
+    const auto leases = (*extras)->find("leases");
+    if (leases != (*extras)->end()) setup.restored_leases = leases->second;
+    return {};
+}
+
+Result<void> make_nodes(std::vector<LiveShard>& shards, const Briefing& briefing,
+                        const RoleOptions& options) {
+    for (LiveShard& shard : shards) {
+        ShardSetup setup;
+        setup.id = shard.id;
+        setup.job = briefing.job;
+        setup.plan = briefing.plan;
+        setup.training_samples = briefing.model.training_samples;
+        if (!options.resume.empty()) {
+            if (auto done = restore(setup, options.resume, briefing.model); done.has_error()) {
+                return done.error();
+            }
+        }
+        auto node = Shard::create(std::move(setup));
+        if (node.has_error()) return node.error();
+        shard.node = std::move(*node);
+    }
+    return {};
+}
+
+Result<void> open_ledgers(std::vector<LiveShard>& shards, const Briefing& briefing,
+                          const ControlClient& control) {
+    for (LiveShard& shard : shards) {
+        LedgerOrigin origin;
+        origin.node = node_of(shard.id);
+        origin.generation = control.generation();
+        origin.job = briefing.job->name;
+        origin.build = build_description();
+        origin.machine = briefing.model.versions;
+        const std::string path = RunDirectory{control.run_dir()}.ledger_dir() + "/" +
+                                 ledger_file_name(origin.node, origin.incarnation);
+        auto ledger = LedgerWriter::create(path, origin);
+        if (ledger.has_error()) return ledger.error();
+        shard.ledger = std::move(*ledger);
+        shard.loop->attach(*shard.ledger);
+    }
+    return {};
+}
+
+}  // namespace
+
+ExitCode run_server(std::unique_ptr<ControlClient> control, const RoleOptions& options) {
+    RoleLink link(std::move(control), options);
+    const auto job = link.begin(fmt::format("server:{}", options.rank));
+    if (job.has_error()) return link.give_up(job.error());
+    std::vector<LiveShard> shards(job->shards_per_server);
+    for (std::uint32_t i = 0; i < job->shards_per_server; ++i) {
+        shards[i].id = ShardId{options.rank * job->shards_per_server + i};
+        link.speak_for(node_of(shards[i].id));
+    }
+    if (auto opened = open_loops(shards, *job, link); opened.has_error()) {
+        return link.give_up(opened.error());
+    }
+    for (const LiveShard& shard : shards) {
+        link.hello(node_of(shard.id), shard.loop->endpoint(), !options.resume.empty());
+    }
+    link.announce("waiting for the other processes");
+    const auto briefing = link.wait_for_welcome();
+    if (briefing.has_error()) return link.give_up(briefing.error());
+    link.announce(options.resume.empty() ? "making its blocks"
+                                         : "restoring its blocks from " + options.resume);
+    if (auto made = make_nodes(shards, *briefing, options); made.has_error()) {
+        return link.give_up(made.error());
+    }
+    if (auto opened = open_ledgers(shards, *briefing, link.control()); opened.has_error()) {
+        return link.give_up(opened.error());
+    }
+    for (LiveShard& shard : shards) {
+        link.hand_over(node_of(shard.id), *shard.loop, briefing->welcome);
+        shard.thread = std::thread([&shard] {
+            ::prctl(PR_SET_NAME, fmt::format("shard {}", shard.id.value).c_str());
+            shard.outcome = shard.loop->run(*shard.node);
+        });
+    }
+    std::vector<Outcome> outcomes;
+    for (LiveShard& shard : shards) {
+        shard.thread.join();
+        outcomes.push_back(shard.outcome);
+    }
+    return link.end(outcomes);
+}
+
+}  // namespace detente

@@ -1,0 +1,90 @@
+// A worker: its engine computes on the loop's compute thread, its state machine runs on the main
+// thread.
+#include <fmt/core.h>
+
+#include <filesystem>
+
+#include "common/build_id.h"
+#include "common/runtime/zmq/loop.h"
+#include "launch/describe.h"
+#include "launch/role_link.h"
+#include "worker/engine_computer.h"
+#include "worker/worker.h"
+
+namespace detente {
+
+namespace {
+
+// Loads the model and checks that it is the one the run was planned with.
+Result<std::unique_ptr<Engine>> load_model(const Briefing& briefing, const std::string& log_dir) {
+    EngineOptions options = engine_options_of(*briefing.job);
+    std::error_code ignored;
+    std::filesystem::create_directories(log_dir, ignored);
+    options.log_dir = log_dir;
+    auto engine = load_engine(briefing.job->model_library, options);
+    if (engine.has_error()) return engine;
+    const ModelDescription& mine = (*engine)->description();
+    const auto same = [](const TensorDescription& a, const TensorDescription& b) {
+        return a.name == b.name && a.shape == b.shape && a.owners == b.owners;
+    };
+    if (mine.tasks != briefing.model.tasks ||
+        mine.training_samples != briefing.model.training_samples ||
+        !std::equal(mine.tensors.begin(), mine.tensors.end(), briefing.model.tensors.begin(),
+                    briefing.model.tensors.end(), same)) {
+        return fail(ErrorCode::bad_model,
+                    fmt::format("{} on {} describes another model than on the coordinator's host: "
+                                "other tensors, tasks or samples; use the same library and dataset "
+                                "everywhere",
+                                briefing.job->model_library, this_host()));
+    }
+    return engine;
+}
+
+}  // namespace
+
+ExitCode run_worker(std::unique_ptr<ControlClient> control, const RoleOptions& options) {
+    const WorkerId id{options.rank};
+    const NodeId self = node_of(id);
+    RoleLink link(std::move(control), options);
+    const auto job = link.begin(to_string(self));
+    if (job.has_error()) return link.give_up(job.error());
+    link.speak_for(self);
+    Endpoint endpoint;
+    endpoint.node = self;
+    endpoint.host = this_host();
+    link.hello(self, std::move(endpoint), false);
+    link.announce("waiting for the other processes");
+    const auto briefing = link.wait_for_welcome();
+    if (briefing.has_error()) return link.give_up(briefing.error());
+
+    link.announce("loading the model and its dataset");
+    const std::string run_dir = link.control().run_dir();
+    auto engine = load_model(*briefing, fmt::format("{}/tasks/worker-{}", run_dir, id.value));
+    if (engine.has_error()) return link.give_up(engine.error());
+    EngineComputer computer(std::move(*engine), briefing->plan, briefing->job->seed);
+
+    ZmqLoopOptions loop_options;
+    loop_options.self = self;
+    loop_options.generation = link.control().generation();
+    loop_options.build = build_id();
+    loop_options.host = this_host();
+    loop_options.transport = briefing->job->transport;
+    loop_options.checksum = briefing->job->checksum;
+    loop_options.computer = &computer;
+    loop_options.control = &link.control();
+    loop_options.log = link.log().sink();
+    auto loop = ZmqLoop::open(std::move(loop_options));
+    if (loop.has_error()) return link.give_up(loop.error());
+    WorkerSetup setup;
+    setup.id = id;
+    setup.job = briefing->job;
+    setup.plan = briefing->plan;
+    setup.tasks = briefing->model.tasks;
+    auto node = Worker::create(std::move(setup));
+    if (node.has_error()) return link.give_up(node.error());
+    link.hand_over(self, **loop, briefing->welcome);
+    const Outcome outcome = (*loop)->run(**node);
+    return link.end({outcome});
+}
+
+}  // namespace detente

@@ -1,0 +1,248 @@
+#include "launch/run.h"
+
+#include <fmt/core.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+
+#include "common/build_id.h"
+#include "launch/describe.h"
+#include "launch/job.h"
+#include "launch/latest_checkpoint.h"
+#include "launch/progress.h"
+#include "launch/roles.h"
+#include "launch/summary.h"
+#include "ps/checkpoint.h"
+
+namespace detente {
+
+namespace {
+
+std::string counted(std::uint64_t count, const std::string& what) {
+    return fmt::format("{} {}{}", with_commas(count), what, count == 1 ? "" : "s");
+}
+
+// What is known before anything is started.
+struct Prepared {
+    ModelDescription model;
+    Plan plan;
+    std::string resume_dir;  // of a checkpoint; empty = none
+    std::uint64_t first_checkpoint = 1;
+};
+
+Result<Prepared> prepare(const Coordination& wanted, Screen& screen) {
+    Prepared prepared;
+    const Job& job = wanted.job;
+    screen.line(fmt::format("job       {}: {}, {}, {}", job.name, counted(job.servers, "server"),
+                            counted(job.shards(), "shard"), counted(job.workers, "worker")));
+    auto model = describe_in_child(job);
+    if (model.has_error()) return model.error();
+    auto plan = make_plan(*model, job);
+    if (plan.has_error()) return plan.error();
+    screen.line(fmt::format(
+        "model     {}: {}, {}, {}, {}", model->model, counted(model->tasks.size(), "task"),
+        counted(plan->parameters, "parameter"), counted(plan->blocks.size(), "block"),
+        counted(model->training_samples, "training sample")));
+    if (!wanted.resume.empty()) {
+        const auto found = find_checkpoint(wanted.resume);
+        if (found.has_error()) return found.error();
+        const auto checkpoint = Checkpoint::open(found->directory);
+        if (checkpoint.has_error()) return checkpoint.error();
+        if (auto fits = checkpoint->matches(*plan, *model); fits.has_error()) return fits.error();
+        prepared.resume_dir = found->directory;
+        prepared.first_checkpoint = found->number + 1;
+        screen.line(fmt::format("resume    {} ({} samples applied)", found->directory,
+                                with_commas(checkpoint->manifest().samples_applied)));
+    }
+    prepared.model = std::move(*model);
+    prepared.plan = std::move(*plan);
+    return prepared;
+}
+
+Result<RunDirectory> make_directory(const Coordination& wanted, const Prepared& prepared) {
+    auto run = make_run_directory(wanted.out, wanted.job.name);
+    if (run.has_error()) return run;
+    if (auto done = write_text(run->job_file(), to_toml(wanted.job)); done.has_error()) {
+        return done.error();
+    }
+    if (auto done = write_text(run->model_file(), to_json(prepared.model) + "\n");
+        done.has_error()) {
+        return done.error();
+    }
+    return run;
+}
+
+Result<void> start_processes(CoordinatorLoop& loop, const Job& job, const std::string& resume) {
+    for (std::uint32_t rank = 0; rank < job.servers; ++rank) {
+        std::vector<std::string> arguments = {"server", "--rank", std::to_string(rank),
+                                              "--coordinator", loop.control_address()};
+        if (!resume.empty()) arguments.insert(arguments.end(), {"--resume", resume});
+        std::vector<NodeId> nodes;
+        for (std::uint32_t i = 0; i < job.shards_per_server; ++i) {
+            nodes.push_back(node_of(ShardId{rank * job.shards_per_server + i}));
+        }
+        auto started = loop.start(fmt::format("server:{}", rank), std::move(arguments), nodes);
+        if (started.has_error()) return started;
+    }
+    for (std::uint32_t rank = 0; rank < job.workers; ++rank) {
+        auto started = loop.start(
+            fmt::format("worker:{}", rank),
+            {"worker", "--rank", std::to_string(rank), "--coordinator", loop.control_address()},
+            {node_of(WorkerId{rank})});
+        if (started.has_error()) return started;
+    }
+    return {};
+}
+
+std::string stage_text(const ClusterView& view) {
+    switch (view.stage) {
+        case Stage::gathering:
+            return "start     waiting for every process to say hello";
+        case Stage::preparing:
+            return "prepare   models load, first weights travel";
+        case Stage::training:
+            return "train";
+        case Stage::draining:
+            return "drain     workers finish what is in flight";
+        case Stage::saving:
+            return "save      the checkpoint is written and merged";
+        case Stage::evaluating:
+            return "evaluate  the checkpoint is scored on the test set";
+        case Stage::stopping:
+            return "stop      processes end";
+        case Stage::finished:
+            return "";
+    }
+    return "";
+}
+
+CoordinatorLoop::Callbacks callbacks_to(Screen& screen, ProgressMeter& meter, std::FILE* log) {
+    CoordinatorLoop::Callbacks callbacks;
+    callbacks.log = [&screen, log](LogLevel level, const std::string& text) {
+        if (log != nullptr) {
+            std::fprintf(log, "%s\n", text.c_str());
+            std::fflush(log);
+        }
+        if (level == LogLevel::debug) return;
+        const bool plain = level == LogLevel::information;
+        screen.line(plain ? "          " + text : "warning   " + text);
+    };
+    callbacks.said = [&screen](const std::string& label, const std::string& line) {
+        screen.line(fmt::format("{} | {}", label, line));
+    };
+    callbacks.stage = [&screen, log](const ClusterView& view) {
+        const std::string text = stage_text(view);
+        if (text.empty()) return;
+        if (log != nullptr) std::fprintf(log, "%s\n", text.c_str());
+        screen.end_progress();
+        screen.line(text);
+    };
+    callbacks.progress = [&screen, &meter](const ClusterView& view) {
+        const ProgressFigures figures = meter.measure(view);
+        const bool training = view.stage == Stage::training || view.stage == Stage::draining;
+        screen.progress(training ? progress_line(figures, view.tasks) : waiting_line(view),
+                        view.now);
+    };
+    return callbacks;
+}
+
+ExitCode exit_code_for(const CoordinatorLoop& loop, const Outcome& outcome) {
+    if (!outcome.failed) return ExitCode::ok;
+    if (outcome.error.code == ErrorCode::cancelled && loop.signal() != 0) {
+        return loop.signal() == SIGINT ? ExitCode::interrupted : ExitCode::terminated;
+    }
+    if (outcome.error.code == ErrorCode::internal &&
+        total_books(loop.view()).balance("the run").has_error()) {
+        return ExitCode::books;
+    }
+    return exit_code_of(outcome.error.code);
+}
+
+void tell_the_end(const CoordinatorLoop& loop, const Outcome& outcome, const RunDirectory& run,
+                  Screen& screen) {
+    const Summary summary = summary_of(loop.view(), outcome, run);
+    if (auto written = write_text(run.summary_file(), to_json(summary)); written.has_error()) {
+        screen.line("warning   " + written.error().text);
+    }
+    screen.end_progress();
+    if (loop.view().training_began) screen.line("\n" + table(summary));
+    if (!outcome.failed) return;
+    if (outcome.error.code == ErrorCode::cancelled) {
+        screen.line("interrupted: " + outcome.error.text);
+    } else {
+        std::fputs(failure_report(loop.view(), outcome, loop.ended(), run).c_str(), stderr);
+    }
+    if (!summary.last_checkpoint.empty()) {
+        screen.line("to go on from the last checkpoint: detente run JOB --resume " +
+                    summary.last_checkpoint);
+    }
+}
+
+int fail_early(const Error& error) {
+    std::fprintf(stderr, "detente run: %s\n", error.text.c_str());
+    return value_of(exit_code_of(error.code));
+}
+
+}  // namespace
+
+ExitCode coordinate(const Coordination& wanted) {
+    Screen screen(stdout, ::isatty(STDOUT_FILENO) == 1);
+    const auto refuse = [](const Error& error) { return static_cast<ExitCode>(fail_early(error)); };
+    auto prepared = prepare(wanted, screen);
+    if (prepared.has_error()) return refuse(prepared.error());
+    if (wanted.dry_run) {
+        screen.line(describe(prepared->plan, prepared->model) +
+                    "\nnothing was started (--dry-run)");
+        return ExitCode::ok;
+    }
+    const auto run = make_directory(wanted, *prepared);
+    if (run.has_error()) return refuse(run.error());
+
+    CoordinatorLoopOptions options;
+    options.job = wanted.job;
+    options.job_text = to_toml(wanted.job);
+    options.model = prepared->model;
+    options.plan = prepared->plan;
+    options.run = *run;
+    // Grows with every start and restore on clocks that are not set back.
+    options.generation.value = static_cast<std::uint64_t>(
+        std::chrono::system_clock::now().time_since_epoch() / std::chrono::microseconds(1));
+    options.first_checkpoint = prepared->first_checkpoint;
+    options.host = this_host();
+    options.listen_address = wanted.listen_address;
+    options.port = wanted.port;
+    ProgressMeter meter;
+    const std::unique_ptr<std::FILE, int (*)(std::FILE*)> log(
+        std::fopen(run->log_file("coordinator").c_str(), "w"),
+        [](std::FILE* file) { return file == nullptr ? 0 : std::fclose(file); });
+    CoordinatorLoop loop(std::move(options), callbacks_to(screen, meter, log.get()));
+    if (auto opened = loop.open(); opened.has_error()) return refuse(opened.error());
+    if (wanted.opened) {
+        if (auto told = wanted.opened(loop); told.has_error()) return refuse(told.error());
+    }
+    screen.line(fmt::format("run       {}\nstatus    http://{}/status and /metrics", run->path,
+                            loop.http_address()));
+    if (wanted.start_processes) {
+        auto started = start_processes(loop, wanted.job, prepared->resume_dir);
+        if (started.has_error()) return refuse(started.error());
+    }
+    const Outcome outcome = loop.run();
+    tell_the_end(loop, outcome, *run, screen);
+    return exit_code_for(loop, outcome);
+}
+
+ExitCode run_job(const RunOptions& options) {
+    const auto job = read_job(options.job);
+    if (job.has_error()) return static_cast<ExitCode>(fail_early(job.error()));
+    Coordination wanted;
+    wanted.job = *job;
+    wanted.out = options.out;
+    wanted.resume = options.resume;
+    wanted.dry_run = options.dry_run;
+    wanted.port = options.port;
+    return coordinate(wanted);
+}
+
+}  // namespace detente

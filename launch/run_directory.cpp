@@ -1,0 +1,102 @@
+#include "launch/run_directory.h"
+
+#include <fcntl.h>
+#include <fmt/chrono.h>
+#include <fmt/core.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <ctime>
+#include <filesystem>
+
+namespace detente {
+
+namespace fs = std::filesystem;
+
+std::string RunDirectory::log_file(const std::string& label) const {
+    std::string name = label;
+    std::replace(name.begin(), name.end(), ':', '-');
+    return path + "/" + name + ".log";
+}
+
+namespace {
+
+Error cannot_make(const fs::path& path, const std::error_code& why) {
+    return fail(ErrorCode::io,
+                fmt::format("cannot make the run directory {}: {}; choose another with --out DIR",
+                            path.string(), why.message()));
+}
+
+fs::path unused_path(const std::string& name) {
+    const std::time_t now = std::time(nullptr);
+    const fs::path base =
+        fs::path("runs") / fmt::format("{}-{:%Y%m%d-%H%M%S}", name, fmt::localtime(now));
+    fs::path path = base;
+    std::error_code ignored;
+    for (int i = 2; fs::exists(path, ignored); ++i) path = base.string() + "-" + std::to_string(i);
+    return path;
+}
+
+// A symlink is replaced by rename, so that two runs started at once leave one of the two.
+void point_latest_to(const fs::path& run) {
+    std::error_code ignored;
+    const fs::path link = run.parent_path() / "latest";
+    const fs::path fresh = run.parent_path() / fmt::format(".latest-{}", ::getpid());
+    if (fs::exists(fs::symlink_status(link, ignored)) && !fs::is_symlink(link, ignored)) return;
+    fs::remove(fresh, ignored);
+    std::error_code failed;
+    fs::create_directory_symlink(run.filename(), fresh, failed);
+    if (!failed) fs::rename(fresh, link, ignored);
+}
+
+}  // namespace
+
+Result<RunDirectory> make_run_directory(const std::string& out, const std::string& name) {
+    fs::path path = out.empty() ? unused_path(name) : fs::path(out);
+    std::error_code error;
+    path = fs::absolute(path, error).lexically_normal();
+    if (!path.has_filename()) path = path.parent_path();
+    if (fs::exists(path / "job.toml", error)) {
+        return fail(ErrorCode::io,
+                    fmt::format("{} holds a run already: choose another --out, or delete it; to go "
+                                "on from it use --resume {}",
+                                path.string(), path.string()));
+    }
+    for (const fs::path& dir : {path, path / "ledger", path / "checkpoints"}) {
+        fs::create_directories(dir, error);
+        if (error) return cannot_make(dir, error);
+    }
+    if (::access(path.c_str(), W_OK | X_OK) != 0) {
+        return cannot_make(path, std::error_code(errno, std::generic_category()));
+    }
+    point_latest_to(path);
+    return RunDirectory{path.string()};
+}
+
+Result<void> write_text(const std::string& path, const std::string& text) {
+    const std::string partial = path + ".partial";
+    const auto refuse = [&](int why) {
+        ::unlink(partial.c_str());
+        return fail(ErrorCode::io, fmt::format("cannot write {}: {}", path, std::strerror(why)));
+    };
+    const int file = ::open(partial.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    if (file < 0) return refuse(errno);
+    std::size_t written = 0;
+    while (written < text.size()) {
+        const ssize_t count = ::write(file, text.data() + written, text.size() - written);
+        if (count < 0 && errno == EINTR) continue;
+        if (count < 0) {
+            const int why = errno;
+            ::close(file);
+            return refuse(why);
+        }
+        written += static_cast<std::size_t>(count);
+    }
+    if (::close(file) != 0) return refuse(errno);
+    if (::rename(partial.c_str(), path.c_str()) != 0) return refuse(errno);
+    return {};
+}
+
+}  // namespace detente

@@ -1,0 +1,205 @@
+#include "launch/summary.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <boost/json.hpp>
+#include <chrono>
+#include <iterator>
+
+#include "launch/progress.h"
+
+namespace detente {
+
+namespace json = boost::json;
+
+namespace {
+double seconds(Nanos duration) { return std::chrono::duration<double>(duration).count(); }
+}  // namespace
+
+Summary summary_of(const ClusterView& view, const Outcome& outcome, const RunDirectory& run) {
+    Summary summary;
+    summary.job = view.job;
+    summary.run_dir = run.path;
+    summary.failed = outcome.failed;
+    summary.error = outcome.error;
+    for (const CheckpointView& checkpoint : view.checkpoints) {
+        if (!checkpoint.accuracy.empty()) summary.accuracy = checkpoint.accuracy;
+    }
+    summary.books = total_books(view);
+    summary.staleness = summarise(view);
+    summary.staleness_histogram = total_staleness(view);
+    summary.mean_cosine = mean_cosine(view);
+    summary.steps = total_steps(view);
+    summary.samples = total_samples(view);
+    summary.wall_s = seconds(view.now.time_since_epoch());
+    if (view.training_began) {
+        summary.training_s = seconds(view.training_ended.value_or(view.now) - *view.training_began);
+        if (summary.training_s > 0) {
+            summary.samples_per_s = static_cast<double>(summary.samples) / summary.training_s;
+        }
+    }
+    summary.batches_done = batches_done(view);
+    if (const ProcessView* lead = view.find(node_of(kLeadShard))) {
+        summary.batches_leased_again =
+            static_cast<std::uint64_t>(lead->value("batches.returned").value_or(0));
+    }
+    if (!view.checkpoints.empty()) summary.last_checkpoint = view.checkpoints.back().directory;
+    summary.best_checkpoint = view.best;
+    summary.processes_lost = view.failures.size();
+    return summary;
+}
+
+std::string to_json(const Summary& summary) {
+    json::object tasks;
+    for (const auto& [task, accuracy] : summary.accuracy) {
+        tasks[task] = json::object{{"accuracy", accuracy}};
+    }
+    const Books& books = summary.books;
+    json::array histogram(summary.staleness_histogram.begin(), summary.staleness_histogram.end());
+    json::object object{{"job", summary.job},
+                        {"failed", summary.failed},
+                        {"tasks", std::move(tasks)},
+                        {"updates", json::object{{"computed", books.computed},
+                                                 {"applied", books.applied},
+                                                 {"rejected", books.rejected},
+                                                 {"cancelled", books.cancelled},
+                                                 {"lost", books.lost},
+                                                 {"in_flight", books.in_flight}}},
+                        {"staleness", json::object{{"mean", summary.staleness.mean},
+                                                   {"p50", summary.staleness.p50},
+                                                   {"p99", summary.staleness.p99},
+                                                   {"max", summary.staleness.max},
+                                                   {"histogram", std::move(histogram)}}},
+                        {"conflict", json::object{}},
+                        {"steps", summary.steps},
+                        {"samples", summary.samples},
+                        {"wall_s", summary.wall_s},
+                        {"training_s", summary.training_s},
+                        {"samples_per_s", summary.samples_per_s},
+                        {"batches", json::object{{"done", summary.batches_done},
+                                                 {"leased_again", summary.batches_leased_again}}},
+                        {"processes_lost", summary.processes_lost},
+                        {"last_checkpoint", summary.last_checkpoint}};
+    if (summary.mean_cosine) {
+        object["conflict"].as_object()["mean_cosine"] = *summary.mean_cosine;
+    }
+    if (summary.best_checkpoint) object["best_checkpoint"] = *summary.best_checkpoint;
+    if (summary.failed) {
+        object["error"] =
+            json::object{{"code", name_of(summary.error.code)}, {"text", summary.error.text}};
+    }
+    return json::serialize(object) + "\n";
+}
+
+namespace {
+
+std::string bars(const std::vector<std::uint64_t>& histogram, std::uint64_t count) {
+    constexpr std::size_t kMostRows = 10;
+    constexpr std::size_t kWidth = 32;
+    std::string text;
+    std::size_t last = 0;
+    for (std::size_t bin = 0; bin < histogram.size(); ++bin) {
+        if (histogram[bin] != 0) last = bin;
+    }
+    const std::size_t rows = std::min(last + 1, kMostRows);
+    const auto out = std::back_inserter(text);
+    for (std::size_t row = 0; row < rows; ++row) {
+        const bool rest = row + 1 == rows && last >= rows;
+        std::uint64_t here = 0;
+        for (std::size_t bin = row; bin <= (rest ? last : row); ++bin) here += histogram[bin];
+        const double share = static_cast<double>(here) / static_cast<double>(count);
+        std::string bar;
+        const auto length = static_cast<std::size_t>(share * kWidth + 0.5);
+        for (std::size_t i = 0; i < length; ++i) bar += "█";
+        if (bar.empty() && here > 0) bar = "▏";
+        for (std::size_t i = std::max<std::size_t>(length, here > 0 ? 1 : 0); i < kWidth; ++i) {
+            bar += ' ';
+        }
+        fmt::format_to(out, "    {:>4} {} {:5.1f} %\n",
+                       rest ? fmt::format("{}+", row) : std::to_string(row), bar, 100 * share);
+    }
+    return text;
+}
+
+}  // namespace
+
+std::string table(const Summary& summary) {
+    std::string text;
+    const auto out = std::back_inserter(text);
+    if (!summary.accuracy.empty()) fmt::format_to(out, "  test accuracy\n");
+    for (const auto& [task, accuracy] : summary.accuracy) {
+        fmt::format_to(out, "    {:<20} {:6.2f} %\n", task, 100 * accuracy);
+    }
+    const Books& books = summary.books;
+    fmt::format_to(out, "  updates (of one block)\n");
+    const std::pair<const char*, std::uint64_t> rows[] = {
+        {"computed", books.computed},   {"applied", books.applied}, {"rejected", books.rejected},
+        {"cancelled", books.cancelled}, {"lost", books.lost},       {"in flight", books.in_flight}};
+    for (const auto& [name, count] : rows) {
+        fmt::format_to(out, "    {:<12} {:>14}\n", name, with_commas(count));
+    }
+    if (summary.staleness.count > 0) {
+        fmt::format_to(out, "  staleness: mean {:.2f}, p50 {}, p99 {}, max {}\n",
+                       summary.staleness.mean, summary.staleness.p50, summary.staleness.p99,
+                       summary.staleness.max);
+        text += bars(summary.staleness_histogram, summary.staleness.count);
+    }
+    if (summary.mean_cosine) {
+        fmt::format_to(out, "  mean pairwise cosine of task gradients: {:+.3f}\n",
+                       *summary.mean_cosine);
+    }
+    fmt::format_to(out, "  {} steps, {} samples in {:.1f} s of training: {} samples/s\n",
+                   with_commas(summary.steps), with_commas(summary.samples), summary.training_s,
+                   with_commas(static_cast<std::uint64_t>(summary.samples_per_s)));
+    fmt::format_to(out, "  run directory: {}\n", summary.run_dir);
+    return text;
+}
+
+namespace {
+
+void describe_end(std::string& text, const EndedProcess& process, bool with_last_words) {
+    const auto out = std::back_inserter(text);
+    fmt::format_to(out, "  ended:      {}\n", process.end.text());
+    if (!with_last_words || process.last_lines.empty()) return;
+    fmt::format_to(out, "  last words:\n");
+    const std::size_t shown = std::min<std::size_t>(process.last_lines.size(), 5);
+    for (std::size_t i = process.last_lines.size() - shown; i < process.last_lines.size(); ++i) {
+        fmt::format_to(out, "    {}\n", process.last_lines[i]);
+    }
+}
+
+}  // namespace
+
+std::string failure_report(const ClusterView& view, const Outcome& outcome,
+                           const std::vector<EndedProcess>& ended, const RunDirectory& run) {
+    std::string text = fmt::format("FAILED: {}\n", outcome.error.text);
+    const auto out = std::back_inserter(text);
+    const Failure* first = view.first_failure();
+    if (first == nullptr) return text;
+    const auto process_of = [&](NodeId node) -> const EndedProcess* {
+        for (const EndedProcess& process : ended) {
+            if (process.label == view.label_of(node)) return &process;
+        }
+        return nullptr;
+    };
+    fmt::format_to(out, "  first:      {} ({}) on {} (pid {})\n", to_string(first->node),
+                   view.label_of(first->node), first->host.empty() ? "this host" : first->host,
+                   first->process);
+    fmt::format_to(out, "  error:      {}\n", first->text);
+    if (const EndedProcess* process = process_of(first->node)) {
+        describe_end(text, *process, !first->told_by_itself);
+    }
+    if (first->step > 0) fmt::format_to(out, "  last step:  {}\n", first->step);
+    fmt::format_to(out, "  log:        {}\n", run.log_file(view.label_of(first->node)));
+    bool any = false;
+    for (const Failure& failure : view.failures) {
+        if (&failure == first) continue;
+        if (!any) fmt::format_to(out, "  fell with it:\n");
+        any = true;
+        fmt::format_to(out, "    {}: {}\n", to_string(failure.node), failure.text);
+    }
+    return text;
+}
+
+}  // namespace detente

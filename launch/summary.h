@@ -1,0 +1,48 @@
+// What is left of a run when it is over: summary.json, the table, and, if it failed, the report
+// that tells the first failure first.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/runtime/contracts.h"
+#include "launch/cluster_view.h"
+#include "launch/coordinator_loop.h"
+#include "launch/run_directory.h"
+
+namespace detente {
+
+struct Summary {
+    std::string job;
+    std::string run_dir;
+    bool failed = false;
+    Error error;                                           // where failed
+    std::vector<std::pair<std::string, double>> accuracy;  // of the last evaluated checkpoint
+    Books books;
+    StalenessSummary staleness;
+    std::vector<std::uint64_t> staleness_histogram;
+    std::optional<double> mean_cosine;
+    std::uint64_t steps = 0;
+    std::uint64_t samples = 0;
+    double wall_s = 0;      // of the whole run
+    double training_s = 0;  // between Go and the last worker's end
+    double samples_per_s = 0;
+    double batches_done = 0;
+    std::uint64_t batches_leased_again = 0;
+    std::string last_checkpoint;  // directory; empty = none
+    std::optional<std::uint64_t> best_checkpoint;
+    std::size_t processes_lost = 0;
+};
+
+Summary summary_of(const ClusterView& view, const Outcome& outcome, const RunDirectory& run);
+// The keys of summary.json; counts are numbers.
+std::string to_json(const Summary& summary);
+// For people, at the end of a run: accuracies, updates, staleness as bars, cosine, where it lies.
+std::string table(const Summary& summary);
+
+// Role and rank, host, how it ended, its own words, last step, log; what fell with it apart.
+std::string failure_report(const ClusterView& view, const Outcome& outcome,
+                           const std::vector<EndedProcess>& ended, const RunDirectory& run);
+
+}  // namespace detente
