@@ -72,17 +72,6 @@ Result<std::string> latest_checkpoint(const std::string& run_directory) {
                             folder_of(run_directory).string(), found));
 }
 
-Result<std::string> find_checkpoint(const std::string& directory) {
-    std::error_code ignored;
-    if (is_complete(directory)) return directory;
-    if (fs::is_directory(folder_of(directory), ignored)) return latest_checkpoint(directory);
-    return fail(ErrorCode::bad_checkpoint,
-                fmt::format("{} is neither a complete checkpoint (it has no manifest.json, which "
-                            "is written last) nor a run with a checkpoints folder; give --resume "
-                            "one of them",
-                            directory));
-}
-
 Result<void> mark_best(const std::string& run_directory, std::uint64_t number) {
     const fs::path link = folder_of(run_directory) / "best";
     const fs::path fresh = folder_of(run_directory) / "best.partial";

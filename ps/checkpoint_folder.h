@@ -24,8 +24,6 @@ Result<CheckpointNumbers> list_checkpoints(const std::string& run_directory);
 // Directory of the newest complete checkpoint. bad_checkpoint: there is none; incomplete ones are
 // named.
 Result<std::string> latest_checkpoint(const std::string& run_directory);
-// What --resume was given: a checkpoint's directory, or a run's (its latest).
-Result<std::string> find_checkpoint(const std::string& directory);
 
 // Points the link `best` at a checkpoint, in one step.
 Result<void> mark_best(const std::string& run_directory, std::uint64_t number);
