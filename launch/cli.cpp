@@ -4,6 +4,7 @@
 
 #include "common/build_id.h"
 #include "launch/job.h"
+#include "launch/run_verbs.h"
 
 namespace detente {
 namespace {
@@ -48,10 +49,16 @@ int run_command_line(int argc, char** argv) {
     app.require_subcommand(1);
     app.footer(exit_code_table());
     int exit_code = 0;
+    add_run_verb(app, exit_code);
+    add_join_verb(app, exit_code);
+    add_evaluate_verb(app, exit_code);
     add_job_verb(app, exit_code);
     add_plan_verb(app, exit_code);
     add_describe_verb(app, exit_code);
+    add_ledger_verb(app, exit_code);
     add_doctor_verb(app, exit_code);
+    add_server_verb(app, exit_code);
+    add_worker_verb(app, exit_code);
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {

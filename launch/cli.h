@@ -29,6 +29,7 @@ int report(const std::string& verb, const Error& error);
 void add_job_verb(CLI::App& app, int& exit_code);
 void add_plan_verb(CLI::App& app, int& exit_code);
 void add_describe_verb(CLI::App& app, int& exit_code);
+void add_ledger_verb(CLI::App& app, int& exit_code);
 void add_doctor_verb(CLI::App& app, int& exit_code);
 
 }  // namespace detente

@@ -38,7 +38,7 @@ std::string blamed(const std::string& table, const std::string& otherwise, const
     return join_path(table, otherwise);
 }
 
-NameList names_of(const Parameters& parameters) {
+NameList names_of(const ParameterList& parameters) {
     NameList names;
     for (const auto& [name, value] : parameters) names.push_back(name);
     return names;

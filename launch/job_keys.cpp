@@ -69,7 +69,7 @@ std::vector<Table> model_tables() {
              false,
              "Handed to the model library as text; which keys there are is the library's to say.",
              {},
-             [](Job& job, std::size_t) -> Parameters& { return job.model_options; }},
+             [](Job& job, std::size_t) -> ParameterList& { return job.model_options; }},
             {"task",
              true,
              "A task of the model; needed only to take tensors away from it.",
@@ -154,7 +154,7 @@ Table conflict_table() {
               [](Job& job, std::size_t) -> Slot { return &job.aggregator.name; },
               {},
               aggregator_names()}},
-            [](Job& job, std::size_t) -> Parameters& { return job.aggregator.parameters; },
+            [](Job& job, std::size_t) -> ParameterList& { return job.aggregator.parameters; },
             [](Job& job, std::size_t) { return aggregator_parameters(job.aggregator.name); }};
 }
 
@@ -172,27 +172,28 @@ std::vector<Table> staleness_tables() {
     const auto entry = [](Job& job, std::size_t i) -> PolicyConfig& {
         return job.policy_for[i].policy;
     };
-    return {{"staleness",
-             false,
-             "What becomes of a gradient by its age. The policy's own parameters stand beside it.",
-             {policy_key(main)},
-             [main](Job& job, std::size_t i) -> Parameters& { return main(job, i).parameters; },
-             [main](Job& job, std::size_t i) { return policy_parameters(main(job, i).name); }},
-            {"staleness.for",
-             true,
-             "Another policy for some tensors; the first entry that matches a name wins.",
-             {policy_key(entry),
-              {"pattern",
-               "name pattern",
-               "The tensors it is for.",
-               [](Job& job, std::size_t i) -> Slot { return &job.policy_for[i].pattern; },
-               {},
-               {},
-               true}},
-             [entry](Job& job, std::size_t i) -> Parameters& { return entry(job, i).parameters; },
-             [entry](Job& job, std::size_t i) { return policy_parameters(entry(job, i).name); },
-             [](Job& job, const auto&) { job.policy_for.emplace_back(); },
-             [](const Job& job) { return job.policy_for.size(); }}};
+    return {
+        {"staleness",
+         false,
+         "What becomes of a gradient by its age. The policy's own parameters stand beside it.",
+         {policy_key(main)},
+         [main](Job& job, std::size_t i) -> ParameterList& { return main(job, i).parameters; },
+         [main](Job& job, std::size_t i) { return policy_parameters(main(job, i).name); }},
+        {"staleness.for",
+         true,
+         "Another policy for some tensors; the first entry that matches a name wins.",
+         {policy_key(entry),
+          {"pattern",
+           "name pattern",
+           "The tensors it is for.",
+           [](Job& job, std::size_t i) -> Slot { return &job.policy_for[i].pattern; },
+           {},
+           {},
+           true}},
+         [entry](Job& job, std::size_t i) -> ParameterList& { return entry(job, i).parameters; },
+         [entry](Job& job, std::size_t i) { return policy_parameters(entry(job, i).name); },
+         [](Job& job, const auto&) { job.policy_for.emplace_back(); },
+         [](const Job& job) { return job.policy_for.size(); }}};
 }
 
 std::vector<Key> rule_keys(std::function<RuleConfig&(Job&, std::size_t)> of) {

@@ -44,7 +44,7 @@ struct Key {
     bool required = false;  // an empty text is refused
 };
 
-using Parameters = std::vector<std::pair<std::string, std::string>>;
+using ParameterList = std::vector<std::pair<std::string, std::string>>;
 
 struct Table {
     std::string path;       // "worker", "rule.for"; the top level is ""
@@ -52,9 +52,9 @@ struct Table {
     std::string meaning;
     std::vector<Key> keys;
     // Where keys beside `keys` go, as text; none = they are refused.
-    std::function<Parameters&(Job&, std::size_t entry)> parameters{};
+    std::function<ParameterList&(Job&, std::size_t entry)> parameters{};
     // (name, meaning) of the parameters allowed; none = any.
-    std::function<Parameters(Job&, std::size_t entry)> known_parameters{};
+    std::function<ParameterList(Job&, std::size_t entry)> known_parameters{};
     // Makes the entry (or the table's defaults) before its keys are read; `name` is the value of
     // the first key, where it is given as text.
     std::function<void(Job&, const std::optional<std::string>& name)> prepare{};

@@ -207,8 +207,8 @@ void JobReader::read_table(const Table& table, const toml::table* node, const st
     // --set of another policy or method leaves the file's parameters of the old one behind.
     const bool switched = !table.keys.empty() && table.parameters &&
                           overrides_.contains(join_path(path, table.keys.front().name));
-    const Parameters known =
-        table.known_parameters ? table.known_parameters(job_, entry) : Parameters{};
+    const ParameterList known =
+        table.known_parameters ? table.known_parameters(job_, entry) : ParameterList{};
     const NameList children = children_of(table);
     for (const auto& [key, value] : *node) {
         const std::string name(key.str());

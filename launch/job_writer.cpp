@@ -119,8 +119,8 @@ class Writer {
     }
 
     void write_parameters(const Table& table, std::size_t entry, const std::string& before) {
-        const Parameters& given = table.parameters(job_, entry);
-        Parameters known;
+        const ParameterList& given = table.parameters(job_, entry);
+        ParameterList known;
         if (table.known_parameters) known = table.known_parameters(job_, entry);
         for (const auto& [name, value] : given) {
             const auto explained = std::find_if(
