@@ -5,9 +5,8 @@
 
 #include "common/conflict/gramian.h"
 #include "common/conflict/gramian_kernels.h"
+#include "common/conflict/targets.h"
 
-// As in gramian_kernels.cpp.
-#define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV | HWY_SSSE3)
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "common/conflict/combine_kernels.cpp"
 #include <hwy/foreach_target.h>

@@ -6,10 +6,8 @@
 #include <vector>
 
 #include "common/conflict/gramian.h"
+#include "common/conflict/targets.h"
 
-// SVE's and RISC-V's sizeless vectors cannot sit in the register tiles below. SSSE3 would run what
-// SSE4 runs.
-#define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV | HWY_SSSE3)
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "common/conflict/gramian_kernels.cpp"
 #include <hwy/aligned_allocator.h>

@@ -1,23 +1,25 @@
 // Runs a piece of test under each instruction set this build holds and this machine can run.
 #pragma once
 
+// The choice of instruction sets comes before Highway.
+// clang-format off
+#include "common/conflict/targets.h"
 #include <hwy/highway.h>
 #include <hwy/targets.h>
+// clang-format on
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
 namespace detente::test {
 
-// The instruction sets; at least the build's baseline and, on a machine of the last decade, AVX2.
+// Baseline included, which every machine runs.
 inline std::vector<std::int64_t> targets() {
-    std::vector<std::int64_t> all;
-    const std::int64_t supported = hwy::SupportedTargets();
-    for (std::int64_t rest = supported & (HWY_SSE4 | HWY_AVX2 | HWY_AVX3); rest != 0;
-         rest &= rest - 1) {
-        all.push_back(rest & -rest);
+    std::vector<std::int64_t> all = hwy::SupportedAndGeneratedTargets();
+    if (std::find(all.begin(), all.end(), HWY_STATIC_TARGET) == all.end()) {
+        all.push_back(HWY_STATIC_TARGET);
     }
-    all.push_back(HWY_STATIC_TARGET);
     return all;
 }
 

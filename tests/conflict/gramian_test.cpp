@@ -99,7 +99,9 @@ TEST_CASE("gramian: errs by less than 1e-8 of the norms over a million elements"
 
 TEST_CASE("gramian: has the same bits for every instruction set") {
     const std::vector<std::int64_t> all = test::targets();
+#if HWY_ARCH_X86
     REQUIRE(all.size() >= 2);
+#endif
     for (const std::size_t tasks : kTaskCounts) {
         for (const std::size_t elements : kLengths) {
             CAPTURE(tasks, elements);
