@@ -33,7 +33,8 @@ TEST_CASE(
         for (std::uint32_t i = 0; i < 3; ++i) part(i, copy_of({}));
         running.fetch_sub(1);
         if (step_of(work) == 2) return fail(ErrorCode::bad_model, "as told");
-        return GradientOutcome{};
+        GradientOutcome outcome;
+        return outcome;
     });
     std::map<std::uint64_t, int> ends;
     std::map<std::uint64_t, std::vector<std::uint32_t>> parts;
@@ -78,7 +79,8 @@ TEST_CASE("runtime: a cancelled ticket still ends exactly once, before the next 
         const bool stop = cancelled.load();
         running.fetch_sub(1);
         if (stop) return fail(ErrorCode::cancelled, "between two tasks");
-        return GradientOutcome{};
+        GradientOutcome outcome;
+        return outcome;
     });
     std::vector<std::uint64_t> ended_tickets;
     Ticket first;
