@@ -6,7 +6,7 @@
 
 namespace detente::testing {
 namespace {
-constexpr Nanos kDeadline = std::chrono::seconds(10);
+constexpr Nanos kDeadline = std::chrono::seconds(60);
 constexpr NodeId kWorker = node_of(WorkerId{0});
 
 Work work_of(std::uint64_t step) {

@@ -8,7 +8,7 @@
 namespace detente::testing {
 namespace {
 
-constexpr Nanos kDeadline = std::chrono::seconds(10);
+constexpr Nanos kDeadline = std::chrono::seconds(60);
 constexpr NodeId kShard = node_of(ShardId{0});
 constexpr NodeId kWorker = node_of(WorkerId{0});
 

@@ -38,7 +38,7 @@ TEST_CASE(
         }
     });
     runtime->spawn(kShard, shard, nullptr);
-    const bool finished = runtime->run(std::chrono::seconds(10));
+    const bool finished = runtime->run(std::chrono::seconds(60));
     std::filesystem::remove_all(folder);
     REQUIRE(finished);
     CHECK(all_good);

@@ -6,7 +6,7 @@
 
 namespace detente::testing {
 namespace {
-constexpr Nanos kDeadline = std::chrono::seconds(10);
+constexpr Nanos kDeadline = std::chrono::seconds(60);
 constexpr NodeId kShard = node_of(ShardId{0});
 constexpr Nanos milliseconds(int count) { return std::chrono::milliseconds(count); }
 }  // namespace

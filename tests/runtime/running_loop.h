@@ -86,7 +86,7 @@ class RunningLoop {
     std::future<Outcome> end_;
 };
 
-inline constexpr Nanos kTestDeadline = std::chrono::seconds(20);
+inline constexpr Nanos kTestDeadline = std::chrono::seconds(60);
 inline constexpr NodeId kShard0 = node_of(ShardId{0});
 inline constexpr NodeId kWorker0 = node_of(WorkerId{0});
 

@@ -28,7 +28,7 @@ Message push_of(std::uint64_t step, std::size_t bytes) {
 
 TEST_CASE("zmq: multi-MiB payloads arrive whole and in order, over tcp and ipc") {
     const auto transport = GENERATE(TransportKind::tcp, TransportKind::ipc);
-    constexpr std::uint64_t kPushes = 24;
+    constexpr std::uint64_t kPushes = 12;
     const auto bytes_of_step = [](std::uint64_t step) -> std::size_t {
         return step % 4 == 0 ? 4U << 20U : (step * 100'003U) % (3U << 20U) + 1;
     };
