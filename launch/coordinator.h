@@ -33,7 +33,7 @@ inline constexpr NodeId kEvaluator{Role::evaluator, 1};
 // A hung evaluation must not keep the run for ever; a crashed one is seen at once.
 inline constexpr Nanos kEvaluationDeadline = std::chrono::minutes(15);
 // After an abort, how long processes have to say their last word.
-inline constexpr Nanos kAbortDeadline = std::chrono::seconds(3);
+inline constexpr Nanos kAbortDeadline = std::chrono::seconds(2);
 
 struct CoordinatorOptions {
     Job job;

@@ -18,8 +18,10 @@ namespace {
 
 // Between a control connection's end and the news of how its process ended.
 constexpr std::chrono::seconds kGrace{1};
-// After the last word, how long processes may take to go before they are killed.
+// After the last word, how long processes may take to go before they are killed: in order, and
+// where the run failed (a lost server must end the job within 10 s, all told).
 constexpr std::chrono::seconds kExitDeadline{5};
+constexpr std::chrono::seconds kFailedExitDeadline{1};
 
 CoordinatorOptions node_options(const CoordinatorLoopOptions& options) {
     CoordinatorOptions node;
@@ -285,10 +287,10 @@ void CoordinatorLoop::wind_down() {
     });
     if (processes_.count_running() == 0 && !linked) return asio::post(loop_, stop);
     if (end_timer_.expiry() > std::chrono::steady_clock::now()) return;
-    end_timer_.expires_after(kExitDeadline);
+    end_timer_.expires_after(outcome_.failed ? kFailedExitDeadline : kExitDeadline);
     end_timer_.async_wait([this, stop](const ErrorOfAsio& cancelled) {
         if (cancelled) return;
-        if (processes_.count_running() != 0) {
+        if (processes_.count_running() != 0 && !outcome_.failed) {
             callbacks_.log(LogLevel::warning,
                            fmt::format("{} processes did not exit within {} s and were killed",
                                        processes_.count_running(), kExitDeadline.count()));

@@ -1,0 +1,57 @@
+// Ranks started by somebody else: by hand with --rank and --size, and by mpirun where it is there.
+#include <signal.h>
+
+#include <catch2/catch.hpp>
+#include <memory>
+
+#include "launch/exit_code.h"
+#include "tests/system/launched.h"
+
+namespace detente::test {
+namespace {
+
+using std::chrono::seconds;
+
+TEST_CASE("join: every rank gets its role and they find each other through a file") {
+    const TinyRun run;
+    std::vector<std::unique_ptr<Launched>> ranks;
+    for (int rank = 4; rank >= 0; --rank) {  // the coordinator last
+        ranks.push_back(std::make_unique<Launched>(
+            run.folder(), std::vector<std::string>{"join", run.job_file(), "--out", run.run_dir(),
+                                                   "--rank", std::to_string(rank), "--size", "5"}));
+    }
+    for (const auto& rank : ranks) CHECK(rank->wait(seconds(30)) == 0);
+    CHECK_FALSE(run.summary().at("failed").as_bool());
+    for (const char* name : {"server-0.log", "server-1.log", "worker-0.log", "worker-1.log"}) {
+        CHECK(std::filesystem::exists(run.run_dir() + "/" + name));
+    }
+}
+
+TEST_CASE("join: a killed rank 0 takes the others with it") {
+    const TinyRun run("step_ms = 10");
+    std::vector<std::unique_ptr<Launched>> ranks;
+    for (int rank = 0; rank < 5; ++rank) {
+        ranks.push_back(std::make_unique<Launched>(
+            run.folder(), std::vector<std::string>{"join", run.job_file(), "--out", run.run_dir(),
+                                                   "--rank", std::to_string(rank), "--size", "5"}));
+    }
+    REQUIRE(run.reaches_training());
+    ranks[0]->signal(SIGKILL);
+    for (std::size_t rank = 1; rank < 5; ++rank) {
+        const auto code = ranks[rank]->wait(seconds(10));
+        REQUIRE(code);
+    }
+}
+
+TEST_CASE("join: a wrong number of ranks is an error with the right one") {
+    const TinyRun run;
+    Launched rank(run.folder(), {"join", run.job_file(), "--rank", "0", "--size", "3"});
+    CHECK(rank.wait(seconds(20)) == value_of(ExitCode::usage));
+    CHECK_THAT(rank.output(), Catch::Contains("3 ranks") && Catch::Contains("-n 5"));
+    Launched alone(run.folder(), {"join", run.job_file()});
+    CHECK(alone.wait(seconds(20)) == value_of(ExitCode::usage));
+    CHECK_THAT(alone.output(), Catch::Contains("mpirun -n"));
+}
+
+}  // namespace
+}  // namespace detente::test
