@@ -143,7 +143,7 @@ ControlClient::~ControlClient() {
     asio::post(loop_, [this] {
         for (auto& [node, announced] : announced_) announced.timer->cancel();
         if (later_) later_->cancel();
-        connection_->close();
+        if (connection_) connection_->close();  // none where connecting failed
         work_.reset();
     });
     if (thread_.joinable()) {

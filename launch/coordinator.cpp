@@ -220,7 +220,8 @@ void Coordinator::tick(Effects& effects) {
         const Nanos silence = view_.now - process.heard;
         if (silence <= options_.job.peer_deadline) continue;
         const std::string text = fmt::format(
-            "no sign of life for {:.1f} s (deadlines.peer_s = {:.1f} s): frozen, starved, or cut off "
+            "no sign of life for {:.1f} s (deadlines.peer_s = {:.1f} s): frozen, starved, or cut "
+            "off "
             "from the coordinator on {}; {}",
             seconds(silence), seconds(options_.job.peer_deadline), options_.host, doing(process));
         lose(process, failure_of(process, ErrorCode::timed_out, text), effects);

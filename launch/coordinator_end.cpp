@@ -83,9 +83,10 @@ void Coordinator::stage_deadline_passed(Effects& effects) {
                     : "the merge";
             return last_checkpoint_failed(
                 fail(ErrorCode::timed_out,
-                     fmt::format("the checkpoint was not written within {:.1f} s (deadlines.stop_s): "
-                                 "still at it: {}",
-                                 waited, who)),
+                     fmt::format(
+                         "the checkpoint was not written within {:.1f} s (deadlines.stop_s): "
+                         "still at it: {}",
+                         waited, who)),
                 effects);
         }
         case Stage::evaluating:

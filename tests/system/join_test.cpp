@@ -2,6 +2,7 @@
 #include <signal.h>
 
 #include <catch2/catch.hpp>
+#include <cstdlib>
 #include <memory>
 
 #include "launch/exit_code.h"
@@ -24,6 +25,26 @@ TEST_CASE("join: every rank gets its role and they find each other through a fil
     CHECK_FALSE(run.summary().at("failed").as_bool());
     for (const char* name : {"server-0.log", "server-1.log", "worker-0.log", "worker-1.log"}) {
         CHECK(std::filesystem::exists(run.run_dir() + "/" + name));
+    }
+}
+
+TEST_CASE("join: under Open MPI and under MPICH") {
+    ::setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
+    ::setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
+    for (const std::string mpirun : {"mpirun.openmpi", "mpirun.mpich"}) {
+        if (!std::filesystem::exists("/usr/bin/" + mpirun)) {
+            WARN("skipped: " << mpirun << " is not installed");
+            continue;
+        }
+        const TinyRun run;
+        std::vector<std::string> arguments = {"-n",           "5",     DETENTE_PROGRAM, "join",
+                                              run.job_file(), "--out", run.run_dir()};
+        if (mpirun == "mpirun.openmpi") arguments.insert(arguments.begin(), "--oversubscribe");
+        Launched ranks(run.folder(), arguments, mpirun);
+        CHECK(ranks.wait(seconds(30)) == 0);
+        const std::string variable =
+            mpirun == "mpirun.openmpi" ? "OMPI_COMM_WORLD_RANK" : "PMI_RANK";
+        CHECK_THAT(ranks.output(), Catch::Contains(variable) && Catch::Contains("test accuracy"));
     }
 }
 

@@ -36,9 +36,10 @@ bool alive(pid_t pid) {
            text[name_end + 2] != 'Z' && text[name_end + 2] != 'X';
 }
 
-Launched::Launched(const TemporaryFolder& folder, const std::vector<std::string>& arguments)
+Launched::Launched(const TemporaryFolder& folder, const std::vector<std::string>& arguments,
+                   const std::string& program)
     : output_file_(folder / "output") {
-    std::vector<std::string> words = {DETENTE_PROGRAM};
+    std::vector<std::string> words = {program};
     words.insert(words.end(), arguments.begin(), arguments.end());
     std::vector<char*> pointers;
     for (std::string& word : words) pointers.push_back(word.data());
@@ -50,7 +51,7 @@ Launched::Launched(const TemporaryFolder& folder, const std::vector<std::string>
     ::dup2(out, STDOUT_FILENO);
     ::dup2(out, STDERR_FILENO);
     if (::chdir(path.c_str()) != 0) ::_exit(126);
-    ::execv(pointers[0], pointers.data());
+    ::execvp(pointers[0], pointers.data());
     ::_exit(127);
 }
 

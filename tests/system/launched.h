@@ -22,7 +22,9 @@ bool eventually(std::chrono::milliseconds limit, const std::function<bool()>& ho
 // Starts `detente` with these arguments in `folder`; -9 for it and whatever it left at the end.
 class Launched {
   public:
-    Launched(const TemporaryFolder& folder, const std::vector<std::string>& arguments);
+    // Another program (mpirun) may be given; it is looked up on PATH.
+    Launched(const TemporaryFolder& folder, const std::vector<std::string>& arguments,
+             const std::string& program = DETENTE_PROGRAM);
     ~Launched();
     Launched(const Launched&) = delete;
     Launched& operator=(const Launched&) = delete;

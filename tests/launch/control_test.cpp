@@ -1,0 +1,187 @@
+// Both ends of a control link over real sockets on loopback.
+#include <arpa/inet.h>
+#include <fmt/core.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <boost/asio/steady_timer.hpp>
+#include <catch2/catch.hpp>
+#include <future>
+
+#include "common/build_id.h"
+#include "launch/control_client.h"
+#include "launch/control_server.h"
+
+namespace detente {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+// A coordinator's end that notes what happens, run by the test until something holds.
+struct Hub {
+    explicit Hub(std::uint64_t build = build_id())
+        : server(loop, greeting(build),
+                 {.received = [this](Message&& message) { got.push_back(std::move(message)); },
+                  .closed = [this](NodeId node, const std::string&) { gone.push_back(node); },
+                  .warn = [this](const std::string& text) { warnings.push_back(text); }}) {
+        REQUIRE(server.listen("127.0.0.1", 0).has_value());
+    }
+    static Message greeting(std::uint64_t build) {
+        Message message;
+        message.envelope.generation = Generation{77};
+        message.envelope.build = build;
+        Welcome welcome;
+        welcome.job = "name = \"x\"";
+        welcome.model = "/runs/x";
+        message.body = welcome;
+        return message;
+    }
+    template <class Holds>
+    bool run_until(Holds holds) {
+        const auto until = std::chrono::steady_clock::now() + seconds(10);
+        while (!holds() && std::chrono::steady_clock::now() < until) {
+            loop.restart();
+            loop.run_one_for(milliseconds(50));
+        }
+        return holds();
+    }
+    // Connecting waits for the greeting, so the hub must turn meanwhile.
+    Result<std::unique_ptr<ControlClient>> connect() {
+        auto client = std::async(std::launch::async, [this] {
+            return ControlClient::connect(fmt::format("127.0.0.1:{}", server.port()), seconds(5));
+        });
+        REQUIRE(
+            run_until([&] { return client.wait_for(seconds(0)) == std::future_status::ready; }));
+        return client.get();
+    }
+    boost::asio::io_context loop{1};
+    std::vector<Message> got;
+    std::vector<NodeId> gone;
+    std::vector<std::string> warnings;
+    ControlServer server;
+};
+
+Message hello_of(NodeId node) {
+    Message message;
+    message.envelope.from = node;
+    message.body = Hello{};
+    return message;
+}
+
+TEST_CASE("control link: greets, carries messages both ways, and tells of its end") {
+    Hub hub;
+    auto client = hub.connect();
+    REQUIRE(client.has_value());
+    CHECK((*client)->generation() == Generation{77});
+    CHECK((*client)->run_dir() == "/runs/x");
+    std::promise<Message> arrived;
+    (*client)->start({.received = [&](Message&& message) { arrived.set_value(std::move(message)); },
+                      .closed = [](const std::string&) {}});
+    const NodeId shards[] = {node_of(ShardId{0}), node_of(ShardId{1})};
+    for (const NodeId shard : shards) (*client)->send(hello_of(shard));
+    REQUIRE(hub.run_until([&] { return hub.got.size() == 2; }));
+    CHECK(hub.server.connected(shards[1]));
+
+    Message stop;
+    stop.envelope.to = shards[1];
+    stop.body = Stop{"enough", false};
+    hub.server.send(shards[1], stop);
+    REQUIRE(hub.run_until([&] { return hub.server.all_written(); }));
+    const Message received = arrived.get_future().get();
+    CHECK(received.envelope.to == shards[1]);
+    CHECK(std::get<Stop>(received.body).reason == "enough");
+
+    client->reset();
+    REQUIRE(hub.run_until([&] { return hub.gone.size() == 2; }));
+    CHECK_FALSE(hub.server.connected(shards[0]));
+}
+
+TEST_CASE("control link: a node that is connected cannot be taken over") {
+    Hub hub;
+    auto first = hub.connect();
+    auto second = hub.connect();
+    std::promise<std::string> refused;
+    (*first)->start({.received = [](Message&&) {}, .closed = [](const std::string&) {}});
+    (*second)->start({.received = [](Message&&) {},
+                      .closed = [&](const std::string& reason) { refused.set_value(reason); }});
+    (*first)->send(hello_of(node_of(WorkerId{0})));
+    REQUIRE(hub.run_until([&] { return hub.got.size() == 1; }));
+    (*second)->send(hello_of(node_of(WorkerId{0})));
+    auto news = refused.get_future();
+    REQUIRE(hub.run_until([&] { return news.wait_for(seconds(0)) == std::future_status::ready; }));
+    CHECK(hub.server.connected(node_of(WorkerId{0})));
+    CHECK(hub.gone.empty());
+    CHECK_THAT(hub.warnings.at(0), Catch::Contains("claims to be worker:0"));
+}
+
+TEST_CASE("control link: heartbeats are sent for a node that loads, until it runs") {
+    Hub hub;
+    auto client = hub.connect();
+    (*client)->start({.received = [](Message&&) {}, .closed = [](const std::string&) {}});
+    const NodeId worker = node_of(WorkerId{3});
+    (*client)->send(hello_of(worker));
+    (*client)->announce(worker, "loading", milliseconds(5));
+    REQUIRE(hub.run_until([&] { return hub.got.size() >= 4; }));
+    CHECK(std::get<Status>(hub.got.back().body).activity == "loading");
+    CHECK(hub.got.back().envelope.from == worker);
+    (*client)->announce(worker, "", {});
+    Message mark;
+    mark.envelope.from = worker;
+    mark.body = Ready{};
+    (*client)->send(mark);
+    const auto is_mark = [](const Message& m) { return std::holds_alternative<Ready>(m.body); };
+    REQUIRE(hub.run_until([&] { return is_mark(hub.got.back()); }));
+}
+
+TEST_CASE("control link: garbage and strangers are closed, and the server goes on") {
+    Hub hub;
+    for (const std::string& garbage :
+         {std::string("GET / HTTP/1.1\r\n\r\n"), std::string("\xff\xff\xff\x7f"),
+          std::string("\x08\0\0\0abcdefgh", 12)}) {
+        const std::size_t before = hub.warnings.size();
+        const int socket = ::socket(AF_INET, SOCK_STREAM, 0);
+        sockaddr_in to{};
+        to.sin_family = AF_INET;
+        to.sin_port = htons(hub.server.port());
+        to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        REQUIRE(::connect(socket, reinterpret_cast<sockaddr*>(&to), sizeof(to)) == 0);
+        REQUIRE(::send(socket, garbage.data(), garbage.size(), MSG_NOSIGNAL) > 0);
+        CHECK(hub.run_until([&] { return hub.warnings.size() > before; }));
+        ::close(socket);
+    }
+    CHECK(hub.got.empty());
+    CHECK(hub.connect().has_value());
+}
+
+TEST_CASE("control link: nobody there, a stranger there, and another build there are told apart") {
+    const auto nobody = ControlClient::connect("127.0.0.1:1", milliseconds(200));
+    REQUIRE(nobody.has_error());
+    CHECK(nobody.error().code == ErrorCode::timed_out);
+    CHECK_THAT(nobody.error().text, Catch::Contains("127.0.0.1:1"));
+
+    Hub other(build_id() + 1);
+    const auto built = other.connect();
+    REQUIRE(built.has_error());
+    CHECK(built.error().code == ErrorCode::wrong_build);
+    CHECK_THAT(built.error().text, Catch::Contains("same build"));
+
+    CHECK(ControlClient::connect("no address", milliseconds(1)).error().code == ErrorCode::bad_job);
+}
+
+TEST_CASE("control link: a taken port is named") {
+    Hub hub;
+    boost::asio::io_context loop;
+    ControlServer second(loop, Message{},
+                         {.received = [](Message&&) {},
+                          .closed = [](NodeId, const std::string&) {},
+                          .warn = [](const std::string&) {}});
+    const auto bound = second.listen("127.0.0.1", hub.server.port());
+    REQUIRE(bound.has_error());
+    CHECK(bound.error().code == ErrorCode::io);
+    CHECK_THAT(bound.error().text, Catch::Contains(std::to_string(hub.server.port())));
+}
+
+}  // namespace
+}  // namespace detente

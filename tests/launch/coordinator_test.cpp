@@ -1,0 +1,396 @@
+#include "launch/coordinator.h"
+
+#include <catch2/catch.hpp>
+
+#include "common/build_id.h"
+#include "tests/launch/recorded_effects.h"
+
+namespace detente {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+Job small_job() {
+    Job job;
+    job.name = "small";
+    job.servers = 2;
+    job.workers = 2;
+    return job;
+}
+
+// A coordinator and peers that do what they are told.
+struct Scene {
+    explicit Scene(const Job& job = small_job()) : job_(job), node(options(job)), world(node) {
+        world.give(Started{});
+    }
+    static CoordinatorOptions options(const Job& job) {
+        CoordinatorOptions options;
+        options.job = job;
+        options.job_text = "name = \"small\"";
+        options.model_json = "{}";
+        options.tasks = {"a", "b"};
+        options.training_samples = 1000;
+        options.checkpoint_dir = "/run/checkpoints";
+        options.host = "here";
+        return options;
+    }
+    static NodeId shard(std::uint32_t i) { return node_of(ShardId{i}); }
+    static NodeId worker(std::uint32_t i) { return node_of(WorkerId{i}); }
+
+    void hello(NodeId from, bool has_weights = false) {
+        Hello hello;
+        hello.endpoint = {.node = from, .tcp = "tcp://127.0.0.1:1", .host = "here"};
+        hello.process = 100 + from.index;
+        hello.build = build_description();
+        hello.has_weights = has_weights;
+        world.receive(from, hello);
+    }
+    void all(const std::function<void(NodeId)>& action) {
+        for (std::uint32_t i = 0; i < job_.shards(); ++i) action(shard(i));
+        for (std::uint32_t i = 0; i < job_.workers; ++i) action(worker(i));
+    }
+    void train() {
+        all([&](NodeId id) { hello(id); });
+        all([&](NodeId id) { world.receive(id, Ready{}); });
+        REQUIRE(node.view().stage == Stage::training);
+    }
+    void heartbeat(NodeId from, std::vector<NamedValue> values = {}) {
+        Status status;
+        status.activity = "computing step 7";
+        status.values = std::move(values);
+        world.receive(from, status);
+    }
+    void stop_workers() {
+        for (std::uint32_t i = 0; i < job_.workers; ++i) {
+            if (node.view().find(worker(i))->live()) world.receive(worker(i), Stopped{});
+        }
+    }
+    void answer_checkpoint() {
+        const auto requests = world.of<CheckpointRequest>();
+        REQUIRE(!requests.empty());
+        const CheckpointRequest last = requests.back().second;
+        for (std::uint32_t i = 0; i < job_.shards(); ++i) {
+            world.receive(shard(i), CheckpointReply{.number = last.number});
+        }
+        REQUIRE(world.of<CheckpointRequest>().back().first == kMerger);
+        world.receive(kMerger, CheckpointReply{.number = last.number});
+    }
+    void evaluated(double a, double b) {
+        Stopped scores;
+        scores.last.values = {{"accuracy.a", a}, {"accuracy.b", b}};
+        world.receive(kEvaluator, scores);
+    }
+    void stop_shards() {
+        for (std::uint32_t i = 0; i < job_.shards(); ++i) {
+            Stopped stopped;
+            stopped.last.values = {{"updates.computed", 10}, {"updates.applied", 10}};
+            world.receive(shard(i), stopped);
+        }
+    }
+
+    Job job_;
+    Coordinator node;
+    test::RecordedEffects world;
+};
+
+TEST_CASE("coordinator: welcomes all at once, worker 0 initialises, and Go waits for the last") {
+    Scene scene;
+    scene.hello(Scene::shard(0));
+    scene.hello(Scene::worker(1));
+    scene.hello(Scene::worker(0));
+    CHECK(scene.world.sent.empty());
+    scene.hello(Scene::shard(1));
+    const auto welcomes = scene.world.of<Welcome>();
+    REQUIRE(welcomes.size() == 4);
+    for (const auto& [to, welcome] : welcomes) {
+        CHECK(welcome.peers.size() == 4);
+        CHECK(welcome.job == "name = \"small\"");
+        CHECK(welcome.initialise == (to == Scene::worker(0)));
+    }
+    scene.world.receive(Scene::shard(0), Ready{});
+    scene.world.receive(Scene::shard(1), Ready{});
+    scene.world.receive(Scene::worker(0), Ready{});
+    CHECK(scene.world.of<Go>().empty());
+    scene.world.receive(Scene::worker(1), Ready{});
+    REQUIRE(scene.world.of<Go>().size() == 2);
+    CHECK(scene.world.of<Go>()[0].first == Scene::worker(0));
+}
+
+TEST_CASE("coordinator: restored shards need no first weights, and half of them is an error") {
+    Scene scene;
+    scene.all([&](NodeId id) { scene.hello(id, id.role == Role::shard); });
+    for (const auto& [to, welcome] : scene.world.of<Welcome>()) CHECK_FALSE(welcome.initialise);
+
+    Scene half;
+    half.all([&](NodeId id) { half.hello(id, id == Scene::shard(0)); });
+    CHECK(half.world.of<Welcome>().empty());
+    half.all([&](NodeId id) { half.world.receive(id, Stopped{}); });
+    REQUIRE(half.world.finished);
+    CHECK(half.world.finished->error.code == ErrorCode::bad_checkpoint);
+}
+
+TEST_CASE("coordinator: who did not say hello is named when the start deadline passes") {
+    Scene scene;
+    scene.hello(Scene::shard(0));
+    scene.hello(Scene::worker(0));
+    scene.world.advance(scene.job_.start_deadline + seconds(1), [&] {
+        scene.heartbeat(Scene::shard(0));
+        scene.heartbeat(Scene::worker(0));
+    });
+    scene.world.receive(Scene::shard(0), Stopped{});
+    scene.world.receive(Scene::worker(0), Stopped{});
+    REQUIRE(scene.world.finished);
+    const std::string text = scene.world.finished->error.text;
+    CHECK(scene.world.finished->error.code == ErrorCode::timed_out);
+    CHECK_THAT(text, Catch::Contains("shard:1") && Catch::Contains("worker:1"));
+    CHECK_THAT(text, !Catch::Contains("shard:0") && !Catch::Contains("worker:0"));
+}
+
+TEST_CASE("coordinator: another build is refused, naming both hosts") {
+    Scene scene;
+    Hello hello;
+    hello.endpoint.host = "there";
+    hello.build = "0.0.9 wire 0";
+    scene.world.receive(Scene::worker(1), hello);
+    scene.world.receive(Scene::worker(1), Stopped{});
+    REQUIRE(scene.world.finished);
+    CHECK(scene.world.finished->error.code == ErrorCode::wrong_build);
+    CHECK_THAT(scene.world.finished->error.text,
+               Catch::Contains("there") && Catch::Contains("here") && Catch::Contains("0.0.9"));
+}
+
+TEST_CASE("coordinator: a clean run saves, evaluates, stops the shards and ends without error") {
+    Scene scene;
+    scene.train();
+    scene.world.receive(Scene::worker(0), Stopped{});
+    CHECK(scene.world.of<CheckpointRequest>().empty());
+    scene.world.receive(Scene::worker(1), Stopped{});
+    const auto requests = scene.world.of<CheckpointRequest>();
+    REQUIRE(requests.size() == 2);
+    CHECK(requests[0].second.directory == "/run/checkpoints/1");
+    scene.answer_checkpoint();
+    CHECK(scene.node.view().stage == Stage::evaluating);
+    scene.evaluated(0.5, 0.75);
+    CHECK(scene.world.of<Stop>().size() == 2);
+    scene.stop_shards();
+    REQUIRE(scene.world.finished);
+    CHECK_FALSE(scene.world.finished->failed);
+    REQUIRE(scene.node.view().checkpoints.size() == 1);
+    CHECK(scene.node.view().checkpoints[0].accuracy[1] ==
+          std::pair<std::string, double>("b", 0.75));
+    CHECK(scene.node.view().best == 1);
+    CHECK(total_books(scene.node.view()).applied == 20);
+}
+
+TEST_CASE("coordinator: books that do not balance fail the run") {
+    Scene scene;
+    scene.train();
+    scene.stop_workers();
+    scene.answer_checkpoint();
+    scene.evaluated(1, 1);
+    Stopped bad;
+    bad.last.values = {{"updates.computed", 10}, {"updates.applied", 9}};
+    scene.world.receive(Scene::shard(0), bad);
+    scene.world.receive(Scene::shard(1), Stopped{});
+    REQUIRE(scene.world.finished);
+    CHECK(scene.world.finished->failed);
+    CHECK(scene.world.finished->error.code == ErrorCode::internal);
+}
+
+TEST_CASE("coordinator: a silent process is lost and named within its deadline") {
+    Scene scene;
+    scene.train();
+    const Time frozen = scene.world.now;
+    scene.world.advance(seconds(20), [&] {
+        scene.heartbeat(Scene::shard(0));
+        scene.heartbeat(Scene::worker(0));
+        scene.heartbeat(Scene::worker(1));
+    });
+    REQUIRE(scene.world.finished);
+    CHECK(scene.world.finished->error.code == ErrorCode::timed_out);
+    CHECK_THAT(scene.world.finished->error.text, Catch::StartsWith("shard:1: no sign of life"));
+    const Failure& first = *scene.node.view().first_failure();
+    CHECK(first.node == Scene::shard(1));
+    CHECK(first.at - frozen <= scene.job_.peer_deadline + 2 * scene.job_.heartbeat_interval);
+}
+
+TEST_CASE("coordinator: its own absence is nobody's silence") {
+    Scene scene;
+    scene.train();
+    scene.world.now += seconds(60);  // suspended: no timer fired in between
+    scene.world.advance(milliseconds(1));
+    CHECK(scene.node.view().failures.empty());
+    scene.world.advance(seconds(4));
+    CHECK(scene.node.view().failures.empty());
+    scene.world.advance(seconds(4));
+    CHECK_FALSE(scene.node.view().failures.empty());
+}
+
+TEST_CASE("coordinator: a lost worker is told to all, and the rest goes on") {
+    Scene scene;
+    scene.train();
+    scene.heartbeat(Scene::worker(0), {{"steps", 12}});
+    scene.world.give(PeerDown{Scene::worker(0), {1}, "killed by signal 9 (SIGKILL)"});
+    const auto changes = scene.world.of<PeerChange>();
+    REQUIRE(changes.size() == 3);
+    for (const auto& [to, change] : changes) {
+        CHECK(change.node == Scene::worker(0));
+        CHECK_FALSE(change.up);
+    }
+    CHECK(scene.node.view().failures.at(0).step == 12);
+    CHECK(scene.node.view().stage == Stage::training);
+    scene.world.receive(Scene::worker(1), Stopped{});
+    scene.answer_checkpoint();
+    scene.evaluated(1, 1);
+    scene.stop_shards();
+    REQUIRE(scene.world.finished);
+    CHECK_FALSE(scene.world.finished->failed);
+}
+
+TEST_CASE("coordinator: on_loss.worker = stop drains the others and still saves") {
+    Job job = small_job();
+    job.on_worker_loss = OnLoss::stop;
+    Scene scene(job);
+    scene.train();
+    scene.world.give(PeerDown{Scene::worker(0), {1}, "killed by signal 9 (SIGKILL)"});
+    REQUIRE(scene.world.of<Stop>().size() == 1);
+    CHECK(scene.world.of<Stop>()[0].second.drain);
+    scene.world.receive(Scene::worker(1), Stopped{});
+    scene.answer_checkpoint();
+    scene.stop_shards();
+    REQUIRE(scene.world.finished);
+    CHECK(scene.world.finished->failed);
+    CHECK_THAT(scene.world.finished->error.text, Catch::Contains("worker:0"));
+    CHECK(scene.node.view().checkpoints.size() == 1);
+}
+
+TEST_CASE("coordinator: with no worker left the run fails, but its weights are saved") {
+    Scene scene;
+    scene.train();
+    scene.world.give(PeerDown{Scene::worker(0), {1}, "killed by signal 9 (SIGKILL)"});
+    Stopped failed{.failed = true, .code = ErrorCode::not_finite, .error = "loss of a is NaN"};
+    scene.world.receive(Scene::worker(1), failed);
+    scene.answer_checkpoint();
+    scene.stop_shards();
+    REQUIRE(scene.world.finished);
+    CHECK_THAT(scene.world.finished->error.text,
+               Catch::Contains("no worker is left") && Catch::Contains("worker:0"));
+}
+
+TEST_CASE("coordinator: a lost shard ends the job in seconds and names the checkpoint") {
+    Job job = small_job();
+    job.checkpoint_every_samples = 100;
+    Scene scene(job);
+    scene.train();
+    scene.heartbeat(Scene::worker(0), {{"samples", 128}});
+    scene.answer_checkpoint();
+    const Time killed = scene.world.now;
+    scene.world.give(PeerDown{Scene::shard(1), {1}, "killed by signal 9 (SIGKILL)"});
+    for (const auto& [to, stop] : scene.world.of<Stop>()) CHECK_FALSE(stop.drain);
+    scene.world.advance(seconds(10));  // the others never answer
+    REQUIRE(scene.world.finished);
+    CHECK(scene.node.view().now - killed <= seconds(10));
+    CHECK_THAT(scene.world.finished->error.text,
+               Catch::Contains("shard:1") && Catch::Contains("SIGKILL") &&
+                   Catch::Contains("--resume /run/checkpoints/1"));
+}
+
+TEST_CASE("coordinator: an error that follows from another's death does not come first") {
+    Scene scene;
+    scene.train();
+    Stopped fell{.failed = true, .code = ErrorCode::peer_lost, .error = "shard:1 does not answer"};
+    scene.world.receive(Scene::worker(0), fell);
+    scene.world.give(PeerDown{Scene::shard(1), {1}, "killed by signal 11 (SIGSEGV)"});
+    CHECK(scene.node.view().failures.size() == 2);
+    CHECK(scene.node.view().first_failure()->node == Scene::shard(1));
+}
+
+TEST_CASE("coordinator: the first signal drains and saves, the second ends at once") {
+    Scene scene;
+    scene.train();
+    scene.world.receive(kCoordinator, Stop{.reason = "SIGINT", .drain = true});
+    CHECK(scene.node.view().stage == Stage::draining);
+    CHECK(scene.world.of<Stop>().size() == 2);
+    scene.stop_workers();
+    scene.answer_checkpoint();  // and no evaluation
+    CHECK(scene.node.view().stage == Stage::stopping);
+    scene.stop_shards();
+    REQUIRE(scene.world.finished);
+    CHECK(scene.world.finished->error.code == ErrorCode::cancelled);
+    CHECK(scene.node.view().checkpoints.size() == 1);
+
+    Scene hasty;
+    hasty.train();
+    hasty.world.receive(kCoordinator, Stop{.reason = "SIGINT", .drain = true});
+    hasty.world.receive(kCoordinator, Stop{.reason = "SIGINT twice", .drain = false});
+    hasty.all([&](NodeId id) { hasty.world.receive(id, Stopped{}); });
+    REQUIRE(hasty.world.finished);
+    CHECK(hasty.world.finished->error.code == ErrorCode::cancelled);
+}
+
+TEST_CASE("coordinator: a worker that will not drain is named, and the checkpoint written") {
+    Scene scene;
+    scene.train();
+    scene.world.receive(kCoordinator, Stop{.reason = "SIGTERM", .drain = true});
+    scene.world.receive(Scene::worker(0), Stopped{});
+    scene.world.advance(scene.job_.stop_deadline + milliseconds(1), [&] {
+        scene.heartbeat(Scene::worker(1));
+        scene.heartbeat(Scene::shard(0));
+        scene.heartbeat(Scene::shard(1));
+    });
+    CHECK(scene.node.view().stage == Stage::saving);
+    CHECK(scene.node.view().failures.at(0).node == Scene::worker(1));
+    scene.answer_checkpoint();
+    CHECK(scene.node.view().checkpoints.size() == 1);
+}
+
+TEST_CASE("coordinator: evaluates during training, keeps the best, and training goes on") {
+    Job job = small_job();
+    job.evaluate_every_samples = 100;
+    job.checkpoints_kept = 1;
+    Scene scene(job);
+    scene.train();
+    const double accuracies[] = {0.9, 0.4, 0.5};
+    for (int round = 0; round < 3; ++round) {
+        scene.heartbeat(Scene::worker(0), {{"samples", 100.0 * (round + 1)}});
+        scene.heartbeat(Scene::worker(0), {{"samples", 100.0 * (round + 1) + 1}});
+        scene.answer_checkpoint();
+        CHECK(scene.node.view().stage == Stage::training);
+        scene.evaluated(accuracies[round], accuracies[round]);
+    }
+    CHECK(scene.node.view().checkpoints.size() == 3);
+    CHECK(scene.node.view().best == 1);
+    CHECK(scene.node.superfluous_checkpoints() == std::vector<std::uint64_t>{2});
+    // Training that ends while an evaluation runs waits for it, then saves once more.
+    scene.heartbeat(Scene::worker(0), {{"samples", 400}});
+    scene.answer_checkpoint();
+    scene.stop_workers();
+    CHECK(scene.node.view().stage == Stage::saving);
+    scene.evaluated(0.6, 0.6);
+    scene.answer_checkpoint();
+    CHECK(scene.node.view().stage == Stage::evaluating);
+}
+
+TEST_CASE("coordinator: a checkpoint that cannot be written in the middle is only a warning") {
+    Job job = small_job();
+    job.checkpoint_every_samples = 100;
+    Scene scene(job);
+    scene.train();
+    scene.heartbeat(Scene::worker(0), {{"samples", 100}});
+    scene.world.receive(Scene::shard(0),
+                        CheckpointReply{.number = 1, .code = ErrorCode::io, .error = "disk full"});
+    CHECK(scene.node.view().stage == Stage::training);
+    CHECK(scene.world.logs.back().first == LogLevel::warning);
+    // At the end it is an error.
+    scene.stop_workers();
+    scene.world.receive(Scene::shard(0),
+                        CheckpointReply{.number = 2, .code = ErrorCode::io, .error = "disk full"});
+    scene.stop_shards();
+    REQUIRE(scene.world.finished);
+    CHECK(scene.world.finished->error.code == ErrorCode::io);
+    CHECK_THAT(scene.world.finished->error.text, Catch::Contains("disk full"));
+}
+
+}  // namespace
+}  // namespace detente

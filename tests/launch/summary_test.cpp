@@ -1,0 +1,131 @@
+#include "launch/summary.h"
+
+#include <boost/json.hpp>
+#include <catch2/catch.hpp>
+
+#include "launch/http_server.h"
+
+namespace detente {
+namespace {
+
+namespace json = boost::json;
+using std::chrono::seconds;
+
+ClusterView finished_view() {
+    ClusterView view;
+    view.job = "small";
+    view.tasks = {"a", "b"};
+    view.now = Time(seconds(12));
+    view.training_began = Time(seconds(2));
+    view.training_ended = Time(seconds(10));
+    for (std::uint32_t i = 0; i < 2; ++i) {
+        ProcessView shard;
+        shard.node = node_of(ShardId{i});
+        shard.endpoint.host = "h\"1";
+        shard.last.values = {{"updates.computed", 50}, {"updates.applied", 45},
+                             {"updates.rejected", 3},  {"updates.lost", 2},
+                             {"staleness.sum", 9},     {"staleness.max", 4}};
+        shard.last.staleness = {40, 2, 2, 0, 1};
+        view.processes.push_back(shard);
+    }
+    ProcessView worker;
+    worker.node = node_of(WorkerId{0});
+    worker.last.values = {
+        {"steps", 25}, {"samples", 1600}, {"cosine.sum", -5}, {"cosine.count", 25}};
+    view.processes.push_back(worker);
+    CheckpointView checkpoint;
+    checkpoint.number = 3;
+    checkpoint.directory = "/r/checkpoints/3";
+    checkpoint.accuracy = {{"a", 0.75}, {"b", 0.5}};
+    view.checkpoints = {checkpoint};
+    view.best = 3;
+    return view;
+}
+
+TEST_CASE("summary: summary.json has every promised key, counts as numbers") {
+    const Summary summary = summary_of(finished_view(), Outcome{}, RunDirectory{"/r"});
+    const json::object object = json::parse(to_json(summary)).as_object();
+    CHECK(object.at("tasks").as_object().at("a").as_object().at("accuracy").as_double() == 0.75);
+    const json::object& updates = object.at("updates").as_object();
+    CHECK(updates.at("computed").to_number<std::uint64_t>() == 100);
+    CHECK(updates.at("applied").to_number<std::uint64_t>() == 90);
+    CHECK(updates.at("rejected").to_number<std::uint64_t>() == 6);
+    CHECK(updates.at("cancelled").to_number<std::uint64_t>() == 0);
+    CHECK(updates.at("lost").to_number<std::uint64_t>() == 4);
+    CHECK(updates.at("in_flight").to_number<std::uint64_t>() == 0);
+    const json::object& staleness = object.at("staleness").as_object();
+    CHECK(staleness.at("mean").as_double() == Approx(18.0 / 90));
+    CHECK(staleness.at("p50").to_number<int>() == 0);
+    CHECK(staleness.at("p99").to_number<int>() == 4);
+    CHECK(staleness.at("max").to_number<int>() == 4);
+    CHECK(object.at("conflict").as_object().at("mean_cosine").as_double() == Approx(-0.2));
+    CHECK(object.at("wall_s").to_number<double>() == 12);
+    CHECK(object.at("samples_per_s").to_number<double>() == 200);
+}
+
+TEST_CASE("summary: the table shows accuracies, updates, staleness and where the run lies") {
+    const std::string text =
+        table(summary_of(finished_view(), Outcome{}, RunDirectory{"/runs/small"}));
+    CHECK_THAT(text, Catch::Contains("a                     75.00 %") &&
+                         Catch::Contains("computed                100") &&
+                         Catch::Contains("mean 0.20, p50 0, p99 4, max 4") &&
+                         Catch::Contains("-0.200") && Catch::Contains("/runs/small") &&
+                         Catch::Contains("   0 ████"));
+}
+
+TEST_CASE("summary: a failure is told with role, host, end, words, step and log, then the rest") {
+    ClusterView view = finished_view();
+    Failure fell;
+    fell.node = node_of(WorkerId{0});
+    fell.code = ErrorCode::peer_lost;
+    fell.text = "shard:1 does not answer";
+    fell.told_by_itself = true;
+    Failure cause;
+    cause.node = node_of(ShardId{1});
+    cause.host = "node7";
+    cause.process = 4711;
+    cause.code = ErrorCode::peer_lost;
+    cause.text = "killed by signal 11 (SIGSEGV)";
+    cause.step = 812;
+    view.failures = {fell, cause};
+    Outcome outcome{true, fail(ErrorCode::peer_lost, "shard:1: killed by signal 11 (SIGSEGV)")};
+    const std::vector<EndedProcess> ended = {
+        {"server:1", ProcessEnd{0, 11}, {"one", "invariant broken at x.cpp:3"}}};
+    const std::string text = failure_report(view, outcome, ended, RunDirectory{"/r"});
+    CHECK_THAT(text, Catch::Contains("first:      shard:1 (server:1) on node7 (pid 4711)") &&
+                         Catch::Contains("killed by signal 11 (SIGSEGV)") &&
+                         Catch::Contains("invariant broken at x.cpp:3") &&
+                         Catch::Contains("last step:  812") && Catch::Contains("/r/server-1.log"));
+    CHECK(text.find("fell with it") < text.find("worker:0: shard:1 does not answer"));
+}
+
+TEST_CASE("pages: /status names every process, what it does and what it waits for") {
+    ClusterView view = finished_view();
+    view.processes[2].last.activity = "computing step 25";
+    view.processes[2].last.waiting_for = "push reply of shard:1";
+    view.processes[2].last.waited = seconds(3);
+    const auto answer = answer_of(view, "/status");
+    REQUIRE(answer);
+    const json::object page = json::parse(answer->body).as_object();
+    const json::object& worker = page.at("processes").as_array().at(2).as_object();
+    CHECK(worker.at("name").as_string() == "worker:0");
+    CHECK(worker.at("does").as_string() == "computing step 25");
+    CHECK(worker.at("waits_for").as_string() == "push reply of shard:1");
+    CHECK(worker.at("waited_s").to_number<double>() == 3);
+    CHECK_FALSE(answer_of(view, "/"));
+}
+
+TEST_CASE("pages: /metrics is a Prometheus exposition with escaped labels and a histogram") {
+    const auto answer = answer_of(finished_view(), "/metrics");
+    REQUIRE(answer);
+    CHECK_THAT(
+        answer->body,
+        Catch::Contains("detente_up{process=\"shard:0\",host=\"h\\\"1\",phase=\"missing\"} 0") &&
+            Catch::Contains("detente_updates_applied 90\n") &&
+            Catch::Contains("detente_staleness_bucket{le=\"0\"} 80\n") &&
+            Catch::Contains("detente_staleness_bucket{le=\"+Inf\"} 90\n") &&
+            Catch::Contains("detente_staleness_sum 18\n"));
+}
+
+}  // namespace
+}  // namespace detente
