@@ -118,6 +118,7 @@ bool BlockStore::room_for(std::uint64_t bytes) const {
 }
 
 bool BlockStore::can_apply(const std::vector<LiveBlock*>& blocks) {
+    reclaim();
     std::uint64_t needed = 0;
     std::unordered_map<std::uint64_t, std::size_t> wanted;
     for (const LiveBlock* block : blocks) {
@@ -129,12 +130,21 @@ bool BlockStore::can_apply(const std::vector<LiveBlock*>& blocks) {
             if (++wanted[bytes] > have) needed += bytes;
         }
     }
-    return needed == 0 || room_for(needed) || lent_.empty();
+    std::uint64_t idle = 0;
+    for (const auto& [bytes, spares] : spares_) idle += bytes * spares.size();
+    return needed == 0 || spare_bytes_ - idle + needed <= spare_limit_bytes_ || lent_.empty();
 }
 
 SharedBuffer BlockStore::take_spare(std::uint64_t bytes) {
     auto& spares = spares_[bytes];
     if (spares.empty()) {
+        // Idle spares of other sizes make room first.
+        for (auto other = spares_.begin(); other != spares_.end() && !room_for(bytes); ++other) {
+            while (!other->second.empty() && !room_for(bytes)) {
+                other->second.pop_back();
+                spare_bytes_ -= other->first;
+            }
+        }
         spare_bytes_ += bytes;
         return std::make_shared<AlignedBuffer>(bytes);
     }

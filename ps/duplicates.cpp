@@ -3,6 +3,17 @@
 #include <algorithm>
 
 namespace detente {
+namespace {
+
+constexpr Step kLeft{~std::uint64_t{0}};
+
+// Assigning {} keeps the capacity; an idle worker is to cost a small record only.
+template <class T>
+void give_back(std::vector<T>& values) {
+    std::vector<T>().swap(values);
+}
+
+}  // namespace
 
 Result<void> Duplicates::meet(WorkerId worker, Incarnation incarnation, std::vector<Closed>& lost) {
     Client& client = clients_[worker];
@@ -28,7 +39,7 @@ void Duplicates::acknowledge(WorkerId worker, Step step) {
     // A worker acknowledges only what it has settled, so nothing open is forgotten here.
     std::erase_if(client.steps,
                   [&](const OpenStep& open) { return open.step <= step && open.open_blocks == 0; });
-    if (client.steps.empty()) client.steps = {};
+    if (client.steps.empty()) give_back(client.steps);
 }
 
 const Duplicates::OpenStep* Duplicates::find(WorkerId worker, Step step) const {
@@ -75,6 +86,34 @@ bool Duplicates::settled(WorkerId worker, Step step) const {
     if (open != nullptr) return open->open_blocks == 0;
     const auto client = clients_.find(worker);
     return client != clients_.end() && step <= client->second.acknowledged;
+}
+
+Result<void> Duplicates::fits(WorkerId worker, Step step,
+                              const std::vector<GradientBlock>& blocks) const {
+    const OpenStep* open = find(worker, step);
+    const std::string name =
+        "step " + std::to_string(step.value) + " of worker:" + std::to_string(worker.value);
+    if (open == nullptr || open->open_blocks < blocks.size()) {
+        return fail(ErrorCode::over_limit,
+                    name + " pushes " + std::to_string(blocks.size()) + " blocks, " +
+                        std::to_string(open == nullptr ? 0 : open->open_blocks) + " are open");
+    }
+    for (const JudgedPart& part : open->parts) {
+        for (const BlockVerdict& verdict : part.verdicts) {
+            for (const GradientBlock& block : blocks) {
+                if (block.block != verdict.block) continue;
+                return fail(
+                    ErrorCode::over_limit,
+                    name + " pushes block " + std::to_string(block.block.value) + " in two parts");
+            }
+        }
+    }
+    return {};
+}
+
+bool Duplicates::has_left(WorkerId worker) const {
+    const auto client = clients_.find(worker);
+    return client != clients_.end() && client->second.acknowledged == kLeft;
 }
 
 Result<void> Duplicates::record(WorkerId worker, Step step, Part part,
@@ -141,16 +180,16 @@ std::vector<Duplicates::Closed> Duplicates::lose(WorkerId worker, Incarnation in
     std::vector<Closed> closed = close_all(client, books_.lost);
     client.incarnation = incarnation;
     client.gone = true;
-    client.steps = {};
+    give_back(client.steps);
     return closed;
 }
 
 std::vector<Duplicates::Closed> Duplicates::farewell(WorkerId worker) {
     Client& client = clients_[worker];
     std::vector<Closed> closed = close_all(client, books_.cancelled);
-    client.steps = {};
+    give_back(client.steps);
     // Whatever still comes late from this incarnation is settled.
-    client.acknowledged = Step{~std::uint64_t{0}};
+    client.acknowledged = kLeft;
     return closed;
 }
 

@@ -42,6 +42,10 @@ class Duplicates {
     // The verdicts already given for this part, if it was judged before.
     const std::vector<BlockVerdict>* judged(WorkerId worker, Step step, Part part) const;
     bool settled(WorkerId worker, Step step) const;
+    // Whether these blocks may still be settled in this open step. over_limit: more than are open,
+    // or one that an earlier part settled.
+    Result<void> fits(WorkerId worker, Step step, const std::vector<GradientBlock>& blocks) const;
+    bool has_left(WorkerId worker) const;  // said farewell
     // Records the verdicts of a part and settles its blocks. over_limit: more blocks than the step
     // has.
     Result<void> record(WorkerId worker, Step step, Part part, std::vector<BlockVerdict> verdicts);

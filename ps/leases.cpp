@@ -148,8 +148,10 @@ Result<void> Leases::restore(const std::string& saved) {
     for (std::size_t i = 0; i < open; ++i) {
         BatchRange range;
         text >> range.data_epoch >> range.first >> range.count;
-        if (!text || std::uint64_t{range.first} + range.count > batches) return bad("truncated");
-        ranges.push_back(range);
+        if (!text || range.count == 0 || std::uint64_t{range.first} + range.count > batches) {
+            return bad("truncated or out of range");
+        }
+        if (range.data_epoch < data_epochs_) ranges.push_back(range);
     }
     epoch_ = epoch;
     batch_ = batch;

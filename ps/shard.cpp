@@ -54,13 +54,7 @@ void Shard::on(Event&& event, Time now, Effects& effects) {
         effects.after(setup_.job->heartbeat_interval, {kHeartbeat, 0});
     } else if (const auto* fired = std::get_if<TimerFired>(&event)) {
         if (fired->tag.kind == kHeartbeat) heartbeat();
-        if (fired->tag.kind == kDeferredDeadline && !deferred_.empty()) {
-            effects.log(LogLevel::warning,
-                        std::to_string(deferred_.size()) + " pushes wait for a spare buffer; " +
-                            std::to_string(store_.lent()) +
-                            " buffers are still held by replies or checkpoints on their way");
-            deferred_deadline_ = effects.after(setup_.job->reply_deadline, {kDeferredDeadline, 0});
-        }
+        if (fired->tag.kind == kDeferredDeadline) deferred_too_long();
     } else if (std::holds_alternative<BuffersReturned>(event)) {
         store_.reclaim();
         retry_deferred();
@@ -81,7 +75,13 @@ void Shard::receive(Message&& message) {
         if (auto* request = std::get_if<Stop>(&body)) stop(*request);
         return;
     }
-    if (from.from.role != Role::worker) return;  // step scope is not run by this version
+    if (from.from.role != Role::worker) {
+        count_refused(from, fail(ErrorCode::not_supported,
+                                 std::string("'") + kind_of(body) +
+                                     "': steps decided by the lead shard are not run yet"));
+        return;
+    }
+    if (std::holds_alternative<Refusal>(body)) return;  // never answer a no with a no
     if (auto* request = std::get_if<Push>(&body)) {
         if (from_known_worker(from, request->step, request->part)) push(std::move(message));
     } else if (auto* pulled = std::get_if<PullRequest>(&body)) {
@@ -104,8 +104,29 @@ void Shard::receive(Message&& message) {
     }
 }
 
+// Messages that wait for a spare have waited for a deadline: a buffer may have come back
+// unannounced.
+void Shard::deferred_too_long() {
+    store_.reclaim();
+    retry_deferred();
+    if (deferred_.empty()) return;
+    effects_->log(LogLevel::warning,
+                  std::to_string(deferred_.size()) + " pushes wait for a spare buffer: " +
+                      std::to_string(store_.lent()) + " are held by " +
+                      (checkpoints_.empty() ? "replies that have not left yet"
+                                            : "a checkpoint that is being written"));
+    deferred_deadline_ = effects_->after(setup_.job->reply_deadline, {kDeferredDeadline, 0});
+}
+
 bool Shard::from_known_worker(const Envelope& envelope, Step step, Part part) {
     const WorkerId worker{envelope.from.index};
+    if (worker.value >= setup_.job->workers) {
+        count_refused(envelope,
+                      fail(ErrorCode::bad_message,
+                           "there is no " + to_string(envelope.from) + " in this job of " +
+                               std::to_string(setup_.job->workers) + " workers"));
+        return false;
+    }
     std::vector<Duplicates::Closed> lost;
     auto met = duplicates_.meet(worker, envelope.incarnation, lost);
     if (!met) {
@@ -115,7 +136,14 @@ bool Shard::from_known_worker(const Envelope& envelope, Step step, Part part) {
     Incarnation& known = workers_[worker];
     if (known < envelope.incarnation) {
         record_closed(worker, known, lost, true, "replaced by a newer incarnation");
-        if (known.value != 0) leases_.release(worker);
+        std::erase_if(deferred_, [&](const Message& held) {
+            return held.envelope.from == envelope.from &&
+                   held.envelope.incarnation < envelope.incarnation;
+        });
+        if (known.value != 0) {
+            leases_.release(worker);
+            answer_leases();
+        }
         known = envelope.incarnation;
     }
     return true;
@@ -130,15 +158,20 @@ void Shard::reply(const Envelope& to, Body body) {
     effects_->send(to.from, std::move(message));
 }
 
-void Shard::refuse(const Envelope& to, Error error, Step step, Part part, std::uint32_t request) {
+void Shard::count_refused(const Envelope& from, const Error& error) {
     ++refused_[error.code];
-    bool& logged = refusal_logged_[{WorkerId{to.from.index}, error.code}];
-    if (!logged) {
-        logged = true;
-        effects_->log(LogLevel::warning, "refused a message of " + to_string(to.from) + ": " +
-                                             name_of(error.code) + ": " + error.text +
-                                             " (further ones of this kind are only counted)");
-    }
+    // Whoever is not of this job shares one entry, so that the memory is bounded.
+    const std::uint32_t peer = std::min(from.from.index, setup_.job->workers);
+    bool& logged = refusal_logged_[{WorkerId{peer}, error.code}];
+    if (logged) return;
+    logged = true;
+    effects_->log(LogLevel::warning, "refused a message of " + to_string(from.from) + ": " +
+                                         name_of(error.code) + ": " + error.text +
+                                         " (further ones of this kind are only counted)");
+}
+
+void Shard::refuse(const Envelope& to, Error error, Step step, Part part, std::uint32_t request) {
+    count_refused(to, error);
     reply(to, Refusal{error.code, std::move(error.text), step, part, request});
 }
 
@@ -204,6 +237,13 @@ void Shard::stop(const Stop& body) {
     record_control("stop: " + body.reason);
     Stopped last;
     last.last = status();
+    if (body.drain && books().in_flight != 0) {
+        last.failed = true;
+        last.code = ErrorCode::internal;
+        last.error = to_string(node_of(setup_.id)) + ": " + std::to_string(books().in_flight) +
+                     " updates of " + std::to_string(duplicates_.open_steps()) +
+                     " steps are still in flight though every worker has left";
+    }
     if (auto balanced = books().balance(to_string(node_of(setup_.id))); !balanced) {
         last.failed = true;
         last.code = balanced.error().code;

@@ -80,9 +80,12 @@ class Shard : public Node {
     void record_push(const Envelope& from, const Push& body,
                      const std::vector<BlockVerdict>& verdicts);
     void retry_deferred();
+    void deferred_too_long();
 
     // Replies.
     void reply(const Envelope& to, Body body);
+    // Counts it, and logs the first of its kind per peer.
+    void count_refused(const Envelope& from, const Error& error);
     void refuse(const Envelope& to, Error error, Step step, Part part, std::uint32_t request = 0);
     std::vector<WeightBlock> weights_of(const std::vector<LiveBlock*>& blocks) const;
     bool open_step(const Envelope& from, Step step, Part part);

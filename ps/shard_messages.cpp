@@ -165,13 +165,30 @@ void Shard::pull(const Envelope& from, const PullRequest& body) {
     }
 }
 
+namespace {
+
+const char* reason_text(CancelReason reason) {
+    switch (reason) {
+        case CancelReason::dropped:
+            return "dropped";
+        case CancelReason::recompute:
+            return "not part of a recomputed step";
+        case CancelReason::stopping:
+            return "stopping";
+        case CancelReason::failed:
+            return "failed";
+    }
+    return "unknown";
+}
+
+}  // namespace
+
 void Shard::cancel(const Envelope& from, const CancelNote& body) {
     const WorkerId worker{from.from.index};
     duplicates_.acknowledge(worker, body.acknowledged);
     if (const std::uint32_t blocks = duplicates_.cancel(worker, body.step)) {
-        const char* const reasons[] = {"dropped", "recompute", "stopping", "failed"};
         record_closed(worker, from.incarnation, {{body.step, blocks}}, false,
-                      reasons[static_cast<std::size_t>(body.reason)]);
+                      reason_text(body.reason));
     }
     reply(from, CancelReply{body.step});
 }
@@ -182,6 +199,8 @@ void Shard::lease(const Envelope& from, const LeaseRequest& body) {
                Step{}, Part{}, body.request);
         return;
     }
+    // A late double of a worker that has said farewell must not be granted batches.
+    if (duplicates_.has_left(WorkerId{from.from.index})) return;
     leases_.request(WorkerId{from.from.index}, body);
     answer_leases();
 }
@@ -207,25 +226,41 @@ void Shard::farewell(const Envelope& from, const Farewell& body) {
     record_closed(worker, from.incarnation, duplicates_.farewell(worker), false, "farewell");
     leases_.release(worker);
     answer_leases();
+    workers_.erase(worker);
     reply(from, FarewellReply{});
 }
 
 void Shard::peer_down(const PeerDown& event) {
     if (event.node.role != Role::worker) return;
     const WorkerId worker{event.node.index};
+    const auto known = workers_.find(worker);
+    if (known != workers_.end() && event.incarnation < known->second) return;  // old news
     record_closed(worker, event.incarnation, duplicates_.lose(worker, event.incarnation), true,
                   event.reason);
     record_control(to_string(event.node) + " lost: " + event.reason);
-    workers_.erase(worker);
     leases_.release(worker);
     answer_leases();
+    workers_.erase(worker);
     std::erase_if(deferred_, [&](const Message& message) {
         return message.envelope.from == event.node &&
                message.envelope.incarnation <= event.incarnation;
     });
+    store_.reclaim();
+    retry_deferred();
 }
 
 void Shard::checkpoint(const CheckpointRequest& body) {
+    CheckpointReply answer;
+    answer.number = body.number;
+    answer.file = body.directory + "/" + slice_file_name(setup_.id);
+    if (!store_.initialised()) {
+        answer.code = ErrorCode::bad_checkpoint;
+        answer.error = "this shard has no weights yet";
+        Message message;
+        message.body = std::move(answer);
+        effects_->send(kCoordinator, std::move(message));
+        return;
+    }
     ShardSlice slice;
     slice.shard = setup_.id;
     for (const LiveBlock& block : store_.blocks()) {
@@ -245,9 +280,6 @@ void Shard::checkpoint(const CheckpointRequest& body) {
     }
     slice.extras["rule"] = setup_.job->rule.name;
     if (setup_.id == kLeadShard) slice.extras["leases"] = leases_.save();
-    CheckpointReply answer;
-    answer.number = body.number;
-    answer.file = body.directory + "/" + slice_file_name(setup_.id);
     StoreOp operation;
     operation.path = answer.file;
     operation.pieces = to_pieces(slice);

@@ -10,7 +10,19 @@ namespace detente {
 
 void Shard::push(Message&& message) {
     if (!deferred_.empty()) {
-        deferred_.push_back(std::move(message));
+        const Push& body = std::get<Push>(message.body);
+        const bool waits_already =
+            std::any_of(deferred_.begin(), deferred_.end(), [&](const Message& held) {
+                const Push& one = std::get<Push>(held.body);
+                return held.envelope.from == message.envelope.from &&
+                       held.envelope.incarnation == message.envelope.incarnation &&
+                       one.step == body.step && one.part == body.part;
+            });
+        if (waits_already) {
+            ++repeated_;
+        } else {
+            deferred_.push_back(std::move(message));
+        }
         return;
     }
     if (judge(message.envelope, std::get<Push>(message.body)) == Judged::yes) return;
@@ -30,6 +42,12 @@ void Shard::retry_deferred() {
 Result<void> Shard::check_part(const Push& body, std::vector<LiveBlock*>& blocks) const {
     if (body.encoding != Encoding::dense) {
         return fail(ErrorCode::not_supported, "encoding 'rows' needs sparse tables; push dense");
+    }
+    if (body.blocks.empty()) return fail(ErrorCode::bad_message, "a push without blocks");
+    if (body.samples == 0 || body.samples > setup_.job->batch_samples) {  // it moves the schedules
+        return fail(ErrorCode::bad_message, "a gradient of " + std::to_string(body.samples) +
+                                                " samples; expected 1 to the job's batch of " +
+                                                std::to_string(setup_.job->batch_samples));
     }
     auto& store = const_cast<BlockStore&>(store_);  // find() hands out what judge() will update
     for (const GradientBlock& gradient : body.blocks) {
@@ -97,9 +115,16 @@ Shard::Judged Shard::judge(const Envelope& from, const Push& body) {
             return Judged::yes;
         }
         finite = false;
-        ++refused_[ErrorCode::not_finite];
+        count_refused(from, fail(ErrorCode::not_finite,
+                                 "block " + std::to_string(gradient.block.value) + " of step " +
+                                     std::to_string(body.step.value) + ": " +
+                                     verified.error().text + "; nothing of that part is applied"));
     }
     if (!open_step(from, body.step, body.part)) return Judged::yes;
+    if (auto fits = duplicates_.fits(worker, body.step, body.blocks); !fits) {
+        refuse(from, fits.error(), body.step, body.part);
+        return Judged::yes;
+    }
 
     ++pushes_;
     std::vector<BlockVerdict> verdicts(body.blocks.size());

@@ -77,8 +77,8 @@ void ShardClient::next_pull(Time now, Effects& effects) {
     request.request = ++request_;
     request.acknowledged = acknowledged_;
     request.blocks = std::move(wanted.blocks);
-    Outstanding one{Kind::pull, request.step, request.request, {}, {}, {}, 0, {}};
-    one.body = std::move(request);
+    const Step step = request.step;
+    Outstanding one{Kind::pull, step, request_, std::move(request)};
     send(std::move(one), now, effects);
 }
 
@@ -91,9 +91,12 @@ void ShardClient::drop_pull(Step step) {
 
 std::optional<ShardClient::Weights> ShardClient::on(PullReply&& reply, Time now, Effects& effects) {
     const auto found = find(Kind::pull, reply.step, reply.request);
-    if (found == outstanding_.end() || !found->parts_seen.insert(reply.part.value).second) {
-        return std::nullopt;
+    if (found == outstanding_.end() || reply.part.value >= reply.parts) return std::nullopt;
+    const std::vector<BlockId>& asked = std::get<PullRequest>(found->body).blocks;
+    for (const WeightBlock& block : reply.blocks) {  // anything else is as if lost
+        if (std::find(asked.begin(), asked.end(), block.block) == asked.end()) return std::nullopt;
     }
+    if (!found->parts_seen.insert(reply.part.value).second) return std::nullopt;
     if (reply.credit_bytes > 0) credit_bytes_ = reply.credit_bytes;
     found->sent = now;  // the rest is on its way
     if (found->parts_seen.size() == reply.parts) {
@@ -105,10 +108,20 @@ std::optional<ShardClient::Weights> ShardClient::on(PullReply&& reply, Time now,
 
 void ShardClient::push(Push push, Time now, Effects& effects) {
     pushes_.push_back(std::move(push));
-    send_pushes(now, effects);
+    send_within_credit(now, effects);
 }
 
-void ShardClient::send_pushes(Time now, Effects& effects) {
+void ShardClient::send_within_credit(Time now, Effects& effects) {
+    while (!initials_.empty()) {
+        std::uint64_t bytes = 0;
+        for (const WeightBlock& block : initials_.front().blocks) bytes += block.weights.size();
+        if (in_flight_bytes_ > 0 && in_flight_bytes_ + bytes > credit_bytes_) return;
+        const Part part = initials_.front().part;
+        Outstanding one{Kind::initialise, {}, part.value, std::move(initials_.front()), bytes};
+        initials_.pop_front();
+        in_flight_bytes_ += bytes;
+        send(std::move(one), now, effects);
+    }
     while (!pushes_.empty()) {
         std::uint64_t bytes = 0;
         for (const GradientBlock& block : pushes_.front().blocks) bytes += block.gradient.size();
@@ -117,8 +130,9 @@ void ShardClient::send_pushes(Time now, Effects& effects) {
         Push push = std::move(pushes_.front());
         pushes_.pop_front();
         push.acknowledged = acknowledged_;
-        Outstanding one{Kind::push, push.step, push.part.value, {}, {}, {}, bytes, {}};
-        one.body = std::move(push);
+        const Step step = push.step;
+        const Part part = push.part;
+        Outstanding one{Kind::push, step, part.value, std::move(push), bytes};
         in_flight_bytes_ += bytes;
         send(std::move(one), now, effects);
     }
@@ -127,14 +141,23 @@ void ShardClient::send_pushes(Time now, Effects& effects) {
 bool ShardClient::on(const PushReply& reply, Time now, Effects& effects) {
     const auto found = find(Kind::push, reply.step, reply.part.value);
     if (found == outstanding_.end()) return false;
+    // An answer to something else than was asked is as if lost: sent again, then given up by name.
+    const Push& asked = std::get<Push>(found->body);
+    const auto same = [](const auto& a, const GradientBlock& b) { return a.block == b.block; };
+    const auto answers = [&](const auto& blocks) {
+        return std::equal(blocks.begin(), blocks.end(), asked.blocks.begin(), asked.blocks.end(),
+                          same);
+    };
+    if (!answers(reply.verdicts) || reply.opened != asked.opens) return false;
+    if (asked.opens.value != 0 && !answers(reply.blocks)) return false;
     in_flight_bytes_ -= found->bytes;
     outstanding_.erase(found);
-    send_pushes(now, effects);
+    send_within_credit(now, effects);
     return true;
 }
 
 void ShardClient::cancel(Step step, CancelReason reason, Time now, Effects& effects) {
-    Outstanding one{Kind::cancel, step, 0, CancelNote{step, reason, acknowledged_}, {}, {}, 0, {}};
+    Outstanding one{Kind::cancel, step, 0, CancelNote{step, reason, acknowledged_}};
     send(std::move(one), now, effects);
 }
 
@@ -159,19 +182,21 @@ void ShardClient::initialise(std::vector<WeightBlock> blocks, Time now, Effects&
     for (std::size_t i = 0; i < parts.size(); ++i) {
         parts[i].part = Part{static_cast<std::uint32_t>(i)};
         parts[i].parts = static_cast<std::uint32_t>(parts.size());
-        Outstanding one{Kind::initialise, {}, parts[i].part.value, {}, {}, {}, 0, {}};
-        one.body = std::move(parts[i]);
-        send(std::move(one), now, effects);
+        initials_.push_back(std::move(parts[i]));
     }
+    send_within_credit(now, effects);
 }
 
-void ShardClient::on(const InitialiseReply& reply) {
+void ShardClient::on(const InitialiseReply& reply, Time now, Effects& effects) {
     const auto found = find(Kind::initialise, {}, reply.part.value);
-    if (found != outstanding_.end()) outstanding_.erase(found);
+    if (found == outstanding_.end()) return;
+    in_flight_bytes_ -= found->bytes;
+    outstanding_.erase(found);
+    send_within_credit(now, effects);
 }
 
 void ShardClient::farewell(Time now, Effects& effects) {
-    Outstanding one{Kind::farewell, {}, 0, Farewell{acknowledged_}, {}, {}, 0, {}};
+    Outstanding one{Kind::farewell, {}, 0, Farewell{acknowledged_}};
     send(std::move(one), now, effects);
 }
 
@@ -180,19 +205,22 @@ void ShardClient::on(const FarewellReply& /*reply*/) {
     if (found != outstanding_.end()) outstanding_.erase(found);
 }
 
-Result<void> ShardClient::on(const Refusal& refusal, Time now, Effects& effects) {
+Result<void> ShardClient::on(const Refusal& refusal, Effects& effects) {
     if (refusal.code == ErrorCode::bad_checksum || refusal.code == ErrorCode::bad_message) {
         for (Outstanding& one : outstanding_) {
-            const bool meant = one.kind == Kind::initialise
-                                   ? one.number == refusal.part.value
-                                   : one.step == refusal.step && one.number == refusal.part.value;
+            const std::uint32_t number =
+                one.kind == Kind::pull ? refusal.request : refusal.part.value;
+            const bool meant =
+                one.number == number && (one.kind == Kind::initialise || one.step == refusal.step);
             if (!meant) continue;
+            one.refused = refusal.text;
+            // Once at once; refused again, it waits until it is overdue, so that giving up counts.
+            if (std::exchange(one.sent_again_at_once, true)) return {};
             ++sent_again_;
-            one.sent = now;
             transmit(one, effects);
             return {};
         }
-        return {};  // what it was about is sent again when overdue
+        return {};  // what it was about has been answered, or is sent again when overdue
     }
     return fail(refusal.code, "shard:" + std::to_string(shard_.value) + " refused step " +
                                   std::to_string(refusal.step.value) + ": " + refusal.text);
@@ -212,9 +240,10 @@ Result<void> ShardClient::send_overdue_again(Time now, Effects& effects) {
         if (now - one.first_sent > kGiveUpAfter * reply_deadline_) {
             const auto waited =
                 std::chrono::duration_cast<std::chrono::seconds>(now - one.first_sent).count();
-            return fail(ErrorCode::timed_out, "no " + waiting_for() + " for " +
-                                                  std::to_string(waited) +
-                                                  " s; is that process alive and reachable?");
+            return fail(ErrorCode::timed_out,
+                        "no " + waiting_for() + " for " + std::to_string(waited) + " s; " +
+                            (one.refused.empty() ? "is that process alive and reachable?"
+                                                 : "it was refused: " + one.refused));
         }
         ++sent_again_;
         one.sent = now;

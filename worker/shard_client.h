@@ -51,16 +51,19 @@ class ShardClient {
     // Whether this is the first answer to that part.
     bool on(const PushReply& reply, Time now, Effects& effects);
     bool on(const CancelReply& reply);
-    void on(const InitialiseReply& reply);
+    void on(const InitialiseReply& reply, Time now, Effects& effects);
     void on(const FarewellReply& reply);
     // What was altered on its way is sent again; any other refusal ends the worker.
-    Result<void> on(const Refusal& refusal, Time now, Effects& effects);
+    Result<void> on(const Refusal& refusal, Effects& effects);
 
     // Every block of the step here has been settled.
     void settled(Step step);
     Result<void> send_overdue_again(Time now, Effects& effects);
 
-    bool idle() const { return outstanding_.empty() && pulls_.empty() && pushes_.empty(); }
+    Step acknowledged() const { return acknowledged_; }
+    bool idle() const {
+        return outstanding_.empty() && pulls_.empty() && pushes_.empty() && initials_.empty();
+    }
     // What is outstanding longest, for status and deadlines: "push reply of shard:1 (step 3, part
     // 0)".
     std::string waiting_for() const;
@@ -74,10 +77,12 @@ class ShardClient {
         Step step;
         std::uint32_t number = 0;  // part, or request
         Body body;
-        Time first_sent;
-        Time sent;
-        std::uint64_t bytes = 0;
-        std::set<std::uint32_t> parts_seen;  // of a pull's reply
+        std::uint64_t bytes = 0;  // counted against the credit
+        Time first_sent{};
+        Time sent{};
+        std::set<std::uint32_t> parts_seen{};  // of a pull's reply
+        bool sent_again_at_once = false;
+        std::string refused{};  // why, if it was
     };
     struct WantedPull {
         Step step;
@@ -85,7 +90,7 @@ class ShardClient {
         bool opens = true;
     };
     void next_pull(Time now, Effects& effects);
-    void send_pushes(Time now, Effects& effects);
+    void send_within_credit(Time now, Effects& effects);
     void send(Outstanding outstanding, Time now, Effects& effects);
     void transmit(const Outstanding& outstanding, Effects& effects);
     std::vector<Outstanding>::iterator find(Kind kind, Step step, std::uint32_t number);
@@ -101,6 +106,7 @@ class ShardClient {
     std::vector<Outstanding> outstanding_;
     std::deque<WantedPull> pulls_;
     std::deque<Push> pushes_;
+    std::deque<Initialise> initials_;
     std::uint32_t request_ = 0;
     std::uint64_t credit_bytes_;
     std::uint64_t in_flight_bytes_ = 0;

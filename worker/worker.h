@@ -105,6 +105,7 @@ class Worker : public Node {
     void open_next_step();
     Step new_preparing(std::size_t blocks);
     void ask_for_batches(bool wants_more);
+    bool remembered(Step step) const;
     void start_gradient();
     void computed(ComputeEnded&& event);
     void resolve(GradientOutcome&& outcome);
@@ -149,6 +150,7 @@ class Worker : public Node {
     std::uint64_t steps_computed_ = 0;
     std::uint64_t samples_ = 0;
     std::uint64_t altered_ = 0;
+    std::uint64_t not_finite_ = 0;
     std::uint64_t rejected_steps_ = 0;
     std::uint64_t recomputed_steps_ = 0;
     double cosine_sum_ = 0;

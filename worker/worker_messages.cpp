@@ -15,9 +15,9 @@ void Worker::receive(Message&& message) {
             for (std::uint32_t i = 0; i <= setup_.job->pull_ahead; ++i) open_next_step();
         }
         if (const auto* stop = std::get_if<Stop>(&body)) {
-            if (phase_ == Phase::training && stop->drain) {
+            if (stop->drain && phase_ == Phase::training) {
                 drain(stop->reason);
-            } else if (phase_ == Phase::training || phase_ <= Phase::ready) {
+            } else if (!stop->drain || phase_ <= Phase::ready) {
                 fail_with({ErrorCode::cancelled, stop->reason});
             }
         }
@@ -43,7 +43,7 @@ void Worker::receive(Message&& message) {
     } else if (const auto* cancelled = std::get_if<CancelReply>(&body)) {
         if (client.on(*cancelled)) client.settled(cancelled->step);
     } else if (const auto* initialised = std::get_if<InitialiseReply>(&body)) {
-        client.on(*initialised);
+        client.on(*initialised, now_, *effects_);
         const bool all = std::all_of(clients_.begin(), clients_.end(),
                                      [](const ShardClient& one) { return one.idle(); });
         if (phase_ == Phase::initialising && initial_.empty() && all) {
@@ -55,7 +55,7 @@ void Worker::receive(Message&& message) {
     } else if (const auto* farewell = std::get_if<FarewellReply>(&body)) {
         client.on(*farewell);
     } else if (const auto* refusal = std::get_if<Refusal>(&body)) {
-        if (auto taken = client.on(*refusal, now_, *effects_); !taken) fail_with(taken.error());
+        if (auto taken = client.on(*refusal, *effects_); !taken) fail_with(taken.error());
     }
 }
 
@@ -104,11 +104,12 @@ void Worker::verdicts_arrived(std::size_t index, PushReply&& reply) {
     if (found == settling_.end()) return;
     for (const BlockVerdict& verdict : reply.verdicts) {
         if (verdict.verdict == Verdict::applied || verdict.verdict == Verdict::buffered) continue;
-        if (verdict.reason == ErrorCode::not_finite) {
+        if (verdict.reason == ErrorCode::not_finite && not_finite_++ == 0) {
             effects_->log(LogLevel::warning,
                           "step " + std::to_string(reply.step.value) + ", block " +
                               std::to_string(verdict.block.value) +
-                              ": the gradient has NaN or Inf and was not applied");
+                              ": the gradient has NaN or Inf and was not applied (further ones are "
+                              "only counted)");
         }
         if (verdict.advice != Advice::drop) found->rejected.push_back(verdict.block);
     }
@@ -197,6 +198,7 @@ Status Worker::status() const {
     const auto milliseconds = [](Nanos duration) {
         return std::chrono::duration<double, std::milli>(duration).count();
     };
+    add("not_finite", static_cast<double>(not_finite_));
     add("altered", static_cast<double>(altered_));
     add("compute_ms", milliseconds(compute_time_));
     add("wait_ms", milliseconds(wait_time_));

@@ -288,6 +288,8 @@ void World::end_compute(NodeId id, Incarnation incarnation, std::uint64_t token)
                 ComputeEnded{running.ticket, fail(ErrorCode::cancelled, "cancelled as asked")});
         return;
     }
+    ++place->compute_token;
+    place->compute.pop_front();
     std::atomic<bool> cancelled{false};
     std::vector<std::pair<std::uint32_t, Payload>> parts;
     WorkResult result =
@@ -299,7 +301,6 @@ void World::end_compute(NodeId id, Incarnation incarnation, std::uint64_t token)
     }
     place = this->place(id, incarnation);
     if (place == nullptr) return;
-    place->compute.pop_front();
     if (!place->compute.empty()) start_compute(id);
     deliver(id, incarnation, ComputeEnded{running.ticket, std::move(result)});
 }
