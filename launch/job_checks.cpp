@@ -16,26 +16,32 @@ namespace {
 
 using Problems = std::vector<JobProblem>;
 
-bool is_word_in(const std::string& text, const std::string& word) {
+// Where the text names it as a word of its own; npos if it does not.
+std::size_t place_of_word(const std::string& text, const std::string& word) {
     const auto in_word = [](char c) {
-        return std::isalnum(static_cast<unsigned char>(c)) || c == '_';
+        return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_';
     };
     for (std::size_t at = text.find(word); at != std::string::npos; at = text.find(word, at + 1)) {
         const std::size_t end = at + word.size();
         if ((at == 0 || !in_word(text[at - 1])) && (end == text.size() || !in_word(text[end]))) {
-            return true;
+            return at;
         }
     }
-    return false;
+    return std::string::npos;
 }
 
-// The catalogs' errors name the parameter in their text; blame that key if there is one.
+// The catalogs' errors name the parameter in their text: the first that is named is to blame.
 std::string blamed(const std::string& table, const std::string& otherwise, const std::string& text,
                    const NameList& keys) {
+    const std::string* first = &otherwise;
+    std::size_t earliest = std::string::npos;
     for (const std::string& key : keys) {
-        if (is_word_in(text, key)) return join_path(table, key);
+        const std::size_t at = place_of_word(text, key);
+        if (at >= earliest) continue;
+        earliest = at;
+        first = &key;
     }
-    return join_path(table, otherwise);
+    return join_path(table, *first);
 }
 
 NameList names_of(const ParameterList& parameters) {

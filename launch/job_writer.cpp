@@ -49,7 +49,7 @@ std::string explanation(const Key& key, const std::string& default_text) {
     std::string text = key.meaning;
     if (!key.valid.empty()) text += fmt::format(" One of {}.", fmt::join(key.valid, ", "));
     if (!key.unit.empty()) text += fmt::format(" Unit: {}.", key.unit);
-    if (key.required) return text + " Must be given.";
+    if (key.required && default_text == "\"\"") return text + " Must be given.";
     return text + fmt::format(" Default: {}.", default_text);
 }
 

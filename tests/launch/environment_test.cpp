@@ -1,0 +1,176 @@
+#include "launch/environment.h"
+
+#include <catch2/catch.hpp>
+#include <map>
+
+namespace detente {
+namespace {
+
+using Set = std::map<std::string, std::string>;
+
+Variables reading(const Set& set) {
+    return [set](const char* name) -> std::optional<std::string> {
+        const auto found = set.find(name);
+        if (found == set.end()) return std::nullopt;
+        return found->second;
+    };
+}
+
+Placement placed(const Set& set, const RankFlags& flags = {}) {
+    const auto placement = find_placement(flags, reading(set));
+    INFO((placement ? "" : placement.error().text));
+    REQUIRE(placement.has_value());
+    REQUIRE(placement->has_value());
+    return **placement;
+}
+
+std::string refusal(const Set& set, const RankFlags& flags = {}) {
+    const auto placement = find_placement(flags, reading(set));
+    if (placement) return "not refused";
+    CHECK(placement.error().code == ErrorCode::bad_job);
+    return placement.error().text;
+}
+
+TEST_CASE("environment: without a launcher there is no placement") {
+    const auto placement = find_placement({}, reading({}));
+    REQUIRE(placement.has_value());
+    CHECK_FALSE(placement->has_value());
+}
+
+TEST_CASE("environment: every launcher's variables are read, and named") {
+    struct Case {
+        Set set;
+        std::string source;
+    };
+    const std::vector<Case> cases = {
+        {{{"DETENTE_RANK", "2"}, {"DETENTE_SIZE", "6"}, {"DETENTE_LOCAL_RANK", "1"}},
+         "Détente's own DETENTE_RANK = 2 and DETENTE_SIZE = 6"},
+        {{{"RANK", "2"}, {"WORLD_SIZE", "6"}, {"LOCAL_RANK", "1"}},
+         "torchrun's RANK = 2 and WORLD_SIZE = 6"},
+        {{{"OMPI_COMM_WORLD_RANK", "2"},
+          {"OMPI_COMM_WORLD_SIZE", "6"},
+          {"OMPI_COMM_WORLD_LOCAL_RANK", "1"},
+          {"PMIX_RANK", "2"}},
+         "Open MPI's OMPI_COMM_WORLD_RANK = 2 and OMPI_COMM_WORLD_SIZE = 6"},
+        {{{"PMI_RANK", "2"}, {"PMI_SIZE", "6"}, {"MPI_LOCALRANKID", "1"}},
+         "MPICH's PMI_RANK = 2 and PMI_SIZE = 6"},
+        {{{"SLURM_PROCID", "2"},
+          {"SLURM_STEP_NUM_TASKS", "6"},
+          {"SLURM_NTASKS", "12"},
+          {"SLURM_LOCALID", "1"},
+          {"SLURM_STEP_ID", "0"}},
+         "Slurm's SLURM_PROCID = 2 and SLURM_STEP_NUM_TASKS = 6"},
+        {{{"SLURM_PROCID", "2"},
+          {"SLURM_NTASKS", "6"},
+          {"SLURM_LOCALID", "1"},
+          {"SLURM_STEP_ID", "0"}},
+         "Slurm's SLURM_PROCID = 2 and SLURM_NTASKS = 6"},
+        {{{"PMIX_RANK", "2"},
+          {"SLURM_PROCID", "2"},
+          {"SLURM_STEP_NUM_TASKS", "6"},
+          {"SLURM_LOCALID", "1"},
+          {"SLURM_STEP_ID", "0"}},
+         "PMIx's PMIX_RANK = 2 and SLURM_STEP_NUM_TASKS = 6"},
+    };
+    for (const Case& c : cases) {
+        CAPTURE(c.source);
+        const Placement placement = placed(c.set);
+        CHECK(placement.rank == 2);
+        CHECK(placement.size == 6);
+        CHECK(placement.local_rank == 1U);
+        CHECK(placement.source == c.source);
+    }
+    const Placement flagged = placed({}, {2, 6, std::nullopt});
+    CHECK(flagged.source == "the flags --rank = 2 and --size = 6");
+}
+
+TEST_CASE("environment: a contradiction names both sources") {
+    CHECK(refusal({{"RANK", "1"},
+                   {"WORLD_SIZE", "4"},
+                   {"OMPI_COMM_WORLD_RANK", "0"},
+                   {"OMPI_COMM_WORLD_SIZE", "4"}}) ==
+          "two launchers contradict each other: torchrun's RANK = 1 and WORLD_SIZE = 4, but Open "
+          "MPI's OMPI_COMM_WORLD_RANK = 0 and OMPI_COMM_WORLD_SIZE = 4. Unset the variables of the "
+          "one that did not start this process");
+    CHECK(refusal(
+              {{"PMI_RANK", "1"}, {"PMI_SIZE", "5"}, {"DETENTE_RANK", "1"}, {"DETENTE_SIZE", "4"}})
+              .find("DETENTE_SIZE = 4, but MPICH's PMI_RANK = 1 and PMI_SIZE = 5") !=
+          std::string::npos);
+    CHECK(
+        refusal({{"OMPI_COMM_WORLD_RANK", "1"}, {"OMPI_COMM_WORLD_SIZE", "2"}, {"PMIX_RANK", "0"}})
+            .find("but PMIx's PMIX_RANK = 0") != std::string::npos);
+    CHECK(refusal({{"RANK", "1"}, {"WORLD_SIZE", "4"}}, {2, 4, std::nullopt})
+              .find("the flags --rank = 2 and --size = 4, but torchrun's RANK = 1") !=
+          std::string::npos);
+}
+
+TEST_CASE("environment: sources that agree are no contradiction") {
+    const Placement placement = placed({{"RANK", "1"},
+                                        {"WORLD_SIZE", "4"},
+                                        {"OMPI_COMM_WORLD_RANK", "1"},
+                                        {"OMPI_COMM_WORLD_SIZE", "4"},
+                                        {"OMPI_COMM_WORLD_LOCAL_RANK", "3"}});
+    CHECK(placement.source == "torchrun's RANK = 1 and WORLD_SIZE = 4");
+    CHECK(placement.local_rank == 3U);
+}
+
+TEST_CASE("environment: Slurm's variables are not looked at beneath another launcher") {
+    const Set inherited = {{"SLURM_PROCID", "0"},
+                           {"SLURM_NTASKS", "1"},
+                           {"SLURM_STEP_ID", "0"},
+                           {"OMPI_COMM_WORLD_RANK", "3"},
+                           {"OMPI_COMM_WORLD_SIZE", "4"}};
+    CHECK(placed(inherited).rank == 3);
+    // Nor in a batch script, which is no rank of a step.
+    const auto batch = find_placement({}, reading({{"SLURM_JOB_ID", "7"}, {"SLURM_NTASKS", "4"}}));
+    REQUIRE(batch.has_value());
+    CHECK_FALSE(batch->has_value());
+}
+
+TEST_CASE("environment: half a placement and what is no number are refused") {
+    CHECK(refusal({{"RANK", "1"}}) == "RANK is set but WORLD_SIZE is not: set both or none");
+    CHECK(refusal({{"PMI_SIZE", "1"}}) == "PMI_SIZE is set but PMI_RANK is not: set both or none");
+    CHECK(refusal({}, {1, std::nullopt, std::nullopt}) ==
+          "--rank is given but --size is not: give both or none");
+    CHECK(refusal({{"PMIX_RANK", "1"}}) ==
+          "PMIx's PMIX_RANK = 1 says no size: set DETENTE_RANK and DETENTE_SIZE, or give --rank "
+          "and --size");
+    CHECK(refusal({{"RANK", "one"}, {"WORLD_SIZE", "4"}})
+              .find("RANK: expected a whole number, found 'one'") == 0);
+    CHECK(refusal({{"RANK", "4"}, {"WORLD_SIZE", "4"}}) ==
+          "torchrun's RANK = 4 and WORLD_SIZE = 4: the rank must be below the size");
+}
+
+TEST_CASE("environment: the coordinator's place is read in the order of trust") {
+    Set set = {
+        {"RANK", "0"}, {"WORLD_SIZE", "2"}, {"MASTER_ADDR", "one"}, {"MASTER_PORT", "29500"}};
+    Placement placement = placed(set);
+    CHECK(placement.coordinator_host == "one");
+    CHECK(placement.coordinator_port == std::uint16_t{29500});
+    CHECK(placement.coordinator_source == "MASTER_ADDR:MASTER_PORT = one:29500");
+
+    set["DETENTE_COORDINATOR"] = "[::1]:7";
+    placement = placed(set);
+    CHECK(placement.coordinator_host == "::1");
+    CHECK(placement.coordinator_port == std::uint16_t{7});
+
+    RankFlags flags;
+    flags.coordinator = "three:9";
+    CHECK(placed(set, flags).coordinator_host == "three");
+    flags.coordinator = "three:99999";
+    CHECK(refusal(set, flags) ==
+          "--coordinator: expected HOST:PORT like node1:5555, found 'three:99999'");
+
+    CHECK(placed({{"RANK", "0"}, {"WORLD_SIZE", "1"}}).coordinator_host.empty());
+    const Placement slurm = placed({{"SLURM_PROCID", "0"},
+                                    {"SLURM_NTASKS", "1"},
+                                    {"SLURM_STEP_ID", "3"},
+                                    {"SLURM_JOB_ID", "12"},
+                                    {"SLURM_LAUNCH_NODE_IPADDR", "10.0.0.1"}});
+    CHECK(slurm.coordinator_host == "10.0.0.1");
+    CHECK_FALSE(slurm.coordinator_port.has_value());
+    CHECK(slurm.launch_key == "slurm-12.3");
+}
+
+}  // namespace
+}  // namespace detente
