@@ -1,5 +1,5 @@
-// How Catch prints a Result when an assertion about it fails; included before every test file (boost's
-// own operator<< would need every value to be printable).
+// How Catch prints a Result when an assertion about it fails; included before every test file
+// (boost's own operator<< would need every value to be printable).
 #pragma once
 
 #include <catch2/catch.hpp>
