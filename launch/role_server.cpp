@@ -66,10 +66,12 @@ Result<void> restore(ShardSetup& setup, const std::string& directory,
         contents.slots = std::move(slice.slots);
         setup.restored.emplace_back(slice.block, std::move(contents));
     }
-    if (setup.id != kLeadShard) return {};
     auto extras = checkpoint->extras(kLeadShard);
     if (extras.has_error()) return extras.error();
     if (*extras == nullptr) return {};
+    const auto rules = (*extras)->find("rules");
+    if (rules != (*extras)->end()) setup.restored_rules = rules->second;
+    if (setup.id != kLeadShard) return {};
     const auto leases = (*extras)->find("leases");
     if (leases != (*extras)->end()) setup.restored_leases = leases->second;
     return {};

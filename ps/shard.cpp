@@ -14,6 +14,14 @@ std::uint32_t batches_of(const ShardSetup& setup) {
 
 }  // namespace
 
+std::string rules_of(const Job& job) {
+    std::string rules = job.rule.name;
+    for (const RuleFor& special : job.rule_for) {
+        rules += ", " + special.rule.name + " for " + special.pattern;
+    }
+    return rules;
+}
+
 Result<std::unique_ptr<Shard>> Shard::create(ShardSetup setup) {
     auto store = BlockStore::create(*setup.plan, *setup.job, setup.id, setup.epoch);
     if (!store) return store.error();
@@ -21,6 +29,12 @@ Result<std::unique_ptr<Shard>> Shard::create(ShardSetup setup) {
         LiveBlock* block = store->find(id);
         if (block == nullptr) continue;  // another shard's
         if (auto filled = store->fill(*block, contents); !filled) return filled.error();
+    }
+    if (!setup.restored_rules.empty() && setup.restored_rules != rules_of(*setup.job)) {
+        return fail(ErrorCode::bad_checkpoint, "the checkpoint's optimizer state is of rule '" +
+                                                   setup.restored_rules + "', the job says '" +
+                                                   rules_of(*setup.job) +
+                                                   "'; resume with the rules it was made with");
     }
     if (!setup.restored.empty() && !store->initialised()) {
         return fail(ErrorCode::bad_checkpoint, "the checkpoint lacks blocks of shard " +

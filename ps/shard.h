@@ -31,8 +31,12 @@ struct ShardSetup {
     Epoch epoch{1};  // one more than the checkpoint's after a restore
     // Contents from a checkpoint; empty = wait for Initialise.
     std::vector<std::pair<BlockId, BlockContents>> restored;
+    std::string restored_rules;   // rules_of() the job that made the checkpoint; empty = not known
     std::string restored_leases;  // lead shard: Leases::save() of the checkpoint
 };
+
+// The update rules of a job as text, saved with optimizer state: "adam, sgd for heads.*".
+std::string rules_of(const Job& job);
 
 class Shard : public Node {
   public:

@@ -278,7 +278,7 @@ void Shard::checkpoint(const CheckpointRequest& body) {
         }
         slice.blocks.push_back(std::move(one));
     }
-    slice.extras["rule"] = setup_.job->rule.name;
+    slice.extras["rules"] = rules_of(*setup_.job);
     if (setup_.id == kLeadShard) slice.extras["leases"] = leases_.save();
     StoreOp operation;
     operation.path = answer.file;

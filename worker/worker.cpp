@@ -214,6 +214,9 @@ void Worker::resolve(GradientOutcome&& outcome) {
     if (outcome.gramian.tasks() > 1) {
         cosine_sum_ += mean_cosine(outcome.gramian);
         ++cosine_count_;
+        const std::vector<double> cosines = cosines_of(outcome.gramian);
+        pair_cosine_sums_.resize(cosines.size());
+        for (std::size_t i = 0; i < cosines.size(); ++i) pair_cosine_sums_[i] += cosines[i];
     }
     AggregatorInput input;
     input.gramian = &outcome.gramian;

@@ -155,6 +155,7 @@ class Worker : public Node {
     std::uint64_t recomputed_steps_ = 0;
     double cosine_sum_ = 0;
     std::uint64_t cosine_count_ = 0;
+    std::vector<double> pair_cosine_sums_;  // T×T, row-major
     std::vector<double> losses_;
     Nanos compute_time_{0};
     Nanos wait_time_{0};

@@ -194,6 +194,14 @@ Status Worker::status() const {
     add("steps.recomputed", static_cast<double>(recomputed_steps_));
     add("cosine.sum", cosine_sum_);
     add("cosine.count", static_cast<double>(cosine_count_));
+    const std::size_t tasks = setup_.tasks.size();
+    for (std::size_t i = 0; cosine_count_ > 0 && i < tasks; ++i) {
+        for (std::size_t j = i + 1; j < tasks; ++j) {
+            const std::string name = "cosine.mean." + setup_.tasks[i] + "." + setup_.tasks[j];
+            add(name.c_str(),
+                pair_cosine_sums_[i * tasks + j] / static_cast<double>(cosine_count_));
+        }
+    }
     add("sent_again", static_cast<double>(again));
     const auto milliseconds = [](Nanos duration) {
         return std::chrono::duration<double, std::milli>(duration).count();
