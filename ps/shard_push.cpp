@@ -78,6 +78,11 @@ Result<void> Shard::check_part(const Push& body, std::vector<LiveBlock*>& blocks
                                                     ", which does not exist yet (now " +
                                                     std::to_string(block->version.value) + ")");
         }
+        // Worker parts ascend, so the search is for senders that do not.
+        const bool ascends = blocks.empty() || blocks.back() < block;
+        if (!ascends && std::find(blocks.begin(), blocks.end(), block) != blocks.end()) {
+            return fail(ErrorCode::bad_message, name + " is twice in one part of a push");
+        }
         blocks.push_back(block);
     }
     return {};

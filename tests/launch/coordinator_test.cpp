@@ -3,7 +3,7 @@
 #include <catch2/catch.hpp>
 
 #include "common/build_id.h"
-#include "tests/launch/recorded_effects.h"
+#include "tests/recorded_effects.h"
 
 namespace detente {
 namespace {

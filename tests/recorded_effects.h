@@ -34,17 +34,21 @@ class RecordedEffects final : public Effects {
     }
     Ticket compute(Work /*work*/) override { return {}; }
     void cancel(Ticket /*ticket*/) override {}
-    Ticket store(StoreOp /*operation*/) override { return {}; }
-    void record(LedgerEntry /*entry*/) override {}
+    Ticket store(StoreOp operation) override {
+        stored.push_back(std::move(operation));
+        return {stored.size()};  // the n-th operation has ticket n, from 1
+    }
+    void record(LedgerEntry entry) override { recorded.push_back(std::move(entry.record)); }
     void log(LogLevel level, std::string text) override {
         logs.emplace_back(level, std::move(text));
     }
     void finish(Outcome outcome) override { finished = std::move(outcome); }
 
     void give(Event event) { node_.on(std::move(event), now, *this); }
-    void receive(NodeId from, Body body) {
+    void receive(NodeId from, Body body, Incarnation incarnation = {1}) {
         Message message;
         message.envelope.from = from;
+        message.envelope.incarnation = incarnation;
         message.body = std::move(body);
         give(Received{std::move(message)});
     }
@@ -78,8 +82,20 @@ class RecordedEffects final : public Effects {
         return found;
     }
 
+    // Ledger records of type T so far.
+    template <class T>
+    std::vector<T> records() const {
+        std::vector<T> found;
+        for (const auto& record : recorded) {
+            if (const T* value = std::get_if<T>(&record)) found.push_back(*value);
+        }
+        return found;
+    }
+
     Time now{};
     std::vector<std::pair<NodeId, Body>> sent;
+    std::vector<StoreOp> stored;
+    std::vector<decltype(LedgerEntry::record)> recorded;
     std::vector<Timer> timers;
     std::vector<std::pair<LogLevel, std::string>> logs;
     std::optional<Outcome> finished;
