@@ -116,7 +116,7 @@ SafetensorsWriter& SafetensorsWriter::operator=(SafetensorsWriter&&) noexcept = 
 SafetensorsWriter::~SafetensorsWriter() = default;
 
 Result<SafetensorsWriter> SafetensorsWriter::create(std::string path,
-                                                    std::vector<TensorEntry> tensors,
+                                                    const std::vector<TensorEntry>& tensors,
                                                     const SafetensorsMetadata& metadata) {
     auto state = std::make_unique<State>();
     state->path = std::move(path);

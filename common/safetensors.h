@@ -44,7 +44,8 @@ Payload safetensors_header(const std::vector<TensorEntry>& tensors,
 class SafetensorsWriter {
   public:
     // io: cannot create or write.
-    static Result<SafetensorsWriter> create(std::string path, std::vector<TensorEntry> tensors,
+    static Result<SafetensorsWriter> create(std::string path,
+                                            const std::vector<TensorEntry>& tensors,
                                             const SafetensorsMetadata& metadata);
     SafetensorsWriter(SafetensorsWriter&&) noexcept;
     SafetensorsWriter& operator=(SafetensorsWriter&&) noexcept;

@@ -51,7 +51,8 @@ double schedule_factor(const ScheduleConfig& config, std::uint64_t samples_appli
     }
     const std::uint64_t since = samples_applied - config.warmup_samples;
     if (config.name == "step") {
-        return std::pow(config.gamma, static_cast<double>(since / config.step_samples));
+        const std::uint64_t whole_steps = since / config.step_samples;
+        return std::pow(config.gamma, static_cast<double>(whole_steps));
     }
     if (config.name == "cosine") {
         // SGDR (Loshchilov and Hutter 2017), eq. 5, one period.
