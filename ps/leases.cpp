@@ -145,13 +145,20 @@ Result<void> Leases::restore(const std::string& saved) {
     }
     if (batch >= std::max(1U, batches) || open > total()) return bad("out of range");
     std::deque<BatchRange> ranges;
+    std::uint64_t accounted = finished;
     for (std::size_t i = 0; i < open; ++i) {
         BatchRange range;
         text >> range.data_epoch >> range.first >> range.count;
         if (!text || range.count == 0 || std::uint64_t{range.first} + range.count > batches) {
             return bad("truncated or out of range");
         }
+        accounted += range.count;
         if (range.data_epoch < data_epochs_) ranges.push_back(range);
+    }
+    const std::uint64_t leased = std::uint64_t{epoch} * batches + batch;
+    if (accounted != leased) {
+        return bad(std::to_string(leased) + " batches were leased, " + std::to_string(accounted) +
+                   " are finished or open");
     }
     epoch_ = epoch;
     batch_ = batch;

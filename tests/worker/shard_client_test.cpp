@@ -1,0 +1,278 @@
+#include "worker/shard_client.h"
+
+#include <catch2/catch.hpp>
+
+#include "tests/recorded_effects.h"
+
+namespace detente {
+namespace {
+
+constexpr std::uint64_t kMiB = 1U << 20U;
+const Nanos kDeadline = std::chrono::seconds(2);
+
+struct NoNode final : Node {
+    void on(Event&& /*event*/, Time /*now*/, Effects& /*effects*/) override {}
+};
+
+// A client of the only shard: `blocks` blocks of 1 MiB, and credit for that many bytes.
+struct Talk {
+    explicit Talk(std::int64_t blocks = 4, std::uint64_t credit_bytes = 2 * kMiB)
+        : job(job_of(credit_bytes)),
+          plan(plan_of(blocks, job)),
+          client(kLeadShard, plan, job),
+          effects(node) {}
+
+    static Job job_of(std::uint64_t credit_bytes) {
+        Job job;
+        job.block_bytes = kMiB;
+        job.message_bytes = kMiB;
+        job.credit_bytes = credit_bytes;
+        job.reply_deadline = kDeadline;
+        return job;
+    }
+    static Plan plan_of(std::int64_t blocks, const Job& job) {
+        ModelDescription model;
+        model.model = "blocks";
+        model.tasks = {"a"};
+        model.tensors = {{"w", {blocks * static_cast<std::int64_t>(kMiB) / 4}, TaskSet{1}}};
+        auto plan = make_plan(model, job);
+        REQUIRE(plan.has_value());
+        return *plan;
+    }
+    void push(std::uint64_t step, std::uint32_t part, Step opens = {}) {
+        Push push;
+        push.step = {step};
+        push.part = {part};
+        push.opens = opens;
+        const auto buffer = std::make_shared<AlignedBuffer>(kMiB);
+        push.blocks = {{BlockId{part}, TaskSet{1}, {1}, {}, payload_of(buffer), {}}};
+        client.push(std::move(push), effects.now, effects);
+    }
+    static PushReply answer(std::uint64_t step, std::uint32_t part) {
+        PushReply reply;
+        reply.step = {step};
+        reply.part = {part};
+        reply.verdicts.resize(1);
+        reply.verdicts[0].block = BlockId{part};
+        return reply;
+    }
+    bool answered(const PushReply& reply) { return client.on(reply, effects.now, effects); }
+    void pull(std::uint64_t step) {
+        client.pull({step}, client.all_blocks(), effects.now, effects);
+    }
+    PullReply weights(std::uint64_t step, std::uint32_t request, std::uint32_t part = 0,
+                      std::uint32_t parts = 1) const {
+        PullReply reply;
+        reply.step = {step};
+        reply.request = request;
+        reply.part = {part};
+        reply.parts = parts;
+        reply.blocks = {{BlockId{part}, {1}, {}, {}, {}}};
+        return reply;
+    }
+    bool arrived(PullReply reply) {
+        return client.on(std::move(reply), effects.now, effects).has_value();
+    }
+    Result<void> later(Nanos duration) {
+        effects.now += duration;
+        return client.send_overdue_again(effects.now, effects);
+    }
+    template <class T>
+    std::size_t sent() const {
+        return effects.of<T>().size();
+    }
+
+    Job job;
+    Plan plan;
+    ShardClient client;
+    NoNode node;
+    test::RecordedEffects effects;
+};
+
+}  // namespace
+
+TEST_CASE("pushes travel within the credit, the rest as answers come") {
+    Talk talk;
+    for (std::uint32_t part = 0; part < 4; ++part) talk.push(1, part);
+    CHECK(talk.sent<Push>() == 2);
+    CHECK(talk.answered(Talk::answer(1, 1)));
+    CHECK(talk.sent<Push>() == 3);
+    CHECK(talk.answered(Talk::answer(1, 0)));
+    CHECK(talk.answered(Talk::answer(1, 2)));
+    CHECK(talk.answered(Talk::answer(1, 3)));
+    CHECK(talk.client.idle());
+}
+
+TEST_CASE("one part may always travel, however small the credit") {
+    Talk talk(4, 1);
+    talk.push(1, 0);
+    talk.push(1, 1);
+    CHECK(talk.sent<Push>() == 1);
+    talk.answered(Talk::answer(1, 0));
+    CHECK(talk.sent<Push>() == 2);
+}
+
+TEST_CASE("the credit a pull reply names holds from then on") {
+    Talk talk(4, 1);
+    talk.pull(1);
+    PullReply reply = talk.weights(1, 1);
+    reply.credit_bytes = 3 * kMiB;
+    CHECK(talk.arrived(std::move(reply)));
+    for (std::uint32_t part = 0; part < 4; ++part) talk.push(1, part);
+    CHECK(talk.sent<Push>() == 3);
+}
+
+TEST_CASE("first weights go in parts within the credit") {
+    Talk talk;
+    std::vector<WeightBlock> blocks;
+    for (std::uint64_t i = 0; i < 4; ++i) {
+        blocks.push_back({{i}, {}, {}, payload_of(std::make_shared<AlignedBuffer>(kMiB)), {}});
+    }
+    talk.client.initialise(std::move(blocks), talk.effects.now, talk.effects);
+    CHECK(talk.sent<Initialise>() == 2);
+    for (std::uint32_t part = 0; part < 4; ++part) {
+        CHECK_FALSE(talk.client.idle());
+        talk.client.on(InitialiseReply{{part}}, talk.effects.now, talk.effects);
+    }
+    CHECK(talk.sent<Initialise>() == 4);
+    CHECK(talk.effects.of<Initialise>().back().second.parts == 4);
+    CHECK(talk.client.idle());
+}
+
+TEST_CASE("one pull is outstanding at a time, of at most 8 MiB, and only the first opens") {
+    Talk talk(20);
+    talk.pull(1);
+    talk.pull(2);
+    CHECK(talk.sent<PullRequest>() == 1);
+    for (std::uint32_t request = 1; request <= 6; ++request) {
+        REQUIRE(talk.sent<PullRequest>() == request);
+        const PullRequest asked = talk.effects.of<PullRequest>().back().second;
+        CHECK(asked.request == request);
+        CHECK(asked.blocks.size() == (request % 3 == 0 ? 4U : 8U));
+        CHECK(asked.opens == (request % 3 == 1));
+        CHECK(asked.step == Step{request <= 3 ? 1U : 2U});
+        PullReply reply = talk.weights(asked.step.value, request);
+        reply.blocks[0].block = asked.blocks[0];
+        CHECK(talk.arrived(std::move(reply)));
+    }
+    CHECK(talk.client.idle());
+}
+
+TEST_CASE("what is overdue is sent again as it was, every deadline") {
+    Talk talk;
+    talk.push(1, 0);
+    talk.pull(2);
+    REQUIRE(talk.later(kDeadline - Nanos{1}).has_value());
+    CHECK(talk.effects.sent.size() == 2);
+    REQUIRE(talk.later(Nanos{1}).has_value());
+    CHECK(talk.sent<Push>() == 2);
+    CHECK(talk.sent<PullRequest>() == 2);
+    CHECK(talk.effects.of<PullRequest>()[1].second.request == 1);
+    CHECK(talk.client.sent_again() == 2);
+    REQUIRE(talk.later(kDeadline / 2).has_value());
+    CHECK(talk.client.sent_again() == 2);
+}
+
+TEST_CASE("a client that is not answered gives up and names what it waits for") {
+    Talk talk;
+    talk.push(7, 3);
+    CHECK(talk.client.waiting_for() == "push reply of shard:0 (step 7, part 3)");
+    for (int i = 0; i < ShardClient::kGiveUpAfter; ++i) REQUIRE(talk.later(kDeadline).has_value());
+    const auto given_up = talk.later(kDeadline);
+    REQUIRE_FALSE(given_up.has_value());
+    CHECK(given_up.error().code == ErrorCode::timed_out);
+    CHECK(given_up.error().text.find("push reply of shard:0 (step 7, part 3) for 62 s") !=
+          std::string::npos);
+}
+
+TEST_CASE("what was refused as altered is sent once at once, then only when overdue") {
+    Talk talk;
+    talk.push(1, 0);
+    const Refusal refusal{ErrorCode::bad_checksum, "altered", {1}, {0}, 0};
+    for (int i = 0; i < 5; ++i) REQUIRE(talk.client.on(refusal, talk.effects).has_value());
+    CHECK(talk.sent<Push>() == 2);
+    for (int i = 0; i < ShardClient::kGiveUpAfter; ++i) {
+        REQUIRE(talk.later(kDeadline).has_value());
+        REQUIRE(talk.client.on(refusal, talk.effects).has_value());
+    }
+    CHECK(talk.sent<Push>() == 2U + ShardClient::kGiveUpAfter);
+    const auto given_up = talk.later(kDeadline);
+    REQUIRE_FALSE(given_up.has_value());
+    CHECK(given_up.error().text.find("it was refused: altered") != std::string::npos);
+}
+
+TEST_CASE("any other refusal ends the conversation with its reason") {
+    Talk talk;
+    talk.push(1, 0);
+    const auto ended =
+        talk.client.on(Refusal{ErrorCode::not_owner, "not yours", {1}, {0}, 0}, talk.effects);
+    REQUIRE_FALSE(ended.has_value());
+    CHECK(ended.error().code == ErrorCode::not_owner);
+    CHECK(ended.error().text.find("shard:0 refused step 1: not yours") != std::string::npos);
+}
+
+TEST_CASE("a push reply to something else, or the second one, is as if lost") {
+    Talk talk;
+    talk.push(1, 0, Step{2});
+    PushReply good = Talk::answer(1, 0);
+    good.opened = Step{2};
+    good.blocks = {{BlockId{0}, {1}, {1}, {}, {}}};
+    PushReply other = good;
+    SECTION("another step") { other.step = Step{2}; }
+    SECTION("another part") { other.part = Part{1}; }
+    SECTION("another block's verdict") { other.verdicts[0].block = BlockId{1}; }
+    SECTION("no verdict") { other.verdicts.clear(); }
+    SECTION("a verdict too many") { other.verdicts.push_back(other.verdicts[0]); }
+    SECTION("another step opened") { other.opened = Step{3}; }
+    SECTION("no weights") { other.blocks.clear(); }
+    SECTION("another block's weights") { other.blocks[0].block = BlockId{1}; }
+    CHECK_FALSE(talk.answered(other));
+    CHECK_FALSE(talk.client.idle());
+    CHECK(talk.answered(good));
+    CHECK(talk.client.idle());
+    CHECK_FALSE(talk.answered(good));
+}
+
+TEST_CASE("a pull reply to something else, or a part that came before, is as if lost") {
+    Talk talk;
+    talk.pull(1);
+    CHECK_FALSE(talk.arrived(talk.weights(2, 1)));        // another step
+    CHECK_FALSE(talk.arrived(talk.weights(1, 2)));        // another request
+    CHECK_FALSE(talk.arrived(talk.weights(1, 1, 2, 2)));  // part 2 of 2, counted from 0
+    PullReply foreign = talk.weights(1, 1);
+    foreign.blocks[0].block = BlockId{99};
+    CHECK_FALSE(talk.arrived(foreign));
+    CHECK(talk.arrived(talk.weights(1, 1, 0, 2)));
+    CHECK_FALSE(talk.arrived(talk.weights(1, 1, 0, 2)));
+    CHECK_FALSE(talk.client.idle());
+    CHECK(talk.arrived(talk.weights(1, 1, 1, 2)));
+    CHECK(talk.client.idle());
+}
+
+TEST_CASE("answers nobody waits for are ignored") {
+    Talk talk;
+    CHECK_FALSE(talk.client.on(CancelReply{{1}}));
+    talk.client.on(FarewellReply{});
+    talk.client.on(InitialiseReply{{0}}, talk.effects.now, talk.effects);
+    CHECK(talk.client.on(Refusal{ErrorCode::bad_checksum, "", {9}, {0}, 0}, talk.effects)
+              .has_value());
+    CHECK(talk.effects.sent.empty());
+    talk.client.cancel({1}, CancelReason::dropped, talk.effects.now, talk.effects);
+    CHECK(talk.client.on(CancelReply{{1}}));
+    CHECK_FALSE(talk.client.on(CancelReply{{1}}));
+}
+
+TEST_CASE("acknowledged is the last step up to which every step is settled") {
+    Talk talk;
+    talk.client.settled({2});
+    talk.client.settled({3});
+    CHECK(talk.client.acknowledged() == Step{0});
+    talk.client.settled({1});
+    CHECK(talk.client.acknowledged() == Step{3});
+    talk.client.settled({5});
+    CHECK(talk.client.acknowledged() == Step{3});
+    talk.push(6, 0);
+    CHECK(talk.effects.of<Push>().back().second.acknowledged == Step{3});
+}
+
+}  // namespace detente
