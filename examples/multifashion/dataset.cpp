@@ -66,9 +66,11 @@ class IdxFile {
     Result<void> end() {
         char byte = 0;
         const int got = gzread(file_.get(), &byte, 1);
-        if (got == 0 && gzeof(file_.get())) return {};
+        int code = Z_OK;
+        gzerror(file_.get(), &code);
+        if (got == 0 && code != Z_BUF_ERROR) return {};  // Z_BUF_ERROR: cut off before its end
         if (got > 0) return bad_file(path_, "goes on after the items its header announces");
-        return short_read("its checksum", 8, 0);
+        return short_read("its checksum at the end", 8, 0);
     }
 
     Error wrong(const std::string& text) const { return bad_file(path_, text); }
@@ -100,7 +102,7 @@ Result<void> expect(IdxFile& file, std::uint32_t expected, const char* what) {
 }
 
 Result<std::uint32_t> item_count(IdxFile& file) {
-    const auto count = file.number("its number of items");
+    auto count = file.number("its number of items");
     if (!count) return count.error();
     if (*count > 0 && *count <= kMaxItems) return count;
     return file.wrong("expected 1 to " + std::to_string(kMaxItems) + " items, found " +
@@ -186,19 +188,19 @@ void Pictures::compose(std::uint32_t index, float* picture) const {
     const std::uint8_t* right = items_.pixels.data() + std::size_t{partner_[index]} * kItemPixels;
     std::array<float, kCanvasSide * kCanvasSide> canvas{};
     for (int row = 0; row < kItemSide; ++row) {
-        float* to = canvas.data() + row * kCanvasSide;
+        float* to = canvas.data() + std::ptrdiff_t{row} * kCanvasSide;
         for (int column = 0; column < kItemSide; ++column) {
             to[column] = left[row * kItemSide + column];
         }
     }
     for (int row = 0; row < kItemSide; ++row) {
-        float* to = canvas.data() + (row + kOffset) * kCanvasSide + kOffset;
+        float* to = canvas.data() + std::ptrdiff_t{row + kOffset} * kCanvasSide + kOffset;
         for (int column = 0; column < kItemSide; ++column) {
             to[column] = std::max(to[column], static_cast<float>(right[row * kItemSide + column]));
         }
     }
     for (std::size_t row = 0; row < kItemSide; ++row) {
-        const float* above = canvas.data() + kTaps.first[row] * kCanvasSide;
+        const float* above = canvas.data() + std::ptrdiff_t{kTaps.first[row]} * kCanvasSide;
         const float* below = above + kCanvasSide;
         const float down = kTaps.second_weight[row];
         std::array<float, kCanvasSide> line;

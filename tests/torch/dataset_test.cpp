@@ -99,7 +99,9 @@ TEST_CASE("dataset: a good folder opens, and each spoilt file is one error that 
     }
     SECTION("without its last bytes, the checksum") {
         fs::resize_file(folder / kFile, fs::file_size(folder / kFile) - 6);
-        CHECK(has(folder.refusal(kFile), "its checksum"));
+        const std::string text = folder.refusal(kFile);
+        CHECK(has(text, "expected 8 bytes of its checksum at the end"));
+        CHECK(has(text, "truncated"));
     }
     SECTION("a byte changed") {
         std::fstream file(folder / kFile, std::ios::in | std::ios::out | std::ios::binary);
@@ -171,7 +173,7 @@ double slow_pixel(const Items& items, std::uint32_t left, std::uint32_t right, i
 TEST_CASE("dataset: a picture is the definition's, and its partner comes by the permutation") {
     const Folder folder;
     const auto items = read_items((folder / "").string(), "train");
-    REQUIRE(items);
+    REQUIRE(items.has_value());
     const Pictures pictures(*items, 99);
     const auto partner = permutation(99, 12);
     for (std::uint32_t k = 0; k < pictures.count(); ++k) {

@@ -1,6 +1,5 @@
 #include <unistd.h>
 
-#include <catch2/catch.hpp>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
@@ -27,8 +26,7 @@ std::string bytes_of(const Engine& engine, const GradientReport& report) {
             const float* row = report.gradients->gradient(TaskId{t}, k);
             bytes += row ? '+' : '-';
             if (row) {
-                bytes.append(reinterpret_cast<const char*>(row),
-                             engine.description().tensors[k].elements() * sizeof(float));
+                bytes.append(reinterpret_cast<const char*>(row), engine.tensor(k).size_bytes());
             }
         }
     }
@@ -39,11 +37,11 @@ TEST_CASE("engine: each task's rows are torch's own backward of that loss alone"
     EngineOptions options;
     options.seed = 7;
     auto engine = make<ThreeTasks>(options);
-    REQUIRE(engine);
+    REQUIRE(engine.has_value());
     seed_default_generator(random_key(7, Purpose::initial_weights));
     const auto model = make_model<ThreeTasks>(ModelOptions(options));
     const auto report = (*engine)->gradients(request());
-    REQUIRE(report);
+    REQUIRE(report.has_value());
     for (std::uint32_t t = 0; t < 3; ++t) {
         model->zero_grad();
         const auto losses = model->losses(model->batch(Split::training, request().samples));
@@ -64,7 +62,7 @@ TEST_CASE("engine: each task's rows are torch's own backward of that loss alone"
 
 TEST_CASE("engine: a tensor's owners are the tasks whose loss reaches it") {
     const auto engine = make<ThreeTasks>();
-    REQUIRE(engine);
+    REQUIRE(engine.has_value());
     const ModelDescription& description = (*engine)->description();
     CHECK(description.tasks == std::vector<std::string>{"shape", "colour", "size"});
     CHECK(description.training_samples == 64);
@@ -87,7 +85,7 @@ TEST_CASE("engine: a frozen tensor has no owner and no gradient, the rest keeps 
     const auto free = make<ThreeTasks>(options);
     options.frozen = {"trunk.*", "heads.colour.bias"};
     const auto frozen = make<ThreeTasks>(options);
-    REQUIRE(frozen);
+    REQUIRE(frozen.has_value());
     const std::size_t trunk = index_of(**frozen, "trunk.weight");
     const std::size_t head = index_of(**frozen, "heads.shape.weight");
     CHECK((*frozen)->description().tensors[trunk].frozen);
@@ -95,7 +93,7 @@ TEST_CASE("engine: a frozen tensor has no owner and no gradient, the rest keeps 
     CHECK_FALSE((*frozen)->description().tensors[head].frozen);
     const auto a = (*free)->gradients(request());
     const auto b = (*frozen)->gradients(request());
-    REQUIRE(b);
+    REQUIRE(b.has_value());
     CHECK(a->gradients->gradient(TaskId{0}, trunk) != nullptr);
     CHECK(b->gradients->gradient(TaskId{0}, trunk) == nullptr);
     CHECK(std::memcmp(a->gradients->gradient(TaskId{0}, head),
@@ -106,7 +104,7 @@ TEST_CASE("engine: computes only the tasks it is asked for") {
     const auto engine = make<ThreeTasks>();
     const auto all = (*engine)->gradients(request());
     const auto one = (*engine)->gradients(request({0b010}));
-    REQUIRE(one);
+    REQUIRE(one.has_value());
     const std::size_t trunk = index_of(**engine, "trunk.weight");
     CHECK(one->gradients->gradient(TaskId{0}, trunk) == nullptr);
     CHECK(one->losses[0] == 0);
@@ -120,7 +118,7 @@ TEST_CASE("engine: gradients are a function of weights, batch and key, dropout i
     options.options = {{"dropout", "0.5"}};
     const auto a = make<ThreeTasks>(options);
     const auto b = make<ThreeTasks>(options);
-    REQUIRE(a);
+    REQUIRE(a.has_value());
     const std::string first = bytes_of(**a, *(*a)->gradients(request({0b111}, 11)));
     const std::string other = bytes_of(**a, *(*a)->gradients(request({0b111}, 12)));
     CHECK(first != other);
@@ -169,7 +167,7 @@ TEST_CASE("engine: evaluation scores every test sample once, without dropout") {
     options.options = {{"dropout", "0.5"}};
     const auto engine = make<ThreeTasks>(options);
     const auto scores = (*engine)->evaluate();
-    REQUIRE(scores);
+    REQUIRE(scores.has_value());
     seed_default_generator(random_key(0, Purpose::initial_weights));
     const auto model = make_model<ThreeTasks>(ModelOptions(options));
     model->eval();
@@ -201,9 +199,9 @@ class TurnsNan : public ThreeTasks {
 
 TEST_CASE("engine: a loss that is not finite is refused and its task named") {
     const auto engine = make<TurnsNan>();
-    REQUIRE(engine);
+    REQUIRE(engine.has_value());
     const auto report = (*engine)->gradients(request());
-    REQUIRE_FALSE(report);
+    REQUIRE_FALSE(report.has_value());
     CHECK(report.error().code == ErrorCode::not_finite);
     CHECK(report.error().text.find("task colour is nan") != std::string::npos);
     CHECK((*engine)->gradients(request({0b101})).has_value());
@@ -229,13 +227,13 @@ class StopsInFirst : public ThreeTasks {
 
 TEST_CASE("engine: a cancel takes effect between two tasks' backwards") {
     const auto engine = make<StopsInFirst>();
-    REQUIRE(engine);
+    REQUIRE(engine.has_value());
     stop = false;
     backwards_run = 0;
     GradientRequest asked = request();
     asked.cancelled = &stop;
     const auto report = (*engine)->gradients(asked);
-    REQUIRE_FALSE(report);
+    REQUIRE_FALSE(report.has_value());
     CHECK(report.error().code == ErrorCode::cancelled);
     CHECK(report.error().text.find("colour") != std::string::npos);
     CHECK(backwards_run == 1);
@@ -248,7 +246,7 @@ TEST_CASE("engine: each task has a log of its own, and is current in its own par
     EngineOptions options;
     options.log_dir = folder.string();
     const auto engine = make<ThreeTasks>(options);
-    REQUIRE(engine);
+    REQUIRE(engine.has_value());
     for (int k = 0; k < 100; ++k) REQUIRE((*engine)->gradients(request()).has_value());
     std::stringstream text;
     text << std::ifstream(folder / "colour.log").rdbuf();
@@ -265,7 +263,7 @@ TEST_CASE("engine: each task has a log of its own, and is current in its own par
     CHECK(current_task() == nullptr);
 
     const auto refused = make<ThreeTasks>(options);  // the folder is gone
-    REQUIRE_FALSE(refused);
+    REQUIRE_FALSE(refused.has_value());
     CHECK(refused.error().code == ErrorCode::io);
     CHECK(refused.error().text.find(options.log_dir) != std::string::npos);
 }
@@ -289,16 +287,16 @@ class OwnRows : public Model {
 
 TEST_CASE("engine: tasks may each have their own batch") {
     const auto engine = make<OwnRows>();
-    REQUIRE(engine);
+    REQUIRE(engine.has_value());
     auto asked = request({0b11});
     asked.samples = {1, 2, 3};
     const auto report = (*engine)->gradients(asked);
-    REQUIRE(report);
+    REQUIRE(report.has_value());
     CHECK(report->gradients->gradient(TaskId{0}, index_of(**engine, "heads.b.weight")) == nullptr);
     CHECK(report->gradients->gradient(TaskId{1}, index_of(**engine, "heads.b.weight")) != nullptr);
     asked.samples = {20};
     const auto refused = (*engine)->gradients(asked);
-    REQUIRE_FALSE(refused);
+    REQUIRE_FALSE(refused.has_value());
     CHECK(refused.error().code == ErrorCode::bad_dataset);
     CHECK(refused.error().text.find("sample 20 of a training set of 20") != std::string::npos);
 }

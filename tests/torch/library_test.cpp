@@ -13,7 +13,7 @@ namespace {
 
 std::string refusal(const std::string& path) {
     const auto engine = load_engine(path, {});
-    REQUIRE_FALSE(engine);
+    REQUIRE_FALSE(engine.has_value());
     CHECK(engine.error().code == ErrorCode::bad_model);
     CHECK(engine.error().text.find(std::filesystem::path(path).filename().string()) !=
           std::string::npos);
@@ -88,7 +88,7 @@ TEST_CASE("engine library: a host without LibTorch trains and scores MultiFashio
         CHECK(last[t] < first[t] - .1);
     }
     const auto scores = engine.evaluate();
-    REQUIRE(scores);
+    REQUIRE(scores.has_value());
     CHECK((*scores)[0].samples == 10000);
     CHECK((*scores)[0].accuracy > .1);
 }
@@ -97,7 +97,7 @@ TEST_CASE("engine library: a model that cannot open its data says so and makes n
     EngineOptions options;
     options.dataset_dir = "/nowhere";
     const auto engine = load_engine(MULTIFASHION_LIBRARY, options);
-    REQUIRE_FALSE(engine);
+    REQUIRE_FALSE(engine.has_value());
     CHECK(engine.error().code == ErrorCode::bad_dataset);
     CHECK(has(engine.error().text, "/nowhere/train-labels-idx1-ubyte.gz: no such file"));
 }

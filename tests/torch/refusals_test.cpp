@@ -1,4 +1,3 @@
-#include <catch2/catch.hpp>
 
 #include "tests/torch/toy_models.h"
 
@@ -169,7 +168,7 @@ class Tied : public ThreeTasks {
 TEST_CASE("engine: a tensor under two names is described and trained once") {
     const auto plain = make<ThreeTasks>();
     const auto tied = make<Tied>();
-    REQUIRE(tied);
+    REQUIRE(tied.has_value());
     CHECK((*tied)->description().tensors.size() == (*plain)->description().tensors.size());
     CHECK((*tied)->gradients(toy::request()).has_value());
 }

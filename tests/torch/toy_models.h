@@ -14,6 +14,10 @@
 
 #include "worker/torch/task_gradients.h"
 
+// LibTorch defines a CHECK of its own: Catch comes after it and wins.
+#undef CHECK
+#include <catch2/catch.hpp>
+
 namespace detente::toy {
 
 inline constexpr std::int64_t kTraining = 64;
