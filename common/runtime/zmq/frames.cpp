@@ -52,7 +52,7 @@ void SentFrames::returned(void*, void* hint) {
     tsan_takes(frame);
     SentFrames* home = frame->home;
     home->returned_.push(frame);
-    home->wakeup_.notify();
+    if (home->wakes_) home->wakeup_.notify();
 }
 
 std::size_t SentFrames::drain() {

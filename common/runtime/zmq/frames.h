@@ -26,7 +26,8 @@ struct SentFrame {
 // Thread: the loop's, but for the callback inside. Invariant: outlives the zmq context it lends to.
 class SentFrames {
   public:
-    explicit SentFrames(Wakeup& wakeup) : wakeup_(wakeup) {}
+    // Without `wakes` a sleeping loop is left asleep when a frame comes back.
+    SentFrames(Wakeup& wakeup, bool wakes) : wakeup_(wakeup), wakes_(wakes) {}
     ~SentFrames();
     SentFrames(const SentFrames&) = delete;
     SentFrames& operator=(const SentFrames&) = delete;
@@ -37,11 +38,13 @@ class SentFrames {
     std::size_t drain();
     bool none_returned() const { return returned_.empty(); }
     std::size_t lent() const { return lent_; }
+    bool wakes() const { return wakes_; }
 
   private:
     static void returned(void* bytes, void* hint);
 
     Wakeup& wakeup_;
+    const bool wakes_;
     MpscStack<SentFrame> returned_;
     SentFrame* spare_ = nullptr;  // recycled
     std::size_t lent_ = 0;

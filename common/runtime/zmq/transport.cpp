@@ -26,7 +26,7 @@ Transport::Transport(const ZmqLoopOptions& options, CounterCells& counters, Wake
     : options_(options),
       counters_(counters),
       wakeup_(wakeup),
-      sent_(wakeup),
+      sent_(wakeup, options.self.role == Role::shard),
       context_(options.io_threads),
       host_hash_(hash_of_host(options.host)) {
     endpoint_.node = options_.self;
@@ -228,6 +228,12 @@ void Transport::wait(std::optional<Nanos> most, const std::function<bool()>& not
             const bool waits = peers_.at(dealers_[i]).waiting != nullptr;
             poll_[first + i].events = ZMQ_POLLIN | (waits ? ZMQ_POLLOUT : 0);
         }
+    }
+    // A shard is woken by each buffer that comes back, because pushes may wait for one. Nobody
+    // waits for a worker's: a wake-up per part would cost more than keeping them a little longer.
+    constexpr Nanos kReturnInterval = std::chrono::milliseconds(20);
+    if (!sent_.wakes() && sent_.lent() > 0) {
+        most = std::min(most.value_or(kReturnInterval), kReturnInterval);
     }
     long timeout_ms = -1;  // for ever
     if (most) {
