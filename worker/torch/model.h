@@ -49,8 +49,8 @@ struct DatasetError : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
-// What the job says to a model. Every key of [model.options] must be asked for during construction:
-// one that is not is refused by name, so a mistyped key never passes silently.
+// What the job says to a model; valid while it is constructed. Every key of [model.options] must be
+// asked for then: one that is not is refused by name, so a mistyped key never passes silently.
 class ModelOptions {
   public:
     explicit ModelOptions(const EngineOptions& options) : options_(options) {}
