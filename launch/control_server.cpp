@@ -104,7 +104,9 @@ void ControlServer::on_message(const std::shared_ptr<Peer>& peer, Message&& mess
 }
 
 void ControlServer::on_closed(const std::shared_ptr<Peer>& peer, const std::string& reason) {
-    const auto keep = peer;  // the list below may hold the last reference
+    // The list below may hold the last reference.
+    // NOLINTNEXTLINE(performance-unnecessary-copy-initialization)
+    const auto keep = peer;
     peers_.erase(std::remove(peers_.begin(), peers_.end(), peer), peers_.end());
     if (keep->nodes.empty()) {
         callbacks_.warn(fmt::format("control connection from {} refused: {}",

@@ -158,7 +158,7 @@ Table conflict_table() {
             [](Job& job, std::size_t) { return aggregator_parameters(job.aggregator.name); }};
 }
 
-Key policy_key(std::function<PolicyConfig&(Job&, std::size_t)> of) {
+Key policy_key(const std::function<PolicyConfig&(Job&, std::size_t)>& of) {
     return {"policy",
             "",
             "How a late gradient is judged.",
@@ -196,7 +196,7 @@ std::vector<Table> staleness_tables() {
          [](const Job& job) { return job.policy_for.size(); }}};
 }
 
-std::vector<Key> rule_keys(std::function<RuleConfig&(Job&, std::size_t)> of) {
+std::vector<Key> rule_keys(const std::function<RuleConfig&(Job&, std::size_t)>& of) {
     const auto in = [of](auto RuleConfig::*member) {
         return [of, member](Job& job, std::size_t i) -> Slot { return &(of(job, i).*member); };
     };
@@ -222,7 +222,7 @@ std::vector<Key> rule_keys(std::function<RuleConfig&(Job&, std::size_t)> of) {
          in(&RuleConfig::clip_value)}};
 }
 
-std::vector<Key> schedule_keys(std::function<ScheduleConfig&(Job&, std::size_t)> of) {
+std::vector<Key> schedule_keys(const std::function<ScheduleConfig&(Job&, std::size_t)>& of) {
     const auto in = [of](auto ScheduleConfig::*member) {
         return [of, member](Job& job, std::size_t i) -> Slot { return &(of(job, i).*member); };
     };
@@ -397,8 +397,8 @@ std::vector<Table> make_tables() {
 }  // namespace
 
 const std::vector<Table>& job_tables() {
-    static const std::vector<Table> kTables = make_tables();
-    return kTables;
+    static const std::vector<Table> tables = make_tables();
+    return tables;
 }
 
 const Table* find_table(std::string_view path) {

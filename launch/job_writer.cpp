@@ -122,18 +122,20 @@ class Writer {
         const ParameterList& given = table.parameters(job_, entry);
         ParameterList known;
         if (table.known_parameters) known = table.known_parameters(job_, entry);
-        for (const auto& [name, value] : given) {
+        for (const auto& parameter : given) {
+            const std::string& name = parameter.first;
             const auto explained = std::find_if(
                 known.begin(), known.end(), [&](const auto& other) { return other.first == name; });
             if (explained_ && explained != known.end()) add_comment(out_, explained->second);
             out_ += fmt::format("{}{} = {}\n", before, is_bare(name) ? name : quoted(name),
-                                toml_parameter(value));
+                                toml_parameter(parameter.second));
         }
         if (!explained_) return;
-        for (const auto& [name, meaning] : known) {
+        for (const auto& parameter : known) {
+            const std::string& name = parameter.first;
             const bool is_given = std::any_of(
                 given.begin(), given.end(), [&](const auto& other) { return other.first == name; });
-            if (!is_given) add_comment(out_, fmt::format("{} = … {}", name, meaning));
+            if (!is_given) add_comment(out_, fmt::format("{} = … {}", name, parameter.second));
         }
     }
 

@@ -126,6 +126,7 @@ Result<pid_t> Processes::start(const ProcessSpec& spec) {
     std::vector<std::string> words = {"detente"};
     words.insert(words.end(), spec.arguments.begin(), spec.arguments.end());
     std::vector<char*> arguments;
+    arguments.reserve(words.size() + 1);
     for (std::string& word : words) arguments.push_back(word.data());
     arguments.push_back(nullptr);
     const pid_t parent = ::getpid();

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 
 namespace detente {
 
@@ -35,8 +36,7 @@ ProgressFigures ProgressMeter::measure(const ClusterView& view) {
         figures.samples_per_s = static_cast<double>(samples) / elapsed;
         const double speed = (now.done - before.done) / elapsed;
         if (now.done >= kTellFrom && speed > 0) {
-            figures.left = std::chrono::seconds(
-                static_cast<std::int64_t>(std::max(0.0, 1 - now.done) / speed + 0.5));
+            figures.left = std::chrono::seconds(std::llround(std::max(0.0, 1 - now.done) / speed));
         }
     }
     window_.push_back(now);

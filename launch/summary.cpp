@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <boost/json.hpp>
 #include <chrono>
+#include <cmath>
 #include <iterator>
 
 #include "launch/progress.h"
@@ -110,7 +111,7 @@ std::string bars(const std::vector<std::uint64_t>& histogram, std::uint64_t coun
         for (std::size_t bin = row; bin <= (rest ? last : row); ++bin) here += histogram[bin];
         const double share = static_cast<double>(here) / static_cast<double>(count);
         std::string bar;
-        const auto length = static_cast<std::size_t>(share * kWidth + 0.5);
+        const auto length = static_cast<std::size_t>(std::lround(share * kWidth));
         for (std::size_t i = 0; i < length; ++i) bar += "█";
         if (bar.empty() && here > 0) bar = "▏";
         for (std::size_t i = std::max<std::size_t>(length, here > 0 ? 1 : 0); i < kWidth; ++i) {

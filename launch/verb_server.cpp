@@ -15,7 +15,7 @@ struct Started {
 };
 
 std::shared_ptr<Started> add_role_options(CLI::App& verb) {
-    const auto options = std::make_shared<Started>();
+    auto options = std::make_shared<Started>();
     verb.group("");  // hidden
     verb.add_option("--rank", options->role.rank)->required();
     verb.add_option("--coordinator", options->coordinator)->required();

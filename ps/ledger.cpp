@@ -237,7 +237,7 @@ Result<bool> LedgerReader::next(LedgerEntry& entry) {
                                     path_, rest_.size(), offset_bytes_));
         }
         if (torn_tail_) return false;
-        const Result<bool> there = next_chunk();
+        Result<bool> there = next_chunk();
         if (there.has_error() || !*there) return there;
     }
     Result<LedgerEntry> decoded = decode_entry(rest_, deltas_);

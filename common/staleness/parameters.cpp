@@ -50,6 +50,7 @@ std::optional<ParameterValue> value_of(const std::string& text, const ParameterS
 Error unknown_parameter(const PolicyConfig& config, const std::string& key,
                         const std::vector<ParameterSpec>& specs) {
     std::vector<std::string> valid;
+    valid.reserve(specs.size());
     for (const ParameterSpec& spec : specs) valid.push_back(spec.name);
     if (valid.empty()) {
         return fail(ErrorCode::bad_job,
