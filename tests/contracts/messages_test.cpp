@@ -142,7 +142,8 @@ TEST_CASE("runtime: what was sent in the last on() is delivered, and no event fo
     ScriptedNode shard([&](Event&& event, Time, Effects& effects) {
         if (number_of(event) == 0) return;
         at_shard.push_back(number_of(event));
-        effects.send(kWorker, numbered(100));
+        // No answer: libzmq may drop what a peer sent when it is answered after it has left, and a
+        // transport may lose messages; the protocol sends again.
         if (at_shard.size() == 3) effects.finish({true, fail(ErrorCode::io, "as told")});
     });
     ScriptedNode worker([&](Event&&, Time, Effects& effects) {
