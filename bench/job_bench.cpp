@@ -188,7 +188,8 @@ int run(int argc, char** argv) {
         std::fprintf(stderr,
                      "usage: job_bench [--json] [--quick] PROGRAM JOB PLAIN_LOOP, as in\n"
                      "  job_bench build/release/detente "
-                     "examples/multifashion/multifashion.toml build/release/plain_loop\n");
+                     "examples/multifashion/multifashion.toml "
+                     "build/release/examples/plain_loop/plain_loop\n");
         return 2;
     }
     char folder_name[] = "/tmp/detente-bench-XXXXXX";

@@ -186,7 +186,8 @@ Pictures::Pictures(Items items, std::uint64_t pairing_key)
 void Pictures::compose(std::uint32_t index, float* picture) const {
     const std::uint8_t* left = items_.pixels.data() + std::size_t{index} * kItemPixels;
     const std::uint8_t* right = items_.pixels.data() + std::size_t{partner_[index]} * kItemPixels;
-    std::array<float, kCanvasSide * kCanvasSide> canvas{};
+    constexpr std::size_t kCanvasPixels = std::size_t{kCanvasSide} * kCanvasSide;
+    std::array<float, kCanvasPixels> canvas{};
     for (int row = 0; row < kItemSide; ++row) {
         float* to = canvas.data() + std::ptrdiff_t{row} * kCanvasSide;
         for (int column = 0; column < kItemSide; ++column) {
