@@ -50,36 +50,43 @@ void ShardClient::send(Outstanding outstanding, Time now, Effects& effects) {
 
 void ShardClient::pull(Step step, const std::vector<BlockId>& blocks, Time now, Effects& effects) {
     WantedPull chunk{step, {}, true};
-    std::uint64_t bytes = 0;
     for (const BlockId id : blocks) {
         const std::uint64_t block_bytes = plan_->block(id).bytes();
-        if (!chunk.blocks.empty() && bytes + block_bytes > kMostPullBytes) {
+        if (!chunk.blocks.empty() && chunk.bytes + block_bytes > kPullPieceBytes) {
             pulls_.push_back(std::exchange(chunk, WantedPull{step, {}, false}));
-            bytes = 0;
         }
         chunk.blocks.push_back(id);
-        bytes += block_bytes;
+        chunk.bytes += block_bytes;
     }
     if (!chunk.blocks.empty()) pulls_.push_back(std::move(chunk));
     next_pull(now, effects);
 }
 
 void ShardClient::next_pull(Time now, Effects& effects) {
-    if (pulls_.empty()) return;
-    const bool busy = std::any_of(outstanding_.begin(), outstanding_.end(),
-                                  [](const auto& one) { return one.kind == Kind::pull; });
-    if (busy) return;
-    WantedPull wanted = std::move(pulls_.front());
-    pulls_.pop_front();
-    PullRequest request;
-    request.step = wanted.step;
-    request.opens = wanted.opens;
-    request.request = ++request_;
-    request.acknowledged = acknowledged_;
-    request.blocks = std::move(wanted.blocks);
-    const Step step = request.step;
-    Outstanding one{Kind::pull, step, request_, std::move(request)};
-    send(std::move(one), now, effects);
+    std::uint64_t asked_bytes = 0;
+    for (const Outstanding& one : outstanding_) {
+        if (one.kind != Kind::pull) continue;
+        // The pull of another step waits for this one's end.
+        if (!pulls_.empty() && pulls_.front().step != one.step) return;
+        asked_bytes += one.bytes;
+    }
+    while (!pulls_.empty()) {
+        const WantedPull& wanted = pulls_.front();
+        // A block larger than that travels alone.
+        if (asked_bytes > 0 && asked_bytes + wanted.bytes > kMostPullBytes) return;
+        const std::uint64_t bytes = wanted.bytes;
+        const Step step = wanted.step;
+        PullRequest request;
+        request.step = step;
+        request.opens = wanted.opens;
+        request.request = ++request_;
+        request.acknowledged = acknowledged_;
+        request.blocks = std::move(pulls_.front().blocks);
+        pulls_.pop_front();
+        asked_bytes += bytes;
+        send({Kind::pull, step, request_, std::move(request), bytes}, now, effects);
+        if (!pulls_.empty() && pulls_.front().step != step) return;
+    }
 }
 
 void ShardClient::drop_pull(Step step) {

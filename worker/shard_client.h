@@ -1,9 +1,9 @@
 // A worker's side of its conversation with one shard: pulls piece by piece, pushes within the
 // credit, sends again what was not answered, and drops answers that came twice.
 //
-// Owner: the worker's loop. At most one pull request and `credit` bytes of pushes are outstanding;
-// everything outstanding is sent again after the reply deadline and given up after kGiveUpAfter of
-// them.
+// Owner: the worker's loop. At most one pull (of it kMostPullBytes) and `credit` bytes of pushes
+// are outstanding; everything outstanding is sent again after the reply deadline and given up after
+// kGiveUpAfter of them.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +21,9 @@ namespace detente {
 
 class ShardClient {
   public:
+    // Asked for and not here yet; in pieces, so that the next is on its way while one arrives.
     static constexpr std::uint64_t kMostPullBytes = 8U << 20U;
+    static constexpr std::uint64_t kPullPieceBytes = kMostPullBytes / 2;
     static constexpr int kGiveUpAfter = 30;  // reply deadlines
 
     ShardClient(ShardId shard, const Plan& plan, const Job& job);
@@ -77,7 +79,7 @@ class ShardClient {
         Step step;
         std::uint32_t number = 0;  // part, or request
         Body body;
-        std::uint64_t bytes = 0;  // counted against the credit
+        std::uint64_t bytes = 0;  // counted against the credit, or asked for by a pull
         Time first_sent{};
         Time sent{};
         std::set<std::uint32_t> parts_seen{};  // of a pull's reply
@@ -88,6 +90,7 @@ class ShardClient {
         Step step;
         std::vector<BlockId> blocks;
         bool opens = true;
+        std::uint64_t bytes = 0;
     };
     void next_pull(Time now, Effects& effects);
     void send_within_credit(Time now, Effects& effects);

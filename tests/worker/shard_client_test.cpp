@@ -139,20 +139,22 @@ TEST_CASE("first weights go in parts within the credit") {
     CHECK(talk.client.idle());
 }
 
-TEST_CASE("one pull is outstanding at a time, of at most 8 MiB, and only the first opens") {
+TEST_CASE("one pull is outstanding at a time, of it at most 8 MiB, and only the first opens") {
     Talk talk(20);
     talk.pull(1);
     talk.pull(2);
-    CHECK(talk.sent<PullRequest>() == 1);
-    for (std::uint32_t request = 1; request <= 6; ++request) {
-        REQUIRE(talk.sent<PullRequest>() == request);
-        const PullRequest asked = talk.effects.of<PullRequest>().back().second;
-        CHECK(asked.request == request);
-        CHECK(asked.blocks.size() == (request % 3 == 0 ? 4U : 8U));
-        CHECK(asked.opens == (request % 3 == 1));
-        CHECK(asked.step == Step{request <= 3 ? 1U : 2U});
-        PullReply reply = talk.weights(asked.step.value, request);
-        reply.blocks[0].block = asked.blocks[0];
+    const auto asked = [&](std::uint32_t request) {
+        return talk.effects.of<PullRequest>().at(request - 1).second;
+    };
+    for (std::uint32_t request = 1; request <= 10; ++request) {
+        // This piece and the next of the same pull are asked for, no more.
+        REQUIRE(talk.sent<PullRequest>() == request + (request % 5 == 0 ? 0 : 1));
+        CHECK(asked(request).request == request);
+        CHECK(asked(request).blocks.size() == 4);
+        CHECK(asked(request).opens == (request % 5 == 1));
+        CHECK(asked(request).step == Step{request <= 5 ? 1U : 2U});
+        PullReply reply = talk.weights(asked(request).step.value, request);
+        reply.blocks[0].block = asked(request).blocks[0];
         CHECK(talk.arrived(std::move(reply)));
     }
     CHECK(talk.client.idle());
