@@ -4,6 +4,7 @@
 #include <cstring>
 #include <limits>
 
+#include "common/checksum.h"
 #include "common/invariant.h"
 #include "common/rules/schedule.h"
 
@@ -14,6 +15,11 @@ constexpr std::uint32_t kNowhere = std::numeric_limits<std::uint32_t>::max();
 
 Payload LiveBlock::weight_payload() const {
     return {weights, {weights->data(), static_cast<std::size_t>(plan->bytes())}};
+}
+
+std::uint64_t LiveBlock::weight_checksum() {
+    if (!known_checksum) known_checksum = checksum_of(weight_payload().bytes);
+    return *known_checksum;
 }
 
 Result<BlockStore> BlockStore::create(const Plan& plan, const Job& job, ShardId shard,
@@ -96,6 +102,7 @@ Result<void> BlockStore::fill(LiveBlock& block, const BlockContents& contents) {
     if (block.weights == nullptr) ++initialised_;
     block.weights = std::make_shared<AlignedBuffer>(bytes);
     std::memcpy(block.weights->data(), contents.weights.bytes.data(), bytes);
+    block.known_checksum.reset();
     const int slots = block.rule->slots();
     const std::uint64_t stride = block.slot_floats();
     block.slots =
@@ -179,6 +186,7 @@ void BlockStore::apply(LiveBlock& block, const std::byte* gradient, float step_s
     step.learning_rate = learning_rate(block) * static_cast<double>(step_scale);
     step.update = block.updates + 1;
     step.clip_value = block.clip_value;
+    block.known_checksum.reset();
     block.rule->apply(step, arrays);
     if (target != block.weights) lent_.push_back(std::exchange(block.weights, std::move(target)));
     block.version = next(block.version);

@@ -40,6 +40,9 @@ struct LiveBlock {
 
     std::uint64_t slot_floats() const { return (plan->elements + 15) / 16 * 16; }
     Payload weight_payload() const;
+    // XXH3 of the weights; made once per version, however many workers pull it.
+    std::uint64_t weight_checksum();
+    std::optional<std::uint64_t> known_checksum;  // none: not asked for since the last update
 };
 
 // Everything one block needs to be as it was.

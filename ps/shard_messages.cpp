@@ -69,8 +69,10 @@ std::vector<WeightBlock> Shard::weights_of(const std::vector<LiveBlock*>& blocks
     std::size_t at = 0;
     std::vector<WeightBlock> weights;
     weights.reserve(blocks.size());
-    for (const LiveBlock* block : blocks) {
+    for (LiveBlock* block : blocks) {
         WeightBlock one{block->plan->id, block->epoch, block->version, {}, std::nullopt};
+        // "auto" is the transport's to decide, peer by peer: then the codec makes it if need be.
+        if (setup_.job->checksum == ChecksumMode::on) one.checksum = block->weight_checksum();
         const std::size_t bytes = block->plan->bytes();
         if (bytes < kSmallBlockBytes) {
             std::memcpy(small->data() + at, block->weights->data(), bytes);

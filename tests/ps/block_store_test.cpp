@@ -31,6 +31,25 @@ Job adam_job() {
 
 }  // namespace
 
+TEST_CASE("the checksum of a block is that of its weights, before and after updates and refills") {
+    Store store(test::job_of());
+    const Payload gradient = test::floats(40, 1);
+    const auto is_true = [&] {
+        return store.trunk().weight_checksum() == checksum_of(store.trunk().weight_payload().bytes);
+    };
+    REQUIRE(store.store.fill(store.trunk(), store.contents(2)).has_value());
+    const std::uint64_t first = store.trunk().weight_checksum();
+    CHECK(is_true());
+    store.store.apply(store.trunk(), gradient.bytes.data(), 1, 64);  // in place
+    CHECK(store.trunk().weight_checksum() != first);
+    CHECK(is_true());
+    const Payload held = store.trunk().weight_payload();
+    store.store.apply(store.trunk(), gradient.bytes.data(), 1, 64);  // into a spare
+    CHECK(is_true());
+    REQUIRE(store.store.fill(store.trunk(), store.contents(2)).has_value());
+    CHECK(store.trunk().weight_checksum() == first);
+}
+
 TEST_CASE("a restored block goes on where the checkpoint left it, optimizer state included") {
     Store store(adam_job());
     BlockContents contents = store.contents(2);
