@@ -38,6 +38,7 @@ class WireWorkerNode : public Node {
     // A pull, and a reply with weights, open a step that this worker never pushes: outside of the
     // measured time it is cancelled.
     void close_and_finish(Time now, Effects& effects);
+    static void check(const std::vector<WeightBlock>& blocks);
     void receive(Received&& event, Time now, Effects& effects);
 
     Job job_;
