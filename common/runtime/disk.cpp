@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <utility>
 
 namespace detente {
 namespace {
@@ -48,12 +49,17 @@ bool write_all(int descriptor, std::span<const std::byte> bytes) {
     return true;
 }
 
-Result<void> write_partial(const StoreOp& operation, const std::string& partial) {
+// `written` is called for each piece in order.
+template <class Written>
+Result<void> write_partial(const StoreOp& operation, const std::string& partial, Written written) {
     constexpr mode_t kMode = 0644;
     File file(::open(partial.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, kMode));
     if (file.descriptor() < 0) return disk_error(partial, "create");
-    for (const Payload& piece : operation.pieces) {
-        if (!write_all(file.descriptor(), piece.bytes)) return disk_error(partial, "write");
+    for (std::size_t i = 0; i < operation.pieces.size(); ++i) {
+        if (!write_all(file.descriptor(), operation.pieces[i].bytes)) {
+            return disk_error(partial, "write");
+        }
+        written(i);
     }
     if (::fsync(file.descriptor()) != 0 && errno != EINVAL) {
         return disk_error(partial, "flush to disk");
@@ -65,11 +71,10 @@ Result<void> write_partial(const StoreOp& operation, const std::string& partial)
     return {};
 }
 
-}  // namespace
-
-Result<void> write_whole_file(const StoreOp& operation) {
+template <class Written>
+Result<void> write_whole(const StoreOp& operation, Written each) {
     const std::string partial = operation.path + ".partial";
-    if (auto written = write_partial(operation, partial); !written) {
+    if (auto written = write_partial(operation, partial, each); !written) {
         ::unlink(partial.c_str());
         return written;
     }
@@ -80,6 +85,25 @@ Result<void> write_whole_file(const StoreOp& operation) {
         return disk_error(folder, "flush to disk the folder");
     }
     return {};
+}
+
+}  // namespace
+
+Result<void> write_whole_file(const StoreOp& operation) {
+    return write_whole(operation, [](std::size_t) {});
+}
+
+Result<void> write_whole_file(StoreOp&& operation, const Release& release) {
+    std::vector<Payload> done;
+    std::uint64_t bytes = 0;
+    return write_whole(operation, [&](std::size_t i) {
+        bytes += operation.pieces[i].size();
+        done.push_back(std::move(operation.pieces[i]));
+        const bool last = i + 1 == operation.pieces.size();
+        if (bytes < kReleaseBytes && !last) return;
+        release(std::exchange(done, {}));
+        bytes = 0;
+    });
 }
 
 }  // namespace detente

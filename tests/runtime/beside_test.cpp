@@ -1,6 +1,7 @@
 // What runs beside the loop: computing, the disk, the ledger; and sleeping.
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <filesystem>
 #include <fstream>
@@ -47,6 +48,37 @@ Result<void> store_result(const StoreOp& operation) {
 }
 
 }  // namespace
+
+TEST_CASE("zmq: what a store has written is given back while it still writes") {
+    const Folder folder;
+    std::vector<std::shared_ptr<AlignedBuffer>> buffers;
+    for (int i = 0; i < 8; ++i) buffers.push_back(std::make_shared<AlignedBuffer>(1U << 20U));
+    std::vector<std::size_t> free_at_return;  // before the end is known
+    bool ended = false;
+    const auto free_buffers = [&] {
+        return static_cast<std::size_t>(
+            std::count_if(buffers.begin(), buffers.end(),
+                          [](const auto& buffer) { return buffer.use_count() == 1; }));
+    };
+    RunningLoop loop(options_of(kShard0), [&](Event&& event, Time, Effects& effects) {
+        if (std::holds_alternative<Started>(event)) {
+            StoreOp operation{folder / "large", {}};
+            for (const auto& buffer : buffers) operation.pieces.push_back(payload_of(buffer));
+            effects.store(std::move(operation));
+        }
+        if (std::holds_alternative<BuffersReturned>(event) && !ended) {
+            free_at_return.push_back(free_buffers());
+        }
+        if (std::holds_alternative<Stored>(event)) {
+            ended = true;
+            effects.finish({});
+        }
+    });
+    loop.start();
+    REQUIRE(loop.ended_within(kTestDeadline));
+    CHECK(free_at_return == std::vector<std::size_t>{1, 2, 3, 4, 5, 6, 7, 8});
+    CHECK(std::filesystem::file_size(folder / "large") == 8U << 20U);
+}
 
 TEST_CASE(
     "zmq: a running computation is cancelled from the loop, and the queued one without "

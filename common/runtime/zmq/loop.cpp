@@ -217,10 +217,14 @@ void ZmqLoop::start_compute(Ticket ticket, Work&& work) {
 
 void ZmqLoop::start_store(Ticket ticket, StoreOp&& operation) {
     if (!disk_) disk_ = std::make_unique<SideThread>("disk");
-    // The pieces go back to the loop's thread with the result, and are let go there.
+    // The pieces go back to the loop's thread as they are written, and are let go there; those of a
+    // write that failed go back with the result.
     auto kept = std::make_shared<StoreOp>(std::move(operation));
     disk_->submit([this, ticket, kept]() mutable {
-        auto result = write_whole_file(*kept);
+        auto result = write_whole_file(std::move(*kept), [this](std::vector<Payload>&& written) {
+            inbox_.deliver(BuffersReturned{},
+                           std::make_shared<std::vector<Payload>>(std::move(written)));
+        });
         inbox_.deliver(Stored{ticket, std::move(result)}, std::move(kept));
     });
 }
