@@ -89,11 +89,12 @@ void ShardClient::next_pull(Time now, Effects& effects) {
     }
 }
 
-void ShardClient::drop_pull(Step step) {
+void ShardClient::drop_pull(Step step, Time now, Effects& effects) {
     std::erase_if(pulls_, [&](const WantedPull& wanted) { return wanted.step == step; });
     std::erase_if(outstanding_, [&](const Outstanding& one) {
         return one.kind == Kind::pull && one.step == step;
     });
+    next_pull(now, effects);
 }
 
 std::optional<ShardClient::Weights> ShardClient::on(PullReply&& reply, Time now, Effects& effects) {
@@ -103,10 +104,15 @@ std::optional<ShardClient::Weights> ShardClient::on(PullReply&& reply, Time now,
     for (const WeightBlock& block : reply.blocks) {  // anything else is as if lost
         if (std::find(asked.begin(), asked.end(), block.block) == asked.end()) return std::nullopt;
     }
-    if (!found->parts_seen.insert(reply.part.value).second) return std::nullopt;
+    // Whole is what has every block asked for, whatever number of parts a reply says it has: what
+    // is missing is asked for again when overdue, and only that is taken from the second answer.
+    std::set<BlockId>& seen = found->blocks_seen;
+    std::erase_if(reply.blocks,
+                  [&](const auto& block) { return !seen.insert(block.block).second; });
+    if (reply.blocks.empty()) return std::nullopt;
     if (reply.credit_bytes > 0) credit_bytes_ = reply.credit_bytes;
     found->sent = now;  // the rest is on its way
-    if (found->parts_seen.size() == reply.parts) {
+    if (seen.size() == asked.size()) {
         outstanding_.erase(found);
         next_pull(now, effects);
     }
@@ -234,6 +240,7 @@ Result<void> ShardClient::on(const Refusal& refusal, Effects& effects) {
 }
 
 void ShardClient::settled(Step step) {
+    if (step <= acknowledged_) return;
     settled_ahead_.insert(step);
     while (!settled_ahead_.empty() && *settled_ahead_.begin() == next(acknowledged_)) {
         acknowledged_ = next(acknowledged_);

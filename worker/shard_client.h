@@ -41,8 +41,8 @@ class ShardClient {
     void cancel(Step step, CancelReason reason, Time now, Effects& effects);
     void initialise(std::vector<WeightBlock> blocks, Time now, Effects& effects);
     void farewell(Time now, Effects& effects);
-    // Forgets pulls of this step that are queued or outstanding.
-    void drop_pull(Step step);
+    // Forgets pulls of this step that are queued or outstanding; the next one in line is sent.
+    void drop_pull(Step step, Time now, Effects& effects);
 
     // ---- answers: nothing if it came twice or nobody waits for it ----
     struct Weights {
@@ -58,7 +58,7 @@ class ShardClient {
     // What was altered on its way is sent again; any other refusal ends the worker.
     Result<void> on(const Refusal& refusal, Effects& effects);
 
-    // Every block of the step here has been settled.
+    // Every block of the step here has been settled. Saying so again changes nothing.
     void settled(Step step);
     Result<void> send_overdue_again(Time now, Effects& effects);
 
@@ -82,7 +82,7 @@ class ShardClient {
         std::uint64_t bytes = 0;  // counted against the credit, or asked for by a pull
         Time first_sent{};
         Time sent{};
-        std::set<std::uint32_t> parts_seen{};  // of a pull's reply
+        std::set<BlockId> blocks_seen{};  // of a pull
         bool sent_again_at_once = false;
         std::string refused{};  // why, if it was
     };

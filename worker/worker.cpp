@@ -351,7 +351,7 @@ void Worker::settle(Settling& settling) {
 void Worker::close_step(Step step, CancelReason reason) {
     for (ShardClient& client : clients_) {
         if (!client.takes_part()) continue;
-        client.drop_pull(step);
+        client.drop_pull(step, now_, *effects_);
         client.cancel(step, reason, now_, *effects_);
     }
 }

@@ -154,7 +154,10 @@ TEST_CASE("one pull is outstanding at a time, of it at most 8 MiB, and only the 
         CHECK(asked(request).opens == (request % 5 == 1));
         CHECK(asked(request).step == Step{request <= 5 ? 1U : 2U});
         PullReply reply = talk.weights(asked(request).step.value, request);
-        reply.blocks[0].block = asked(request).blocks[0];
+        reply.blocks.clear();
+        for (const BlockId block : asked(request).blocks) {
+            reply.blocks.push_back({block, {1}, {}, {}, {}});
+        }
         CHECK(talk.arrived(std::move(reply)));
     }
     CHECK(talk.client.idle());
@@ -244,11 +247,47 @@ TEST_CASE("a pull reply to something else, or a part that came before, is as if 
     PullReply foreign = talk.weights(1, 1);
     foreign.blocks[0].block = BlockId{99};
     CHECK_FALSE(talk.arrived(foreign));
-    CHECK(talk.arrived(talk.weights(1, 1, 0, 2)));
-    CHECK_FALSE(talk.arrived(talk.weights(1, 1, 0, 2)));
-    CHECK_FALSE(talk.client.idle());
-    CHECK(talk.arrived(talk.weights(1, 1, 1, 2)));
+    CHECK(talk.arrived(talk.weights(1, 1, 0, 4)));
+    CHECK_FALSE(talk.arrived(talk.weights(1, 1, 0, 4)));
+    for (std::uint32_t part = 1; part < 4; ++part) {
+        CHECK_FALSE(talk.client.idle());
+        CHECK(talk.arrived(talk.weights(1, 1, part, 4)));
+    }
     CHECK(talk.client.idle());
+}
+
+TEST_CASE("a pull reply with fewer blocks than asked is not whole: the rest is asked for again") {
+    Talk talk;
+    talk.pull(1);
+    CHECK(talk.arrived(talk.weights(1, 1)));  // part 0 of 1, with one block of four
+    CHECK_FALSE(talk.client.idle());
+    CHECK(talk.later(kDeadline).has_value());
+    REQUIRE(talk.sent<PullRequest>() == 2);
+    PullReply whole = talk.weights(1, 1);
+    for (std::uint64_t i = 1; i < 4; ++i) whole.blocks.push_back({BlockId{i}, {1}, {}, {}, {}});
+    const auto taken = talk.client.on(std::move(whole), talk.effects.now, talk.effects);
+    REQUIRE(taken.has_value());
+    CHECK(taken->blocks.size() == 3);  // the first came before, maybe at another version
+    CHECK(talk.client.idle());
+}
+
+TEST_CASE("a pull reply without blocks is as if lost") {
+    Talk talk;
+    talk.pull(1);
+    PullReply empty = talk.weights(1, 1);
+    empty.blocks.clear();
+    CHECK_FALSE(talk.arrived(empty));
+    CHECK_FALSE(talk.client.idle());
+}
+
+TEST_CASE("when a pull is dropped the next one in line is sent") {
+    Talk talk;
+    talk.pull(1);
+    talk.pull(2);
+    REQUIRE(talk.sent<PullRequest>() == 1);
+    talk.client.drop_pull({1}, talk.effects.now, talk.effects);
+    REQUIRE(talk.sent<PullRequest>() == 2);
+    CHECK(talk.effects.of<PullRequest>().back().second.step == Step{2});
 }
 
 TEST_CASE("answers nobody waits for are ignored") {
@@ -273,8 +312,11 @@ TEST_CASE("acknowledged is the last step up to which every step is settled") {
     CHECK(talk.client.acknowledged() == Step{3});
     talk.client.settled({5});
     CHECK(talk.client.acknowledged() == Step{3});
+    talk.client.settled({2});  // again: a verdict and a cancel reply of one step
+    talk.client.settled({4});
+    CHECK(talk.client.acknowledged() == Step{5});
     talk.push(6, 0);
-    CHECK(talk.effects.of<Push>().back().second.acknowledged == Step{3});
+    CHECK(talk.effects.of<Push>().back().second.acknowledged == Step{5});
 }
 
 }  // namespace detente
