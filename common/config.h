@@ -95,6 +95,9 @@ struct Job {
     std::uint64_t checkpoint_every_samples = 0;  // 0 = at the end and on a signal only
     std::uint32_t checkpoints_kept = 2;
 
+    // [ledger]
+    bool gradient_hashes = true;  // of every computed gradient, so that a replay can compare
+
     // [deadlines]
     Nanos start_deadline = std::chrono::seconds(60);  // every process has said hello
     Nanos reply_deadline = std::chrono::seconds(2);   // then the request is sent again

@@ -1,5 +1,11 @@
 // What the ledger records: enough to replay the run. One entry per pull, per part's verdicts, per
 // lease and per control change; written by the node that decided, in its order.
+//
+// A replay goes through a shard's verdicts in order. Recorded: the versions a step was computed at
+// (pull, base), its batch and samples, the rate and scale of each apply, a hash of its gradients.
+// Not recorded, because a function of these and the job: the samples of a batch (seed, data epoch,
+// first), dropout (seed, batch), the weights of the tasks (aggregator over the Gramian of the
+// gradients that the hash names; its state is the worker's, step after step), the clip factor.
 #pragma once
 
 #include <cstdint>
@@ -29,8 +35,13 @@ struct VerdictRecord {
         Version version;  // after
         std::uint64_t staleness = 0;
         float step_scale = 1;
+        // The block's rate by its schedule, where applied; 0 elsewhere.
+        double scheduled_rate = 0;
         Verdict verdict = Verdict::applied;
         ErrorCode reason = ErrorCode::internal;
+
+        // What the rule was handed, to the bit.
+        double learning_rate() const { return scheduled_rate * static_cast<double>(step_scale); }
     };
     WorkerId worker;
     Incarnation incarnation;
@@ -39,7 +50,19 @@ struct VerdictRecord {
     Epoch epoch;
     BatchRange batch;
     std::uint32_t samples = 0;
+    std::uint64_t gradient_hash = 0;  // as the worker made it; 0 = not made
     std::vector<Row> rows;
+};
+// Updates of one part that were acknowledged, and that a restore took back.
+struct LostRecord {
+    WorkerId worker;
+    Incarnation incarnation;
+    Step step;
+    Part part;
+    Epoch epoch;  // in which they had been applied
+    std::vector<BlockId> blocks;
+    std::vector<Version> versions;  // each block's after the update
+    std::string reason;
 };
 // A step closed without a push: cancelled or lost, `blocks` of this shard.
 struct ClosedRecord {
@@ -62,7 +85,8 @@ struct ControlRecord {
 
 struct LedgerEntry {
     Time at;
-    std::variant<PullRecord, VerdictRecord, ClosedRecord, LeaseRecord, ControlRecord> record;
+    std::variant<PullRecord, VerdictRecord, ClosedRecord, LeaseRecord, ControlRecord, LostRecord>
+        record;
 };
 
 }  // namespace detente

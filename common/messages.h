@@ -111,6 +111,9 @@ struct Push {
     Step acknowledged;
     BatchRange batch;           // count = 1
     std::uint32_t samples = 0;  // behind this gradient
+    // Over all task gradients of the step, the same in each of its parts; 0 = not made. For the
+    // ledger: no shard decides by it.
+    std::uint64_t gradient_hash = 0;
     Encoding encoding = Encoding::dense;
     std::vector<GradientBlock> blocks;
 };

@@ -117,6 +117,7 @@ Result<void> BlockStore::fill(LiveBlock& block, const BlockContents& contents) {
     block.version = contents.version;
     block.updates = contents.updates;
     block.samples_applied = contents.samples_applied;
+    if (contents.policy == block.policy->name()) block.policy_state = contents.policy_state;
     return {};
 }
 

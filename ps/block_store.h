@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 #include <unordered_map>
 #include <vector>
 
@@ -50,6 +51,9 @@ struct BlockContents {
     Version version;
     std::uint64_t updates = 0;
     std::uint64_t samples_applied = 0;
+    // Of the staleness policy that judged the block; another one begins anew.
+    std::string policy;
+    PolicyState policy_state;
     Payload weights;
     std::vector<Payload> slots;
 };

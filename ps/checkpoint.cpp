@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <filesystem>
 #include <unordered_map>
 
@@ -107,6 +108,14 @@ void summarize(const std::vector<SliceFile>& slices, Manifest& manifest) {
             manifest.samples_applied = std::max(manifest.samples_applied, block.samples_applied);
             first = false;
         }
+        const auto newest = slice.extras().find("incarnation");
+        std::uint32_t incarnation = 0;
+        if (newest != slice.extras().end()) {
+            const std::string& digits = newest->second;
+            std::from_chars(digits.data(), digits.data() + digits.size(), incarnation);
+        }
+        manifest.newest_incarnation =
+            std::max(manifest.newest_incarnation, Incarnation{incarnation});
     }
 }
 
@@ -279,6 +288,14 @@ Result<const std::map<std::string, std::string>*> Checkpoint::extras(ShardId sha
     const auto verified = verify(shard.value);
     if (verified.has_error()) return verified.error();
     return &slices_[shard.value].extras();
+}
+
+std::map<BlockId, std::pair<Epoch, Version>> Checkpoint::versions(ShardId shard) const {
+    std::map<BlockId, std::pair<Epoch, Version>> versions;
+    for (const BlockSlice& block : slices_[shard.value].blocks()) {
+        versions[block.block] = {block.epoch, block.version};
+    }
+    return versions;
 }
 
 Result<std::vector<ShardSlice>> read_checkpoint(const std::string& directory) {

@@ -16,8 +16,10 @@
 #include <set>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "common/conflict/aggregator.h"
 #include "common/ids.h"
 #include "common/model_description.h"
 #include "common/partition/plan.h"
@@ -36,6 +38,12 @@ struct TensorCut {
     std::vector<std::int64_t> shape;
     std::vector<std::uint64_t> block_elements;  // in order of offset
 };
+// A worker's aggregator, for methods that keep state.
+struct SavedAggregator {
+    WorkerId worker;
+    std::string name;
+    AggregatorState state;
+};
 struct Manifest {
     std::uint64_t number = 0;
     Generation generation;
@@ -43,7 +51,9 @@ struct Manifest {
     std::string model;
     Version lowest_version;  // over all blocks
     Version highest_version;
-    std::uint64_t samples_applied = 0;  // most over all blocks
+    std::uint64_t samples_applied = 0;         // most over all blocks
+    Incarnation newest_incarnation{0};         // of all its workers; 0 = not saved
+    std::vector<SavedAggregator> aggregators;  // empty: none of today's methods keeps state
     std::vector<TensorCut> tensors;
     std::vector<CheckpointFile> files;
 };
@@ -77,6 +87,8 @@ class Checkpoint {
     Result<std::vector<ShardSlice>> read_all();
     // What a shard saved besides blocks; null if the job had no such shard. Verified like blocks.
     Result<const std::map<std::string, std::string>*> extras(ShardId shard);
+    // Where each block of a shard's slice stood. Requires: a shard of the checkpoint.
+    std::map<BlockId, std::pair<Epoch, Version>> versions(ShardId shard) const;
     std::string model_file() const { return directory_ + "/model.safetensors"; }
 
   private:

@@ -66,7 +66,7 @@ Result<Duplicates::Opening> Duplicates::open(WorkerId worker, Step step) {
                                                " steps unsettled; at most " +
                                                std::to_string(kMostOpenSteps) + " are allowed");
     }
-    client.steps.push_back({step, blocks_, {}});
+    client.steps.push_back({step, blocks_, {}, false, 0});
     books_.computed += blocks_;
     books_.in_flight += blocks_;
     return Opening::opened;
@@ -152,7 +152,7 @@ std::uint32_t Duplicates::cancel(WorkerId worker, Step step) {
     if (open == nullptr) {
         // The note overtook the pull that opens the step: remember it as closed.
         if (step > client.acknowledged && client.steps.size() < kMostOpenSteps) {
-            client.steps.push_back({step, 0, {}});
+            client.steps.push_back({step, 0, {}, false, 0});
         }
         return 0;
     }

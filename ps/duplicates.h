@@ -7,12 +7,14 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include "common/books.h"
 #include "common/ids.h"
+#include "common/ledger_entry.h"
 #include "common/messages.h"
 #include "common/result.h"
 
@@ -58,6 +60,29 @@ class Duplicates {
 
     const Books& books() const { return books_; }
     std::uint32_t open_steps() const;
+    Incarnation newest_incarnation() const;  // of all workers met; 0 = none
+
+    // ---- checkpoints (duplicates_saved.cpp) ----
+    // The table and its books as text.
+    std::string save() const;
+    // Becomes the table that was saved. Gradients that were buffered are lost: their bytes are
+    // gone. bad_checkpoint: no text of save(); nothing is changed.
+    Result<void> restore(const std::string& saved);
+    // An update that the restore took back. Its step is kept as lost by the restore, of each worker
+    // the last kMostOpenSteps: it has acknowledged what is older.
+    void take_back(const LostRecord& update);
+    struct ClosedBy {
+        WorkerId worker;
+        Incarnation incarnation;
+        Closed step;
+    };
+    // Closes all that was open when it was saved as lost: those gradients came after the
+    // checkpoint, or never. A push to such a step gets the verdict `lost`.
+    std::vector<ClosedBy> lose_restored();
+    bool lost_by_restore(WorkerId worker, Step step) const;
+    // The books of a table that is not kept, because its blocks now live elsewhere.
+    void carry(const Books& books) { books_.add(books); }
+    std::uint32_t blocks() const { return blocks_; }
 
   private:
     struct JudgedPart {
@@ -68,6 +93,8 @@ class Duplicates {
         Step step;
         std::uint32_t open_blocks = 0;
         std::vector<JudgedPart> parts;
+        bool lost_by_restore = false;
+        std::uint32_t buffered_lost = 0;  // between restore() and lose_restored()
     };
     struct Client {
         Incarnation incarnation{0};

@@ -105,7 +105,9 @@ class LedgerReader {
     std::optional<TornTail> torn_tail_;
 };
 
-// One line each, without its end. Names of fields are stable; 64-bit values are plain numbers.
+// One line each, without its end. Names of fields are stable; 64-bit values are plain numbers, but
+// hashes are text.
+std::string ledger_to_json_line(const LedgerOrigin& origin);
 std::string ledger_to_json_line(const LedgerEntry& entry);
 std::string ledger_to_text(const LedgerEntry& entry);
 

@@ -7,10 +7,21 @@
 
 namespace detente::ledger_bits {
 
-enum Kind : std::uint8_t { kPull = 0, kVerdict = 1, kClosed = 2, kLease = 3, kControl = 4 };
+enum Kind : std::uint8_t {
+    kPull = 0,
+    kVerdict = 1,
+    kClosed = 2,
+    kLease = 3,
+    kControl = 4,
+    kLost = 5
+};
 inline constexpr std::uint8_t kKindBits = 0x07;
 inline constexpr std::uint8_t kSameBlocks = 0x08;  // the list of blocks is the last one
-inline constexpr std::uint8_t kFlag = 0x10;        // closed: lost; lease: granted
+inline constexpr std::uint8_t kFlag = 0x10;        // closed: lost; lease: granted; lost: same text
+inline constexpr std::uint8_t kHasHash = 0x20;     // verdict: other than the step's last part said
+inline constexpr std::uint8_t kHasRates = 0x40;    // verdict: some rate is not the block's last
+
+enum Rate : std::uint8_t { kBlocksLast = 0, kRowsLast = 1, kWrittenOut = 2 };
 
 inline constexpr std::uint8_t kVerdictBits = 0x03;
 inline constexpr std::uint8_t kHasScale = 0x04;

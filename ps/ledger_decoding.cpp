@@ -35,6 +35,13 @@ class Source {
         }
         throw Undecodable{"a number is longer than 64 bits"};
     }
+    std::uint64_t word() {
+        std::uint64_t value = 0;
+        for (unsigned shift = 0; shift < 64; shift += 8) {
+            value |= static_cast<std::uint64_t>(octet()) << shift;
+        }
+        return value;
+    }
     std::uint32_t small() {
         const std::uint64_t value = number();
         if (value > std::numeric_limits<std::uint32_t>::max()) {
@@ -107,7 +114,8 @@ VerdictRecord::Row take_row(Source& source, LedgerDeltas& deltas, BlockId block)
     }
     const std::uint64_t base = expected_base(row.version.value, row.staleness, row.verdict);
     row.base = Version{(flags & kHasBase) != 0 ? source.difference(base) : base};
-    known = {row.version.value, row.tasks.bits};
+    known.version = row.version.value;
+    known.tasks = row.tasks.bits;
     return row;
 }
 
@@ -123,35 +131,93 @@ BatchRange take_range(Source& source, LedgerDeltas& deltas) {
     return range;
 }
 
+std::vector<Version> take_versions(Source& source, LedgerDeltas& deltas) {
+    std::vector<Version> versions;
+    for (const BlockId block : deltas.list) {
+        std::uint64_t& last = deltas.of_block[block.value].version;
+        last = source.difference(last);
+        versions.push_back(Version{last});
+    }
+    return versions;
+}
+
 PullRecord take_pull(Source& source, LedgerDeltas& deltas, bool same) {
     PullRecord record;
     take_worker_step(source, deltas, record);
     record.epoch = Epoch{source.small()};
     take_blocks(source, deltas, same);
     record.blocks = deltas.list;
-    for (const BlockId block : record.blocks) {
-        std::uint64_t& last = deltas.of_block[block.value].version;
-        last = source.difference(last);
-        record.versions.push_back(Version{last});
-    }
+    record.versions = take_versions(source, deltas);
     return record;
 }
 
-VerdictRecord take_verdict(Source& source, LedgerDeltas& deltas, bool same) {
+// An applied row that needs no word has its block's last rate; others have none.
+void take_rates(Source& source, LedgerDeltas& deltas, bool written, VerdictRecord& record) {
+    std::uint64_t rows_last = 0;
+    for (VerdictRecord::Row& row : record.rows) {
+        if (row.verdict != Verdict::applied) continue;
+        std::uint64_t& blocks_last = deltas.of_block[row.block.value].rate;
+        const std::uint8_t how = written ? source.octet() : std::uint8_t{kBlocksLast};
+        if (how > kWrittenOut) throw Undecodable{"a rate of a kind this build does not know"};
+        if (how == kRowsLast) blocks_last = rows_last;
+        if (how == kWrittenOut) blocks_last = source.word();
+        rows_last = blocks_last;
+        row.scheduled_rate = std::bit_cast<double>(blocks_last);
+    }
+}
+
+VerdictRecord take_verdict(Source& source, LedgerDeltas& deltas, std::uint8_t kind) {
     VerdictRecord record;
     take_worker_step(source, deltas, record);
     record.part = Part{source.small()};
     record.epoch = Epoch{source.small()};
     record.batch = take_range(source, deltas);
     record.samples = source.small();
-    take_blocks(source, deltas, same);
+    record.gradient_hash = (kind & kHasHash) != 0
+                               ? source.word()
+                               : deltas.expected_hash(record.worker.value, record.step.value);
+    deltas.hash_of[record.worker.value] = {record.step.value, record.gradient_hash};
+    take_blocks(source, deltas, (kind & kSameBlocks) != 0);
     for (const BlockId block : deltas.list) record.rows.push_back(take_row(source, deltas, block));
+    take_rates(source, deltas, (kind & kHasRates) != 0, record);
     return record;
+}
+
+LostRecord take_lost(Source& source, LedgerDeltas& deltas, std::uint8_t kind) {
+    LostRecord record;
+    take_worker_step(source, deltas, record);
+    record.part = Part{source.small()};
+    record.epoch = Epoch{source.small()};
+    take_blocks(source, deltas, (kind & kSameBlocks) != 0);
+    record.blocks = deltas.list;
+    record.versions = take_versions(source, deltas);
+    if ((kind & kFlag) == 0) deltas.reason = source.text();
+    record.reason = deltas.reason;
+    return record;
+}
+
+std::uint8_t flags_of(std::uint8_t kind) {
+    switch (kind) {
+        case kPull:
+            return kSameBlocks;
+        case kLost:
+            return kSameBlocks | kFlag;
+        case kVerdict:
+            return kSameBlocks | kHasHash | kHasRates;
+        case kClosed:
+        case kLease:
+            return kFlag;
+        default:
+            return 0;
+    }
 }
 
 LedgerEntry take_entry(Source& source, LedgerDeltas& deltas) {
     LedgerEntry entry;
     const std::uint8_t kind = source.octet();
+    if ((kind & ~kKindBits & ~flags_of(kind & kKindBits)) != 0) {
+        throw Undecodable{"a flag that its kind of entry does not have"};
+    }
     deltas.time = source.difference(deltas.time);
     entry.at = Time(Nanos(static_cast<std::int64_t>(deltas.time)));
     switch (kind & kKindBits) {
@@ -159,7 +225,7 @@ LedgerEntry take_entry(Source& source, LedgerDeltas& deltas) {
             entry.record = take_pull(source, deltas, (kind & kSameBlocks) != 0);
             return entry;
         case kVerdict:
-            entry.record = take_verdict(source, deltas, (kind & kSameBlocks) != 0);
+            entry.record = take_verdict(source, deltas, kind);
             return entry;
         case kClosed: {
             ClosedRecord record;
@@ -181,6 +247,9 @@ LedgerEntry take_entry(Source& source, LedgerDeltas& deltas) {
         }
         case kControl:
             entry.record = ControlRecord{source.text()};
+            return entry;
+        case kLost:
+            entry.record = take_lost(source, deltas, kind);
             return entry;
         default:
             throw Undecodable{"a kind of entry this build does not know"};

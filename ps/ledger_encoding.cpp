@@ -1,5 +1,6 @@
 #include "ps/ledger_encoding.h"
 
+#include <algorithm>
 #include <bit>
 #include <string>
 #include <utility>
@@ -26,6 +27,11 @@ class Sink {
     void difference(std::uint64_t value, std::uint64_t before) {
         const std::uint64_t delta = value - before;
         number((delta << 1U) ^ (0 - (delta >> 63U)));
+    }
+    void word(std::uint64_t value) {
+        for (unsigned shift = 0; shift < 64; shift += 8) {
+            octet(static_cast<std::uint8_t>(value >> shift));
+        }
     }
     void text(const std::string& value) {
         number(value.size());
@@ -65,6 +71,15 @@ void put_blocks(Sink& sink, LedgerDeltas& deltas, bool same, std::vector<BlockId
     deltas.list = std::move(blocks);
 }
 
+void put_versions(Sink& sink, LedgerDeltas& deltas, const std::vector<BlockId>& blocks,
+                  const std::vector<Version>& versions) {
+    for (std::size_t i = 0; i < blocks.size(); ++i) {
+        std::uint64_t& last = deltas.of_block[blocks[i].value].version;
+        sink.difference(versions[i].value, last);
+        last = versions[i].value;
+    }
+}
+
 void put_row(Sink& sink, LedgerDeltas& deltas, const VerdictRecord::Row& row) {
     LedgerDeltas::OfBlock& known = deltas.of_block[row.block.value];
     const std::uint64_t base = expected_base(row.version.value, row.staleness, row.verdict);
@@ -83,7 +98,36 @@ void put_row(Sink& sink, LedgerDeltas& deltas, const VerdictRecord::Row& row) {
     if ((flags & kHasTasks) != 0) sink.number(row.tasks.bits);
     if ((flags & kHasReason) != 0) sink.number(static_cast<std::uint64_t>(row.reason));
     if ((flags & kHasBase) != 0) sink.difference(row.base.value, base);
-    known = {row.version.value, row.tasks.bits};
+    known.version = row.version.value;
+    known.tasks = row.tasks.bits;
+}
+
+bool has_new_rate(const VerdictRecord& record, const LedgerDeltas& deltas) {
+    return std::any_of(record.rows.begin(), record.rows.end(), [&](const auto& row) {
+        const auto known = deltas.of_block.find(row.block.value);
+        const std::uint64_t last = known == deltas.of_block.end() ? 0 : known->second.rate;
+        return row.verdict == Verdict::applied &&
+               std::bit_cast<std::uint64_t>(row.scheduled_rate) != last;
+    });
+}
+
+// A schedule moves all blocks of a rule together, so that most rows repeat the one before.
+void put_rates(Sink& sink, LedgerDeltas& deltas, const VerdictRecord& record) {
+    std::uint64_t rows_last = 0;
+    for (const VerdictRecord::Row& row : record.rows) {
+        if (row.verdict != Verdict::applied) continue;
+        std::uint64_t& blocks_last = deltas.of_block[row.block.value].rate;
+        const auto rate = std::bit_cast<std::uint64_t>(row.scheduled_rate);
+        if (rate == blocks_last) {
+            sink.octet(kBlocksLast);
+        } else if (rate == rows_last) {
+            sink.octet(kRowsLast);
+        } else {
+            sink.octet(kWrittenOut);
+            sink.word(rate);
+        }
+        rows_last = blocks_last = rate;
+    }
 }
 
 void put_range(Sink& sink, LedgerDeltas& deltas, const BatchRange& range) {
@@ -112,23 +156,28 @@ struct Encoder {
         put_worker_step(sink, deltas, record.worker, record.incarnation, record.step);
         sink.number(record.epoch.value);
         put_blocks(sink, deltas, same, record.blocks);
-        for (std::size_t i = 0; i < record.blocks.size(); ++i) {
-            std::uint64_t& last = deltas.of_block[record.blocks[i].value].version;
-            sink.difference(record.versions[i].value, last);
-            last = record.versions[i].value;
-        }
+        put_versions(sink, deltas, record.blocks, record.versions);
     }
     void operator()(const VerdictRecord& record) {
         std::vector<BlockId> blocks = blocks_of(record);
         const bool same = blocks == deltas.list;
-        put_time(sink, deltas, kVerdict | (same ? kSameBlocks : 0), at);
+        const bool hash =
+            record.gradient_hash != deltas.expected_hash(record.worker.value, record.step.value);
+        const bool rates = has_new_rate(record, deltas);
+        put_time(
+            sink, deltas,
+            kVerdict | (same ? kSameBlocks : 0) | (hash ? kHasHash : 0) | (rates ? kHasRates : 0),
+            at);
         put_worker_step(sink, deltas, record.worker, record.incarnation, record.step);
         sink.number(record.part.value);
         sink.number(record.epoch.value);
         put_range(sink, deltas, record.batch);
         sink.number(record.samples);
+        if (hash) sink.word(record.gradient_hash);
+        deltas.hash_of[record.worker.value] = {record.step.value, record.gradient_hash};
         put_blocks(sink, deltas, same, std::move(blocks));
         for (const VerdictRecord::Row& row : record.rows) put_row(sink, deltas, row);
+        if (rates) put_rates(sink, deltas, record);
     }
     void operator()(const ClosedRecord& record) {
         put_time(sink, deltas, kClosed | (record.lost ? kFlag : 0), at);
@@ -145,6 +194,19 @@ struct Encoder {
     void operator()(const ControlRecord& record) {
         put_time(sink, deltas, kControl, at);
         sink.text(record.what);
+    }
+    void operator()(const LostRecord& record) {
+        invariant(record.blocks.size() == record.versions.size(), "a version per lost update");
+        const bool same = record.blocks == deltas.list;
+        const bool same_text = record.reason == deltas.reason;
+        put_time(sink, deltas, kLost | (same ? kSameBlocks : 0) | (same_text ? kFlag : 0), at);
+        put_worker_step(sink, deltas, record.worker, record.incarnation, record.step);
+        sink.number(record.part.value);
+        sink.number(record.epoch.value);
+        put_blocks(sink, deltas, same, record.blocks);
+        put_versions(sink, deltas, record.blocks, record.versions);
+        if (!same_text) sink.text(record.reason);
+        deltas.reason = record.reason;
     }
 };
 

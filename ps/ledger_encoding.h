@@ -6,16 +6,20 @@
 //   entry    kind | flags, time −, then by kind:
 //   pull     worker, incarnation, step −, epoch, blocks, a version − for each
 //   verdict  worker, incarnation, step −, part, epoch, batch (data epoch, first −, count), samples,
-//            blocks, then per row: flags, version −, and what the flags announce (staleness above
-//            2, base, tasks, step scale, reason)
+//            hash if flagged (8 bytes), blocks, then per row: flags, version −, and what the flags
+//            announce (staleness above 2, base, tasks, step scale, reason); then, if flagged, per
+//            applied row its scheduled rate: as the block's last, as the row before, or 8 bytes
 //   closed   worker, incarnation, step −, blocks, lost, text
 //   lease    worker, incarnation, granted, range
 //   control  text
+//   lost     worker, incarnation, step −, part, epoch, blocks, a version − for each, text unless
+//            flagged as the last lost entry's
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <unordered_map>
 #include <vector>
 
@@ -25,19 +29,32 @@
 namespace detente {
 
 // Grows with every change of the above.
-inline constexpr std::uint32_t kLedgerEncoding = 1;
+inline constexpr std::uint32_t kLedgerEncoding = 2;
 
 // What both sides remember within a chunk.
 struct LedgerDeltas {
     struct OfBlock {
         std::uint64_t version = 0;
         std::uint64_t tasks = 0;
+        std::uint64_t rate = 0;  // its bits
+    };
+    struct OfStep {
+        std::uint64_t step = 0;
+        std::uint64_t hash = 0;
     };
     std::uint64_t time = 0;
     std::uint64_t batch = 0;
     std::vector<BlockId> list;
+    std::string reason;                                        // of the last lost entry
     std::unordered_map<std::uint32_t, std::uint64_t> step_of;  // by worker
     std::unordered_map<std::uint64_t, OfBlock> of_block;
+    std::unordered_map<std::uint32_t, OfStep> hash_of;  // by worker
+
+    // The hash that needs no writing: what the step's last part in this chunk had, else none.
+    std::uint64_t expected_hash(std::uint32_t worker, std::uint64_t step) const {
+        const auto last = hash_of.find(worker);
+        return last != hash_of.end() && last->second.step == step ? last->second.hash : 0;
+    }
 };
 
 // Requires: a pull names a version per block.

@@ -26,6 +26,7 @@ json::object row_of(const VerdictRecord::Row& row) {
                         {"tasks", tasks_of(row.tasks)}, {"base", row.base.value},
                         {"version", row.version.value}, {"staleness", row.staleness},
                         {"step_scale", row.step_scale}};
+    if (row.verdict == Verdict::applied) object["learning_rate"] = row.learning_rate();
     if (row.reason != ErrorCode::internal) object["reason"] = name_of(row.reason);
     return object;
 }
@@ -37,12 +38,7 @@ struct JsonMembers {
         object["kind"] = "pull";
         who(record.worker, record.incarnation, &record.step);
         object["epoch"] = record.epoch.value;
-        json::array blocks;
-        for (std::size_t i = 0; i < record.blocks.size(); ++i) {
-            blocks.push_back(json::object{{"block", record.blocks[i].value},
-                                          {"version", record.versions[i].value}});
-        }
-        object["blocks"] = std::move(blocks);
+        object["blocks"] = versions_of(record.blocks, record.versions);
     }
     void operator()(const VerdictRecord& record) {
         object["kind"] = "verdict";
@@ -51,6 +47,9 @@ struct JsonMembers {
         object["epoch"] = record.epoch.value;
         object["batch"] = range_of(record.batch);
         object["samples"] = record.samples;
+        if (record.gradient_hash != 0) {  // as text: programs round larger integers than 2^53
+            object["gradient_hash"] = fmt::format("{:016x}", record.gradient_hash);
+        }
         json::array blocks;
         for (const VerdictRecord::Row& row : record.rows) blocks.push_back(row_of(row));
         object["blocks"] = std::move(blocks);
@@ -72,6 +71,22 @@ struct JsonMembers {
         object["kind"] = "control";
         object["what"] = record.what;
     }
+    void operator()(const LostRecord& record) {
+        object["kind"] = "lost";
+        who(record.worker, record.incarnation, &record.step);
+        object["part"] = record.part.value;
+        object["epoch"] = record.epoch.value;
+        object["blocks"] = versions_of(record.blocks, record.versions);
+        object["reason"] = record.reason;
+    }
+    static json::array versions_of(const std::vector<BlockId>& ids,
+                                   const std::vector<Version>& versions) {
+        json::array blocks;
+        for (std::size_t i = 0; i < ids.size(); ++i) {
+            blocks.push_back(json::object{{"block", ids[i].value}, {"version", versions[i].value}});
+        }
+        return blocks;
+    }
     void who(WorkerId worker, Incarnation incarnation, const Step* step) {
         object["worker"] = worker.value;
         object["incarnation"] = incarnation.value;
@@ -91,26 +106,35 @@ std::string range_text(const BatchRange& range) {
                        std::uint64_t{range.first} + range.count - (range.count > 0 ? 1 : 0));
 }
 
+std::string versions_text(const std::vector<BlockId>& blocks,
+                          const std::vector<Version>& versions) {
+    std::string text;
+    for (std::size_t i = 0; i < blocks.size(); ++i) {
+        text += fmt::format(" {}:{}", blocks[i].value, versions[i].value);
+    }
+    return text;
+}
+
 struct Text {
     std::string operator()(const PullRecord& record) const {
-        std::string text = fmt::format("pull     {} step {}, epoch {}, versions",
-                                       who_text(record.worker, record.incarnation),
-                                       record.step.value, record.epoch.value);
-        for (std::size_t i = 0; i < record.blocks.size(); ++i) {
-            text += fmt::format(" {}:{}", record.blocks[i].value, record.versions[i].value);
-        }
-        return text;
+        return fmt::format("pull     {} step {}, epoch {}, versions{}",
+                           who_text(record.worker, record.incarnation), record.step.value,
+                           record.epoch.value, versions_text(record.blocks, record.versions));
     }
     std::string operator()(const VerdictRecord& record) const {
-        std::string text = fmt::format("verdict  {} step {} part {}, epoch {}, {}, {} samples:",
+        std::string text = fmt::format("verdict  {} step {} part {}, epoch {}, {}, {} samples",
                                        who_text(record.worker, record.incarnation),
                                        record.step.value, record.part.value, record.epoch.value,
                                        range_text(record.batch), record.samples);
+        if (record.gradient_hash != 0) text += fmt::format(", hash {:016x}", record.gradient_hash);
+        text += ":";
         const char* separator = " ";
         for (const VerdictRecord::Row& row : record.rows) {
             text +=
                 fmt::format("{}{} {} {}>{} stale {}", separator, row.block.value,
                             name_of(row.verdict), row.base.value, row.version.value, row.staleness);
+            if (row.verdict == Verdict::applied)
+                text += fmt::format(" rate {}", row.learning_rate());
             if (row.step_scale != 1) text += fmt::format(" scale {}", row.step_scale);
             if (row.reason != ErrorCode::internal)
                 text += fmt::format(" ({})", name_of(row.reason));
@@ -130,9 +154,25 @@ struct Text {
     std::string operator()(const ControlRecord& record) const {
         return fmt::format("control  {}", record.what);
     }
+    std::string operator()(const LostRecord& record) const {
+        return fmt::format("lost     {} step {} part {}, epoch {}, versions{}: {}",
+                           who_text(record.worker, record.incarnation), record.step.value,
+                           record.part.value, record.epoch.value,
+                           versions_text(record.blocks, record.versions), record.reason);
+    }
 };
 
 }  // namespace
+
+std::string ledger_to_json_line(const LedgerOrigin& origin) {
+    return json::serialize(json::object{{"node", to_string(origin.node)},
+                                        {"node_incarnation", origin.incarnation.value},
+                                        {"kind", "origin"},
+                                        {"generation", origin.generation.value},
+                                        {"job", origin.job},
+                                        {"build", origin.build},
+                                        {"machine", origin.machine}});
+}
 
 std::string ledger_to_json_line(const LedgerEntry& entry) {
     json::object object{{"at_ns", entry.at.time_since_epoch().count()}};

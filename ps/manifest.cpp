@@ -1,6 +1,7 @@
 // manifest.json, both ways.
 #include <fmt/format.h>
 
+#include <bit>
 #include <charconv>
 #include <filesystem>
 
@@ -12,7 +13,8 @@ namespace detente {
 namespace json = boost::json;
 namespace {
 
-constexpr const char* kFormat = "detente checkpoint 1";
+constexpr const char* kFormat = "detente checkpoint 2";
+constexpr const char* kBeforeAggregators = "detente checkpoint 1";  // read, never written
 constexpr std::uint64_t kMostManifestBytes = 1U << 30U;
 
 std::uint64_t checksum_in(const json::object& object) {
@@ -47,6 +49,26 @@ TensorCut cut_of(const json::object& object) {
     return cut;
 }
 
+SavedAggregator aggregator_of(const json::object& object) {
+    SavedAggregator saved;
+    saved.worker = WorkerId{small_integer_in(object, "worker")};
+    saved.name = text_in(object, "name");
+    for (const json::value& bits : array_in(object, "state")) {
+        saved.state.values.push_back(std::bit_cast<double>(integer_of(bits, "state")));
+    }
+    return saved;
+}
+
+json::object json_of(const SavedAggregator& saved) {
+    json::array state;
+    for (const double value : saved.state.values) {
+        state.emplace_back(std::to_string(std::bit_cast<std::uint64_t>(value)));
+    }
+    return {{"worker", std::to_string(saved.worker.value)},
+            {"name", saved.name},
+            {"state", std::move(state)}};
+}
+
 }  // namespace
 
 std::string to_json(const Manifest& manifest) {
@@ -67,16 +89,21 @@ std::string to_json(const Manifest& manifest) {
                                      {"bytes", std::to_string(file.bytes)},
                                      {"xxh3", fmt::format("{:016x}", file.checksum)}});
     }
-    const json::object object{{"format", kFormat},
-                              {"number", std::to_string(manifest.number)},
-                              {"generation", std::to_string(manifest.generation.value)},
-                              {"shards", std::to_string(manifest.shards)},
-                              {"model", manifest.model},
-                              {"lowest_version", std::to_string(manifest.lowest_version.value)},
-                              {"highest_version", std::to_string(manifest.highest_version.value)},
-                              {"samples_applied", std::to_string(manifest.samples_applied)},
-                              {"files", std::move(files)},
-                              {"tensors", std::move(tensors)}};
+    json::array aggregators;
+    for (const SavedAggregator& saved : manifest.aggregators) aggregators.push_back(json_of(saved));
+    const json::object object{
+        {"format", kFormat},
+        {"number", std::to_string(manifest.number)},
+        {"generation", std::to_string(manifest.generation.value)},
+        {"shards", std::to_string(manifest.shards)},
+        {"model", manifest.model},
+        {"lowest_version", std::to_string(manifest.lowest_version.value)},
+        {"highest_version", std::to_string(manifest.highest_version.value)},
+        {"samples_applied", std::to_string(manifest.samples_applied)},
+        {"newest_incarnation", std::to_string(manifest.newest_incarnation.value)},
+        {"aggregators", std::move(aggregators)},
+        {"files", std::move(files)},
+        {"tensors", std::move(tensors)}};
     std::string text;  // a line per member, for people
     for (const auto& member : object) {
         text += (text.empty() ? "{\n" : ",\n") + json::serialize(json::string(member.key())) +
@@ -89,7 +116,8 @@ Result<Manifest> manifest_from_json(std::string_view text) {
     try {
         json::value keeper;
         const json::object& object = parse_object(text, keeper);
-        if (const std::string format = text_in(object, "format"); format != kFormat) {
+        const std::string format = text_in(object, "format");
+        if (format != kFormat && format != kBeforeAggregators) {
             throw BadJson{fmt::format("expected format '{}', found '{}'", kFormat, format)};
         }
         Manifest manifest;
@@ -102,6 +130,13 @@ Result<Manifest> manifest_from_json(std::string_view text) {
         manifest.lowest_version = Version{integer_in(object, "lowest_version")};
         manifest.highest_version = Version{integer_in(object, "highest_version")};
         manifest.samples_applied = integer_in(object, "samples_applied");
+        if (format == kFormat) {
+            manifest.newest_incarnation =
+                Incarnation{small_integer_in(object, "newest_incarnation")};
+            for (const json::value& saved : array_in(object, "aggregators")) {
+                manifest.aggregators.push_back(aggregator_of(object_of(saved, "an aggregator")));
+            }
+        }
         for (const json::value& file : array_in(object, "files")) {
             manifest.files.push_back(file_of(object_of(file, "a file")));
         }

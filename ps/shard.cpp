@@ -42,7 +42,9 @@ Result<std::unique_ptr<Shard>> Shard::create(ShardSetup setup) {
                                                    "; resume from another checkpoint");
     }
     setup.restored.clear();
+    const std::vector<FormerShard> former = std::exchange(setup.former, {});
     std::unique_ptr<Shard> shard(new Shard(std::move(setup), std::move(*store)));
+    if (auto taken = shard->take_over(former); !taken) return taken.error();
     if (!shard->setup_.restored_leases.empty()) {
         auto restored = shard->leases_.restore(shard->setup_.restored_leases);
         if (!restored) return restored.error();
@@ -65,6 +67,7 @@ void Shard::on(Event&& event, Time now, Effects& effects) {
         receive(std::move(received->message));
     } else if (std::holds_alternative<Started>(event)) {
         record_control("started");
+        record_restored();
         effects.after(setup_.job->heartbeat_interval, {kHeartbeat, 0});
     } else if (const auto* fired = std::get_if<TimerFired>(&event)) {
         if (fired->tag.kind == kHeartbeat) heartbeat();
@@ -147,6 +150,8 @@ bool Shard::from_known_worker(const Envelope& envelope, Step step, Part part) {
         refuse(envelope, met.error(), step, part);
         return false;
     }
+    // A late double of a worker that said farewell is answered, but does not bring it back.
+    if (duplicates_.has_left(worker)) return true;
     Incarnation& known = workers_[worker];
     if (known < envelope.incarnation) {
         record_closed(worker, known, lost, true, "replaced by a newer incarnation");
@@ -220,6 +225,7 @@ Status Shard::status() const {
     count("updates.cancelled", books.cancelled);
     count("updates.lost", books.lost);
     count("updates.in_flight", books.in_flight);
+    count("updates.taken_back", updates_taken_back_);
     count("pushes", pushes_);
     count("push_bytes", push_bytes_);
     count("pulls", pulls_);

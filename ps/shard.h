@@ -23,6 +23,14 @@
 
 namespace detente {
 
+// What a restored shard takes over of one that made the checkpoint: of its own predecessor, or,
+// where blocks have moved because the number of shards changed, the lead shard of all of them.
+struct FormerShard {
+    bool same_blocks = false;      // lived with the same blocks: its verdicts are still of use
+    std::string duplicates;        // Duplicates::save(); empty = not saved
+    std::vector<LostRecord> lost;  // applied after the checkpoint, as its ledger tells
+};
+
 struct ShardSetup {
     ShardId id;
     std::shared_ptr<const Job> job;
@@ -33,6 +41,8 @@ struct ShardSetup {
     std::vector<std::pair<BlockId, BlockContents>> restored;
     std::string restored_rules;   // rules_of() the job that made the checkpoint; empty = not known
     std::string restored_leases;  // lead shard: Leases::save() of the checkpoint
+    std::string restored_from;    // for the ledger: which checkpoint; empty = none
+    std::vector<FormerShard> former;
 };
 
 // The update rules of a job as text, saved with optimizer state: "adam, sgd for heads.*".
@@ -49,11 +59,17 @@ class Shard : public Node {
     // For tests and the simulator's invariants.
     BlockStore& store() { return store_; }
     const Leases& leases() const { return leases_; }
+    std::size_t members() const { return workers_.size(); }
 
     static constexpr std::size_t kStalenessBins = 64;
     static constexpr std::uint64_t kMostPullBytes = 8U << 20U;
 
   private:
+    // After a restore (shard_restore.cpp).
+    Result<void> take_over(const std::vector<FormerShard>& former);
+    void record_restored();
+    void answer_lost(const Envelope& from, const Push& body, const std::vector<LiveBlock*>& blocks);
+
     enum TimerKind : std::uint32_t { kHeartbeat = 1, kDeferredDeadline = 2 };
 
     Shard(ShardSetup setup, BlockStore store);
@@ -77,12 +93,13 @@ class Shard : public Node {
     enum class Judged { yes, no_spare };
     Judged judge(const Envelope& from, const Push& body);
     Result<void> check_part(const Push& body, std::vector<LiveBlock*>& blocks) const;
-    void judge_block(LiveBlock& block, const GradientBlock& gradient, const Envelope& from,
-                     const Push& push, BlockVerdict& verdict);
+    // The block's rate by its schedule, if it was applied; 0 if not.
+    double judge_block(LiveBlock& block, const GradientBlock& gradient, const Envelope& from,
+                       const Push& push, BlockVerdict& verdict);
     void reply_to_push(const Envelope& from, const Push& body,
                        const std::vector<BlockVerdict>& verdicts);
     void record_push(const Envelope& from, const Push& body,
-                     const std::vector<BlockVerdict>& verdicts);
+                     const std::vector<BlockVerdict>& verdicts, const std::vector<double>& rates);
     void retry_deferred();
     void deferred_too_long();
 
@@ -111,6 +128,10 @@ class Shard : public Node {
     TimerId deferred_deadline_;
     std::map<std::uint64_t, CheckpointReply> checkpoints_;  // by ticket
     std::map<WorkerId, Incarnation> workers_;               // spoken to and not gone
+
+    std::vector<LostRecord> taken_back_;                 // until they are in the ledger
+    std::vector<Duplicates::ClosedBy> lost_by_restore_;  // the same
+    std::uint64_t updates_taken_back_ = 0;
 
     bool welcomed_ = false;
     bool stopped_ = false;

@@ -272,6 +272,8 @@ void Shard::checkpoint(const CheckpointRequest& body) {
         one.version = block.version;
         one.updates = block.updates;
         one.samples_applied = block.samples_applied;
+        one.policy = block.policy->name();
+        one.policy_state = block.policy_state;
         one.weights = block.weight_payload();
         for (int slot = 0; slot < block.rule->slots(); ++slot) {
             const std::byte* values = block.slots->data() + static_cast<std::size_t>(slot) *
@@ -281,6 +283,8 @@ void Shard::checkpoint(const CheckpointRequest& body) {
         slice.blocks.push_back(std::move(one));
     }
     slice.extras["rules"] = rules_of(*setup_.job);
+    slice.extras["duplicates"] = duplicates_.save();
+    slice.extras["incarnation"] = std::to_string(duplicates_.newest_incarnation().value);
     if (setup_.id == kLeadShard) slice.extras["leases"] = leases_.save();
     StoreOp operation;
     operation.path = answer.file;

@@ -1,6 +1,7 @@
 // The way of a push through a shard: known before? whole and true? allowed? fresh enough? then
 // applied.
 #include <algorithm>
+#include <utility>
 
 #include "common/checksum.h"
 #include "common/invariant.h"
@@ -96,7 +97,9 @@ Shard::Judged Shard::judge(const Envelope& from, const Push& body) {
         reply_to_push(from, body, *verdicts);
         return Judged::yes;
     }
-    if (duplicates_.settled(worker, body.step)) {  // late double of a settled step: nobody waits
+    const bool lost = duplicates_.lost_by_restore(worker, body.step);
+    if (!lost &&
+        duplicates_.settled(worker, body.step)) {  // late double of a settled step: nobody waits
         ++repeated_;
         return Judged::yes;
     }
@@ -110,6 +113,10 @@ Shard::Judged Shard::judge(const Envelope& from, const Push& body) {
                body.part);
         return Judged::yes;
     }
+    if (lost) {
+        answer_lost(from, body, blocks);
+        return Judged::yes;
+    }
     if (!store_.can_apply(blocks)) return Judged::no_spare;
     bool finite = true;
     for (const GradientBlock& gradient : body.blocks) {
@@ -119,7 +126,7 @@ Shard::Judged Shard::judge(const Envelope& from, const Push& body) {
             refuse(from, verified.error(), body.step, body.part);
             return Judged::yes;
         }
-        finite = false;
+        if (!std::exchange(finite, false)) continue;  // one message, counted once
         count_refused(from, fail(ErrorCode::not_finite,
                                  "block " + std::to_string(gradient.block.value) + " of step " +
                                      std::to_string(body.step.value) + ": " +
@@ -133,10 +140,11 @@ Shard::Judged Shard::judge(const Envelope& from, const Push& body) {
 
     ++pushes_;
     std::vector<BlockVerdict> verdicts(body.blocks.size());
+    std::vector<double> rates(body.blocks.size(), 0.0);
     for (std::size_t i = 0; i < body.blocks.size(); ++i) {
         push_bytes_ += body.blocks[i].gradient.size();
         if (finite) {
-            judge_block(*blocks[i], body.blocks[i], from, body, verdicts[i]);
+            rates[i] = judge_block(*blocks[i], body.blocks[i], from, body, verdicts[i]);
         } else {  // nothing of a part with NaN or Inf is applied
             verdicts[i] = {
                 body.blocks[i].block, Verdict::rejected, Advice::drop, ErrorCode::not_finite, 0, 1,
@@ -146,13 +154,13 @@ Shard::Judged Shard::judge(const Envelope& from, const Push& body) {
     if (auto recorded = duplicates_.record(worker, body.step, body.part, verdicts); !recorded) {
         invariant(false, "a step settles no more blocks than it opened");
     }
-    record_push(from, body, verdicts);
+    record_push(from, body, verdicts, rates);
     reply_to_push(from, body, verdicts);
     return Judged::yes;
 }
 
-void Shard::judge_block(LiveBlock& block, const GradientBlock& gradient, const Envelope& from,
-                        const Push& push, BlockVerdict& verdict) {
+double Shard::judge_block(LiveBlock& block, const GradientBlock& gradient, const Envelope& from,
+                          const Push& push, BlockVerdict& verdict) {
     verdict.block = gradient.block;
     if (gradient.epoch != block.epoch) {
         verdict.verdict = Verdict::rejected;
@@ -160,7 +168,7 @@ void Shard::judge_block(LiveBlock& block, const GradientBlock& gradient, const E
         verdict.reason = ErrorCode::wrong_epoch;
         verdict.epoch = block.epoch;
         verdict.version = block.version;
-        return;
+        return 0;
     }
     verdict.staleness = block.version.value - gradient.base.value;
     Arrived arrived;
@@ -193,10 +201,12 @@ void Shard::judge_block(LiveBlock& block, const GradientBlock& gradient, const E
     }
     verdict.epoch = block.epoch;
     verdict.version = block.version;
+    return verdict.verdict == Verdict::applied ? arrived.learning_rate : 0;
 }
 
 void Shard::record_push(const Envelope& from, const Push& body,
-                        const std::vector<BlockVerdict>& verdicts) {
+                        const std::vector<BlockVerdict>& verdicts,
+                        const std::vector<double>& rates) {
     VerdictRecord record;
     record.worker = WorkerId{from.from.index};
     record.incarnation = from.incarnation;
@@ -205,11 +215,12 @@ void Shard::record_push(const Envelope& from, const Push& body,
     record.epoch = setup_.epoch;
     record.batch = body.batch;
     record.samples = body.samples;
+    record.gradient_hash = body.gradient_hash;
     record.rows.reserve(verdicts.size());
     for (std::size_t i = 0; i < verdicts.size(); ++i) {
         record.rows.push_back({verdicts[i].block, body.blocks[i].tasks, body.blocks[i].base,
                                verdicts[i].version, verdicts[i].staleness, verdicts[i].step_scale,
-                               verdicts[i].verdict, verdicts[i].reason});
+                               rates[i], verdicts[i].verdict, verdicts[i].reason});
     }
     effects_->record({now_, std::move(record)});
 }

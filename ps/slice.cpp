@@ -3,8 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
-#include <limits>
 
 #include "common/invariant.h"
 #include "ps/strict_json.h"
@@ -13,7 +13,8 @@ namespace detente {
 namespace json = boost::json;
 namespace {
 
-constexpr const char* kFormat = "detente shard slice 1";
+constexpr const char* kFormat = "detente shard slice 2";
+constexpr const char* kBeforePolicies = "detente shard slice 1";  // read, never written
 constexpr std::string_view kExtraPrefix = "extra.";
 constexpr std::uint64_t kMostSlots = 8;
 
@@ -27,12 +28,20 @@ TensorEntry floats(std::string name, const Payload& payload) {
     return {std::move(name), Dtype::f32, {payload.size() / sizeof(float)}};
 }
 
-std::uint32_t small_integer_in(const json::object& object, std::string_view key) {
-    const std::uint64_t integer = integer_in(object, key);
-    if (integer > std::numeric_limits<std::uint32_t>::max()) {
-        throw BadJson{fmt::format("'{}' is {}, expected 32 bits", key, integer)};
+json::array bits_of(const PolicyState& state) {
+    json::array bits;
+    for (const double value : state.values) {
+        bits.emplace_back(std::to_string(std::bit_cast<std::uint64_t>(value)));
     }
-    return static_cast<std::uint32_t>(integer);
+    return bits;
+}
+
+PolicyState policy_state_in(const json::object& object) {
+    PolicyState state;
+    for (const json::value& bits : array_in(object, "policy_state")) {
+        state.values.push_back(std::bit_cast<double>(integer_of(bits, "policy_state")));
+    }
+    return state;
 }
 
 const SafetensorsFile::Tensor& floats_in(const SafetensorsFile& file, const std::string& name) {
@@ -60,6 +69,8 @@ std::vector<Payload> to_pieces(const ShardSlice& slice) {
                                       {"version", std::to_string(block.version.value)},
                                       {"updates", std::to_string(block.updates)},
                                       {"samples_applied", std::to_string(block.samples_applied)},
+                                      {"policy", block.policy},
+                                      {"policy_state", bits_of(block.policy_state)},
                                       {"slots", std::to_string(block.slots.size())}});
         tensors.push_back(floats(weights_name(block.block), block.weights));
         pieces.push_back(block.weights);
@@ -99,7 +110,8 @@ Result<SliceFile> SliceFile::open(const std::string& path) {
 void SliceFile::parse() {
     json::object metadata;
     for (const auto& [key, value] : file_.metadata()) metadata[key] = value;
-    if (const std::string format = text_in(metadata, "format"); format != kFormat) {
+    const std::string format = text_in(metadata, "format");
+    if (format != kFormat && format != kBeforePolicies) {
         throw BadJson{fmt::format("expected format '{}', found '{}'", kFormat, format)};
     }
     shard_ = ShardId{small_integer_in(metadata, "shard")};
@@ -114,6 +126,10 @@ void SliceFile::parse() {
         block.version = Version{integer_in(object, "version")};
         block.updates = integer_in(object, "updates");
         block.samples_applied = integer_in(object, "samples_applied");
+        if (format == kFormat) {
+            block.policy = text_in(object, "policy");
+            block.policy_state = policy_state_in(object);
+        }
         const std::uint64_t slots = integer_in(object, "slots");
         if (slots > kMostSlots) throw BadJson{fmt::format("{} arrays of optimizer state", slots)};
         block.slots.resize(slots);

@@ -1,7 +1,8 @@
 // What one shard contributes to a checkpoint: its blocks at a version boundary and the rest of its
 // state. On disk a slice is one safetensors file: weights as `block.<id>.weights`, optimizer state
-// as `block.<id>.slot0`, `.slot1`, every extra as bytes `extra.<key>`; versions and counts as JSON
-// in the metadata, 64-bit integers as strings.
+// as `block.<id>.slot0`, `.slot1`, every extra as bytes `extra.<key>`; versions, counts and the
+// staleness policy's state as JSON in the metadata, 64-bit integers (and the bits of doubles) as
+// strings.
 #pragma once
 
 #include <cstdint>
@@ -13,6 +14,7 @@
 #include "common/payload.h"
 #include "common/result.h"
 #include "common/safetensors.h"
+#include "common/staleness/policy.h"
 
 namespace detente {
 
@@ -23,6 +25,8 @@ struct BlockSlice {
     Version version;
     std::uint64_t updates = 0;  // Adam's t: optimizer state
     std::uint64_t samples_applied = 0;
+    std::string policy;  // whose state this is; empty = not saved
+    PolicyState policy_state;
     Payload weights;
     std::vector<Payload> slots;  // each as long as the weights
 };
@@ -30,7 +34,8 @@ struct BlockSlice {
 struct ShardSlice {
     ShardId shard;
     std::vector<BlockSlice> blocks;
-    // The rest of the state under a name: "leases", "policy", "duplicates". Any bytes.
+    // The rest of the state under a name: "leases", "duplicates", "incarnation" (the newest of its
+    // workers), "rules". Any bytes.
     std::map<std::string, std::string> extras;
 };
 

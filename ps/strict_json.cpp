@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <charconv>
+#include <limits>
 #include <system_error>
 
 namespace detente {
@@ -44,6 +45,14 @@ std::string text_in(const json::object& object, std::string_view key) {
 
 std::uint64_t integer_in(const json::object& object, std::string_view key) {
     return integer_of(member(object, key), key);
+}
+
+std::uint32_t small_integer_in(const json::object& object, std::string_view key) {
+    const std::uint64_t integer = integer_in(object, key);
+    if (integer > std::numeric_limits<std::uint32_t>::max()) {
+        throw BadJson{fmt::format("'{}' is {}, expected 32 bits", key, integer)};
+    }
+    return static_cast<std::uint32_t>(integer);
 }
 
 std::uint64_t integer_of(const json::value& value, std::string_view what) {

@@ -20,6 +20,7 @@ const boost::json::array& array_in(const boost::json::object& object, std::strin
 std::string text_in(const boost::json::object& object, std::string_view key);
 // 64-bit integers travel as decimal strings, because JSON's numbers lose them in other programs.
 std::uint64_t integer_in(const boost::json::object& object, std::string_view key);
+std::uint32_t small_integer_in(const boost::json::object& object, std::string_view key);  // 32 bits
 std::uint64_t integer_of(const boost::json::value& value, std::string_view what);
 
 }  // namespace detente

@@ -77,6 +77,18 @@ std::vector<const float*> EngineComputer::rows_of(const TaskGradients& gradients
     return rows;
 }
 
+std::uint64_t EngineComputer::hash_of(const TaskGradients& gradients) const {
+    std::uint64_t hash = 0;
+    for (const Block& block : plan_->blocks) {
+        for (const float* row : rows_of(gradients, block)) {
+            if (row == nullptr) continue;
+            const std::span<const float> values{row, block.elements};
+            hash = scatter(hash ^ checksum_of(std::as_bytes(values)));
+        }
+    }
+    return std::max<std::uint64_t>(hash, 1);  // 0 says that none was made
+}
+
 WorkResult EngineComputer::run_gradient(const GradientWork& work,
                                         const std::atomic<bool>& cancelled) {
     for (const WeightBlock& weights : work.weights) {
@@ -122,16 +134,7 @@ WorkResult EngineComputer::run_gradient(const GradientWork& work,
             outcome.exclusive_norms_sq[task] += squared_norm(rows[task], block.elements);
         }
     }
-    if (hashes_) {
-        for (const Block& block : plan_->blocks) {
-            for (const float* row : rows_of(*report->gradients, block)) {
-                if (row == nullptr) continue;
-                const std::span<const float> values{row, block.elements};
-                outcome.gradient_hash =
-                    scatter(outcome.gradient_hash ^ checksum_of(std::as_bytes(values)));
-            }
-        }
-    }
+    if (hashes_) outcome.gradient_hash = hash_of(*report->gradients);
     outcome.gradients = std::make_shared<HeldGradients>(std::move(report->gradients));
     return {std::move(outcome)};
 }

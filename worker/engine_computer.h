@@ -33,6 +33,7 @@ class EngineComputer : public Computer {
     WorkResult run_combine(const CombineWork& work,
                            const std::function<void(std::uint32_t, Payload)>& part);
     std::vector<std::uint32_t> samples_of(const BatchRange& batch, std::uint32_t batch_samples);
+    std::uint64_t hash_of(const TaskGradients& gradients) const;
     // Row of each task for this block; nullptr where the task does not own it.
     std::vector<const float*> rows_of(const TaskGradients& gradients, const Block& block) const;
 

@@ -205,6 +205,7 @@ void Worker::resolve(GradientOutcome&& outcome) {
     samples_ += outcome.samples;
     compute_time_ += now_ - computing_->began;
     computing_->samples = outcome.samples;
+    computing_->gradient_hash = outcome.gradient_hash;
     for (std::size_t task = 0; task < outcome.losses.size() && task < losses_.size(); ++task) {
         constexpr double kKeep = 0.95;
         losses_[task] = steps_computed_ == 1
@@ -295,6 +296,7 @@ void Worker::part_computed(const ComputePart& event) {
     push.opens = computing_->opens;
     push.batch = {computing_->batch.data_epoch, computing_->batch.index, 1};
     push.samples = computing_->samples;
+    push.gradient_hash = computing_->gradient_hash;
     std::size_t at = 0;
     for (const BlockId id : place.blocks) {
         const Block& block = setup_.plan->block(id);

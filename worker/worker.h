@@ -65,6 +65,7 @@ class Worker : public Node {
         bool cancelled = false;
         Step opens;  // push_pull
         std::uint32_t samples = 0;
+        std::uint64_t gradient_hash = 0;
         Time began;
         std::map<BlockId, std::pair<Epoch, Version>> base;
         struct PartPlace {

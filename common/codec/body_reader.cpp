@@ -186,6 +186,7 @@ Push BodyReader::read(const wire::Push& in) {
     out.acknowledged = {in.acknowledged()};
     if (in.batch() != nullptr) out.batch = range(*in.batch());
     out.samples = in.samples();
+    out.gradient_hash = in.gradient_hash();
     out.blocks = gradients(in.blocks());
     return out;
 }

@@ -122,7 +122,7 @@ flatbuffers::Offset<wire::Push> BodyWriter::write(const Push& in) {
     const auto blocks = list(in.blocks);
     const wire::BatchRange batch = wire_of(in.batch);
     return wire::CreatePush(builder_, in.step.value, in.part.value, in.parts, in.opens.value,
-                            in.acknowledged.value, &batch, in.samples, blocks);
+                            in.acknowledged.value, &batch, in.samples, in.gradient_hash, blocks);
 }
 
 flatbuffers::Offset<wire::PushReply> BodyWriter::write(const PushReply& in) {

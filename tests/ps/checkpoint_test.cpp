@@ -49,6 +49,8 @@ ShardSlice slice_of(const Plan& plan, ShardId shard) {
         block.version = Version{(std::uint64_t{1} << 60U) + 10 + id.value};
         block.updates = 7 + id.value;
         block.samples_applied = 64 * block.updates;
+        block.policy = "inverse";
+        block.policy_state.values = {0.1, static_cast<double>(id.value)};
         block.weights = floats_of(plan.block(id), 0);
         block.slots = {floats_of(plan.block(id), 0.25F), floats_of(plan.block(id), 0.5F)};
         slice.blocks.push_back(std::move(block));
@@ -68,6 +70,8 @@ void check_same(const BlockSlice& found, const BlockSlice& wanted) {
     CHECK(found.version == wanted.version);
     CHECK(found.updates == wanted.updates);
     CHECK(found.samples_applied == wanted.samples_applied);
+    CHECK(found.policy == wanted.policy);
+    CHECK(found.policy_state.values == wanted.policy_state.values);
     CHECK(same_bytes(found.weights, wanted.weights));
     REQUIRE(found.slots.size() == wanted.slots.size());
     for (std::size_t i = 0; i < found.slots.size(); ++i) {
@@ -192,6 +196,32 @@ TEST_CASE("checkpoint: the manifest says what is there, and survives being writt
     CHECK(read->tensors.size() == 3);
     CHECK(verify_files(folder.path(), *read).has_value());
     CHECK(bytes_of_file(folder / "job.toml") == "name = \"three\"\n");
+}
+
+TEST_CASE("manifest: has a place for the state of workers' aggregators, and reads one without") {
+    const TemporaryFolder folder;
+    Manifest made = make_checkpoint(folder.path(), plan_of(1));
+    CHECK(made.aggregators.empty());  // no method of today keeps state
+    made.newest_incarnation = Incarnation{4};
+    made.aggregators = {{WorkerId{3}, "moco", {{0.1, -0.0, 1e-310}}}};
+    const auto read = manifest_from_json(to_json(made));
+    REQUIRE(read.has_value());
+    CHECK(to_json(*read) == to_json(made));
+    CHECK(read->newest_incarnation == Incarnation{4});
+    REQUIRE(read->aggregators.size() == 1);
+    CHECK(read->aggregators[0].worker == WorkerId{3});
+    CHECK(read->aggregators[0].state.values == std::vector{0.1, -0.0, 1e-310});
+    std::string older = to_json(made);
+    const auto cut = [&](const std::string& from, const std::string& to) {
+        const std::size_t at = older.find(from);
+        older.erase(at, older.find(to, at) - at);
+    };
+    older.replace(older.find("detente checkpoint 2"), 20, "detente checkpoint 1");
+    cut("\"newest_incarnation\"", "\"files\"");
+    const auto without = manifest_from_json(older);
+    REQUIRE(without.has_value());
+    CHECK(without->newest_incarnation == Incarnation{0});
+    CHECK(without->aggregators.empty());
 }
 
 TEST_CASE("checkpoint: written by some shards, it restores on any other number") {

@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 
 #include <catch2/catch.hpp>
+#include <cmath>
 #include <csignal>
 #include <cstdio>
 #include <limits>
@@ -21,7 +22,8 @@ LedgerOrigin origin() {
 Time at(std::int64_t nanoseconds) { return Time(Nanos(nanoseconds)); }
 
 // One step of a job like MultiFashion at one of two shards: five blocks, one pull, one verdict.
-std::vector<LedgerEntry> step_of(std::uint64_t number, std::uint64_t staleness = 2) {
+std::vector<LedgerEntry> step_of(std::uint64_t number, std::uint64_t staleness = 2,
+                                 double rate = 0.01) {
     const WorkerId worker{static_cast<std::uint32_t>(number % 3)};
     const Step step{1 + number / 3};
     const auto time = static_cast<std::int64_t>(13'000'000 * number + 7919 * (number % 97));
@@ -34,6 +36,7 @@ std::vector<LedgerEntry> step_of(std::uint64_t number, std::uint64_t staleness =
     verdict.batch = {static_cast<std::uint32_t>(number / 938),
                      static_cast<std::uint32_t>(number % 938), 1};
     verdict.samples = 64;
+    verdict.gradient_hash = number * 0x9E3779B97F4A7C15ULL;
     for (const std::uint64_t block : {0U, 2U, 3U, 6U, 9U}) {
         pull.blocks.push_back(BlockId{block});
         pull.versions.push_back(Version{number});
@@ -43,6 +46,7 @@ std::vector<LedgerEntry> step_of(std::uint64_t number, std::uint64_t staleness =
         row.version = Version{number + staleness + 1};
         row.base = Version{number};
         row.staleness = staleness;
+        row.scheduled_rate = rate;
         verdict.rows.push_back(row);
     }
     return {{at(time), pull}, {at(time + 12'345'678), verdict}};
@@ -55,7 +59,7 @@ class Anything {
     LedgerEntry entry() {
         LedgerEntry entry;
         entry.at = at(static_cast<std::int64_t>(number()));
-        switch (random_() % 5) {
+        switch (random_() % 6) {
             case 0:
                 entry.record = pull();
                 break;
@@ -70,6 +74,9 @@ class Anything {
             case 3:
                 entry.record = LeaseRecord{WorkerId{small()}, Incarnation{small()},
                                            (random_() & 1U) != 0, range()};
+                break;
+            case 4:
+                entry.record = lost();
                 break;
             default:
                 entry.record = ControlRecord{text()};
@@ -99,6 +106,20 @@ class Anything {
         }
         return record;
     }
+    LostRecord lost() {
+        LostRecord record{WorkerId{small()},
+                          Incarnation{small()},
+                          Step{number()},
+                          Part{small()},
+                          Epoch{small()},
+                          blocks(),
+                          {},
+                          text()};
+        for (std::size_t i = 0; i < record.blocks.size(); ++i) {
+            record.versions.push_back(Version{number()});
+        }
+        return record;
+    }
     VerdictRecord verdict() {
         VerdictRecord record;
         record.worker = WorkerId{small()};
@@ -108,6 +129,7 @@ class Anything {
         record.epoch = Epoch{small()};
         record.batch = range();
         record.samples = small();
+        record.gradient_hash = number();
         for (const BlockId block : blocks()) {
             VerdictRecord::Row row;
             row.block = block;
@@ -117,6 +139,8 @@ class Anything {
             row.staleness = number();
             row.step_scale = (random_() & 1U) != 0 ? 1.0F : 1.0F / static_cast<float>(small());
             row.verdict = static_cast<Verdict>(random_() % 4);
+            const double rates[] = {0.0, 0.5, 1.0 / static_cast<double>(1 + number())};
+            if (row.verdict == Verdict::applied) row.scheduled_rate = rates[random_() % 3];
             row.reason = static_cast<ErrorCode>(
                 random_() % (static_cast<std::uint64_t>(ErrorCode::internal) + 1));
             record.rows.push_back(row);
@@ -132,7 +156,7 @@ class Anything {
     std::mt19937_64 random_;
 };
 
-// JSON lines hold every field, so equal lines are equal entries.
+// JSON lines hold every field (the rate times the scale), so equal lines are equal entries.
 std::vector<std::string> lines_of(const std::vector<LedgerEntry>& entries) {
     std::vector<std::string> lines;
     for (const LedgerEntry& entry : entries) lines.push_back(ledger_to_json_line(entry));
@@ -233,22 +257,62 @@ TEST_CASE("ledger: says whose it is") {
     CHECK(ledger_file_name(node_of(ShardId{1}), Incarnation{2}) == "shard-1.2.ledger");
 }
 
-TEST_CASE("ledger: a MultiFashion step takes at most 100 bytes over both shards") {
-    const TemporaryFolder folder;
+// Bytes per step over both shards of `rate_of(step)`.
+template <class Rate>
+double bytes_per_step(const std::string& path, Rate rate_of) {
     constexpr std::uint64_t kSteps = 2814;  // 3 data epochs of 938 batches
-    const auto writer = writer_to(folder / "l");
+    const auto writer = writer_to(path);
     for (std::uint64_t number = 0; number < kSteps; ++number) {
-        for (const LedgerEntry& entry : step_of(number)) {
+        for (const LedgerEntry& entry : step_of(number, 2, rate_of(number))) {
             REQUIRE(writer->append(entry).has_value());
         }
         if (number % 10 == 9) REQUIRE(writer->flush().has_value());  // as every 100 ms does
     }
     REQUIRE(writer->flush().has_value());
-    const double bytes_per_step =
-        2 * static_cast<double>(writer->file_bytes()) / static_cast<double>(kSteps);
-    std::printf("ledger: %.1f bytes per step over two shards of five blocks\n", bytes_per_step);
-    CHECK(bytes_per_step <= 100);
-    CHECK(read_back(folder / "l").entries.size() == 2 * kSteps);
+    CHECK(read_back(path).entries.size() == 2 * kSteps);
+    return 2 * static_cast<double>(writer->file_bytes()) / static_cast<double>(kSteps);
+}
+
+TEST_CASE("ledger: a MultiFashion step takes at most 120 bytes over both shards, hash included") {
+    const TemporaryFolder folder;
+    const double constant = bytes_per_step(folder / "constant", [](auto) { return 0.01; });
+    const double moving = bytes_per_step(folder / "moving", [](std::uint64_t step) {
+        return 0.01 * std::cos(static_cast<double>(step) / 3000);
+    });
+    std::printf(
+        "ledger: %.1f bytes per step over two shards of five blocks, %.1f if the rate moves\n",
+        constant, moving);
+    CHECK(constant <= 120);
+    CHECK(moving <= 150);
+}
+
+TEST_CASE("ledger: the rate of every apply comes back to the bit, also where rows differ") {
+    const TemporaryFolder folder;
+    std::vector<double> written;
+    {
+        const auto writer = writer_to(folder / "l");
+        for (std::uint64_t number = 0; number < 500; ++number) {
+            auto entries = step_of(number);
+            auto& record = std::get<VerdictRecord>(entries[1].record);
+            for (std::size_t i = 0; i < record.rows.size(); ++i) {
+                VerdictRecord::Row& row = record.rows[i];
+                row.step_scale = 1.0F / static_cast<float>(1 + number % 3);
+                if ((number + i) % 7 == 0) row.verdict = Verdict::rejected;
+                const bool applied = row.verdict == Verdict::applied;
+                row.scheduled_rate =
+                    applied ? 1.0 / static_cast<double>(3 + number / 5 + i / 2) : 0;
+                written.push_back(row.learning_rate());
+            }
+            for (const LedgerEntry& entry : entries) REQUIRE(writer->append(entry).has_value());
+        }
+    }
+    std::vector<double> read;
+    for (const LedgerEntry& entry : read_back(folder / "l").entries) {
+        const auto* record = std::get_if<VerdictRecord>(&entry.record);
+        if (record == nullptr) continue;
+        for (const auto& row : record->rows) read.push_back(row.learning_rate());
+    }
+    CHECK((read == written));
 }
 
 TEST_CASE("ledger: cut off at any byte, every whole chunk is read and the rest is named torn") {
@@ -462,10 +526,14 @@ TEST_CASE("ledger: JSON lines and text say what happened") {
           R"({"block":6,"version":4},{"block":9,"version":4}]})");
     CHECK_THAT(ledger_to_json_line(step[1]),
                Catch::Contains(R"({"block":6,"verdict":"applied","tasks":[0],"base":4,"version":7,)"
-                               R"("staleness":2,"step_scale":1E0})"));
+                               R"("staleness":2,"step_scale":1E0,"learning_rate":1E-2})"));
+    CHECK_THAT(ledger_to_json_line(step[1]),
+               Catch::Contains(R"("gradient_hash":"78dde6e5fd29f054")"));
     CHECK(ledger_to_text(step[0]) ==
           "    0.052032 s  pull     worker:1 step 2, epoch 1, versions 0:4 2:4 3:4 6:4 9:4");
-    CHECK_THAT(ledger_to_text(step[1]), Catch::Contains("batch 0.4, 64 samples: 0 applied 4>7"));
+    CHECK_THAT(ledger_to_text(step[1]),
+               Catch::Contains("batch 0.4, 64 samples, hash 78dde6e5fd29f054: 0 applied 4>7 "
+                               "stale 2 rate 0.01"));
     VerdictRecord late;
     VerdictRecord::Row row;
     row.verdict = Verdict::rejected;
@@ -479,6 +547,21 @@ TEST_CASE("ledger: JSON lines and text say what happened") {
     CHECK_THAT(ledger_to_text(lost),
                Catch::Contains("worker:2 (incarnation 3) step 7, 5 blocks: worker gone"));
     CHECK_THAT(ledger_to_json_line(lost), Catch::Contains(R"("as":"lost")"));
+    const LedgerEntry taken{at(5), LostRecord{WorkerId{2},
+                                              Incarnation{1},
+                                              Step{7},
+                                              Part{0},
+                                              Epoch{1},
+                                              {BlockId{3}},
+                                              {Version{9}},
+                                              "applied after checkpoint 1"}};
+    CHECK_THAT(ledger_to_text(taken),
+               Catch::Contains("lost     worker:2 step 7 part 0, epoch 1, versions 3:9: applied"));
+    CHECK_THAT(ledger_to_json_line(taken), Catch::Contains(R"("kind":"lost")") &&
+                                               Catch::Contains(R"({"block":3,"version":9})"));
+    CHECK_THAT(ledger_to_json_line(origin()), Catch::Contains(R"("node":"shard:1")") &&
+                                                  Catch::Contains(R"("kind":"origin")") &&
+                                                  Catch::Contains("1 thread"));
     const LedgerEntry lease{at(5), LeaseRecord{WorkerId{2}, Incarnation{1}, true, {0, 8, 8}}};
     CHECK_THAT(ledger_to_text(lease), Catch::Contains("worker:2 takes batches 0.8-15"));
 }

@@ -64,12 +64,11 @@ class OneShard {
     explicit OneShard(std::uint64_t trunk_elements = 40, Job job = job_of(),
                       ShardId id = kLeadShard)
         : OneShard(model_of(trunk_elements), std::move(job), id) {}
-    OneShard(const ModelDescription& model, Job job, ShardId id)
+    OneShard(const ModelDescription& model, Job job, ShardId id, ShardSetup setup = {})
         : job_(std::make_shared<Job>(std::move(job))) {
         auto plan = make_plan(model, *job_);
         REQUIRE(plan.has_value());
         plan_ = std::make_shared<Plan>(std::move(*plan));
-        ShardSetup setup;
         setup.id = id;
         setup.job = job_;
         setup.plan = plan_;

@@ -4,6 +4,7 @@
 #include <catch2/catch.hpp>
 #include <limits>
 
+#include "common/rules/schedule.h"
 #include "tests/ps/one_shard.h"
 
 namespace detente {
@@ -231,6 +232,41 @@ TEST_CASE("of a part with NaN nothing is applied; it is logged once and counted 
     CHECK(shard.warnings() == 1);
     CHECK(shard.reported("refused.not_finite") == 3);
     CHECK(shard.count<Refusal>() == 0);
+}
+
+TEST_CASE("a message with NaN in two blocks is counted as one refused message") {
+    constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+    OneShard shard;
+    shard.initialise();
+    shard.from(0, shard.push_of(1, {shard.gradient(kTrunk, kNaN), shard.gradient(kHead, kNaN)}));
+    CHECK(shard.reported("refused.not_finite") == 1);
+    CHECK(shard.books().rejected == 2);
+}
+
+TEST_CASE("the ledger has the rate each block was applied with, to the bit, and the hash") {
+    Job job = test::job_of();
+    job.schedule.name = "cosine";
+    job.schedule.warmup_samples = 100;
+    job.schedule.total_samples = 1000;
+    job.policy.name = "inverse";
+    job.policy.parameters = {};
+    OneShard shard(40, job);
+    shard.initialise();
+    for (std::uint64_t step = 1; step <= 4; ++step) {  // ever staler
+        Push push = shard.push_of(step, {shard.gradient(kTrunk)});
+        push.gradient_hash = 100 + step;
+        shard.from(0, push);
+    }
+    const auto records = shard.world().records<VerdictRecord>();
+    REQUIRE(records.size() == 4);
+    for (std::size_t i = 0; i < records.size(); ++i) {
+        CHECK(records[i].gradient_hash == 101 + i);
+        const VerdictRecord::Row& row = records[i].rows.at(0);
+        const double scheduled = 0.5 * schedule_factor(job.schedule, 64 * i);
+        CHECK(row.scheduled_rate == scheduled);
+        CHECK(row.learning_rate() == scheduled * static_cast<double>(row.step_scale));
+        if (i >= 2) CHECK(row.step_scale < 1);
+    }
 }
 
 TEST_CASE("a part with a wrong checksum is refused, and applied once when it comes whole") {

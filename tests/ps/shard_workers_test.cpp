@@ -197,6 +197,26 @@ TEST_CASE("a farewell cancels what is open, and a late lease request is not gran
     CHECK(shard.books().cancelled == 2);
 }
 
+TEST_CASE("a late message of a worker that said farewell does not make it a member again") {
+    Job job = test::job_of();
+    job.policy.name = "inverse";
+    job.policy.parameters = {};
+    OneShard shard(40, job);
+    shard.initialise();
+    shard.from(0, shard.push_of(1, {shard.gradient(kTrunk)}));
+    const std::uint64_t members = shard.shard().members();
+    shard.pull(1, 1);
+    CHECK(shard.shard().members() == members + 1);
+    shard.from(1, Farewell{Step{1}});
+    CHECK(shard.shard().members() == members);
+    shard.pull(1, 1);  // late doubles
+    shard.from(1, Farewell{Step{1}});
+    CHECK(shard.shard().members() == members);
+    CHECK(shard.count<FarewellReply>() == 2);  // the second is answered all the same
+    shard.pull(1, 1, {kTrunk}, 2);             // its successor counts
+    CHECK(shard.shard().members() == members + 1);
+}
+
 TEST_CASE("a note that cancels a step closes it once and is answered each time") {
     OneShard shard;
     shard.initialise();

@@ -125,7 +125,7 @@ class Cluster {
         auto worker = Worker::create(std::move(setup));
         REQUIRE(worker.has_value());
         computers_.push_back(std::make_unique<EngineComputer>(
-            std::make_unique<QuadraticEngine>(model), plan_, job_->seed));
+            std::make_unique<QuadraticEngine>(model), plan_, job_->seed, job_->gradient_hashes));
         world_.add(node_of(id), incarnation, std::move(*worker), computers_.back().get());
     }
 
@@ -154,6 +154,7 @@ class Cluster {
         for (const auto& [id, books] : books_) sum.add(books);
         return sum;
     }
+    const std::map<BlockId, std::vector<float>>& weights_by_block() const { return weights_; }
     // All weights, block after block.
     std::vector<float> weights() const {
         std::vector<float> all;
