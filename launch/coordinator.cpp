@@ -237,6 +237,7 @@ void Coordinator::lose(ProcessView& process, Failure failure, Effects& effects) 
     if (process.phase == Phase::lost) return;
     const NodeId node = process.node;
     process.reason = failure.text;
+    const bool was_live = process.live();
     change_phase(process, Phase::lost);
     effects.log(LogLevel::warning, fmt::format("{} lost: {}", to_string(node), failure.text));
     const Error error = fail(failure.code, to_string(node) + ": " + failure.text);
@@ -249,6 +250,8 @@ void Coordinator::lose(ProcessView& process, Failure failure, Effects& effects) 
     for (const ProcessView& other : view_.processes) {
         if (other.live()) send(other.node, change, effects);
     }
+    // Should it be frozen only, this is the first it hears when it comes back.
+    if (was_live) send(node, change, effects);
     if (view_.stage == Stage::stopping) {
         if (!error_) error_ = error;
         return advance(effects);

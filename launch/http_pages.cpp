@@ -3,6 +3,7 @@
 
 #include <boost/json.hpp>
 #include <chrono>
+#include <cmath>
 #include <iterator>
 
 #include "launch/http_server.h"
@@ -53,13 +54,11 @@ std::string escaped(const std::string& text) {
     return out;
 }
 
-// "updates.in_flight" → "updates_in_flight"
-std::string metric_name(const std::string& value) {
-    std::string name = value;
-    for (char& c : name) {
-        if (std::isalnum(static_cast<unsigned char>(c)) == 0) c = '_';
-    }
-    return name;
+// Prometheus spells what C's printf spells "nan" and "inf" otherwise.
+std::string number(double value) {
+    if (std::isnan(value)) return "NaN";
+    if (std::isinf(value)) return value > 0 ? "+Inf" : "-Inf";
+    return fmt::format("{}", value);
 }
 
 }  // namespace
@@ -111,23 +110,38 @@ std::string metrics_text(const ClusterView& view) {
     for (const ProcessView& process : view.processes) {
         for (const NamedValue& value : process.last.values) {
             fmt::format_to(out, "detente_process_value{{process=\"{}\",name=\"{}\"}} {}\n",
-                           to_string(process.node), escaped(value.name), value.value);
+                           to_string(process.node), escaped(value.name), number(value.value));
         }
     }
     const Books books = total_books(view);
-    const std::pair<const char*, std::uint64_t> counts[] = {
-        {"updates.computed", books.computed}, {"updates.applied", books.applied},
-        {"updates.rejected", books.rejected}, {"updates.cancelled", books.cancelled},
-        {"updates.lost", books.lost},         {"updates.in_flight", books.in_flight},
-        {"samples", total_samples(view)},     {"steps", total_steps(view)}};
-    for (const auto& [name, count] : counts) {
-        const std::string metric = "detente_" + metric_name(name);
-        fmt::format_to(out, "# TYPE {} gauge\n{} {}\n", metric, metric, count);
+    struct Count {
+        const char* name;
+        const char* type;
+        const char* help;
+        std::uint64_t value;
+    };
+    const Count counts[] = {
+        {"updates_computed_total", "counter", "Block updates that workers began.", books.computed},
+        {"updates_applied_total", "counter", "Block updates applied.", books.applied},
+        {"updates_rejected_total", "counter", "Block updates refused as too old.", books.rejected},
+        {"updates_cancelled_total", "counter", "Block updates given up by their worker.",
+         books.cancelled},
+        {"updates_lost_total", "counter", "Block updates that went with a lost worker.",
+         books.lost},
+        {"updates_in_flight", "gauge", "Block updates begun and not yet judged.", books.in_flight},
+        {"samples_total", "counter", "Training samples computed.", total_samples(view)},
+        {"steps_total", "counter", "Steps of all workers.", total_steps(view)}};
+    for (const Count& count : counts) {
+        fmt::format_to(out, "# HELP detente_{} {}\n# TYPE detente_{} {}\ndetente_{} {}\n",
+                       count.name, count.help, count.name, count.type, count.name, count.value);
     }
     const std::vector<double> losses = mean_losses(view);
-    fmt::format_to(out, "# TYPE detente_loss gauge\n");
+    fmt::format_to(out,
+                   "# HELP detente_loss Recent training loss of a task.\n"
+                   "# TYPE detente_loss gauge\n");
     for (std::size_t i = 0; i < losses.size() && i < view.tasks.size(); ++i) {
-        fmt::format_to(out, "detente_loss{{task=\"{}\"}} {}\n", escaped(view.tasks[i]), losses[i]);
+        fmt::format_to(out, "detente_loss{{task=\"{}\"}} {}\n", escaped(view.tasks[i]),
+                       number(losses[i]));
     }
     const std::vector<std::uint64_t> staleness = total_staleness(view);
     std::uint64_t below = 0;
@@ -146,7 +160,7 @@ std::string metrics_text(const ClusterView& view) {
     fmt::format_to(out,
                    "detente_staleness_bucket{{le=\"+Inf\"}} {}\ndetente_staleness_sum {}\n"
                    "detente_staleness_count {}\n",
-                   below, sum, below);
+                   below, number(sum), below);
     return text;
 }
 

@@ -83,6 +83,10 @@ void RoleLink::received(Message&& message) {
         if (!over_) over_ = fail(ErrorCode::cancelled, stop->reason);
         changed_.notify_all();
     }
+    const auto* change = std::get_if<PeerChange>(&message.body);
+    if (change != nullptr && change->node == to && !change->up) {
+        return abandoned("the coordinator gave this process up as lost: " + change->reason);
+    }
     // Welcomes are handed over by the main thread, once the node is there.
     if (std::holds_alternative<Welcome>(message.body)) return;
     const auto sink = sinks_.find(to);
@@ -91,9 +95,15 @@ void RoleLink::received(Message&& message) {
 }
 
 void RoleLink::closed(const std::string& reason) {
-    const std::string text = "the coordinator is gone: " + reason;
-    end_soon_or_be_ended(text);
     const std::lock_guard lock(mutex_);
+    abandoned("the coordinator is gone: " + reason);
+}
+
+// Under the mutex. The first reason is the true one: whoever was given up is cut off next.
+void RoleLink::abandoned(const std::string& text) {
+    if (abandoned_) return;
+    abandoned_ = true;
+    end_soon_or_be_ended(text);
     if (!over_) over_ = fail(ErrorCode::peer_lost, text);
     changed_.notify_all();
     for (const auto& [node, sink] : sinks_) {
@@ -179,15 +189,19 @@ ExitCode RoleLink::give_up(const Error& error) {
 }
 
 ExitCode RoleLink::end(const std::vector<Outcome>& outcomes) {
+    bool abandoned = false;
     {
         const std::lock_guard lock(mutex_);
         sinks_.clear();  // the loops are about to go
+        abandoned = abandoned_;
     }
     control_->flush(kFlushDeadline);
     for (const Outcome& outcome : outcomes) {
         if (!outcome.failed) continue;
         log_.write(LogLevel::error, outcome.error.text);
-        return exit_code_of(outcome.error.code);
+        // Nodes were told to stop; that nobody asked for it in order, only the link knows.
+        const bool cut_off = abandoned && outcome.error.code == ErrorCode::cancelled;
+        return cut_off ? ExitCode::process_lost : exit_code_of(outcome.error.code);
     }
     log_.write(LogLevel::information, "ended");
     return ExitCode::ok;

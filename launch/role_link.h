@@ -62,6 +62,7 @@ class RoleLink {
   private:
     void received(Message&& message);
     void closed(const std::string& reason);
+    void abandoned(const std::string& text);
     void end_soon_or_be_ended(const std::string& why);
 
     std::unique_ptr<ControlClient> control_;
@@ -76,6 +77,7 @@ class RoleLink {
     std::condition_variable changed_;
     std::optional<Message> welcome_;
     std::optional<Error> over_;
+    bool abandoned_ = false;  // the coordinator is gone, or gave this process up
     std::map<NodeId, EventSink*> sinks_;
     std::map<NodeId, std::vector<Event>> early_;
 };

@@ -406,7 +406,6 @@ void Worker::fail_with(Error error) {
     Message message;
     message.body = std::move(last);
     effects_->send(kCoordinator, std::move(message));
-    effects_->log(LogLevel::error, error.text);
     phase_ = Phase::done;
     effects_->finish({true, std::move(error)});
 }

@@ -121,7 +121,7 @@ TEST_CASE("pages: /metrics is a Prometheus exposition with escaped labels and a 
     CHECK_THAT(
         answer->body,
         Catch::Contains("detente_up{process=\"shard:0\",host=\"h\\\"1\",phase=\"missing\"} 0") &&
-            Catch::Contains("detente_updates_applied 90\n") &&
+            Catch::Contains("detente_updates_applied_total 90\n") &&
             Catch::Contains("detente_staleness_bucket{le=\"0\"} 80\n") &&
             Catch::Contains("detente_staleness_bucket{le=\"+Inf\"} 90\n") &&
             Catch::Contains("detente_staleness_sum 18\n"));
