@@ -4,6 +4,7 @@
 #include <limits>
 #include <string>
 
+#include "common/checksum.h"
 #include "common/codec/body_reader.h"
 #include "common/codec/body_writer.h"
 #include "common/invariant.h"
@@ -32,11 +33,19 @@ wire::Envelope wire_of(const Envelope& in, Encoding encoding) {
             static_cast<std::uint8_t>(encoding)};
 }
 
-Payload owned_copy(const std::uint8_t* bytes, std::size_t size) {
-    auto owner = std::make_shared_for_overwrite<std::byte[]>(size);
+Payload sealed_copy(const std::uint8_t* bytes, std::size_t size) {
+    auto owner = std::make_shared_for_overwrite<std::byte[]>(size + kSealBytes);
     std::memcpy(owner.get(), bytes, size);
-    const std::span<const std::byte> span{owner.get(), size};
+    const std::span<std::byte> span{owner.get(), size + kSealBytes};
+    reseal(span);
     return {std::move(owner), span};
+}
+
+// Little-endian like all else here (FlatBuffers' scalars).
+std::uint64_t seal_of(std::span<const std::byte> header) {
+    std::uint64_t seal = 0;
+    std::memcpy(&seal, header.last(kSealBytes).data(), kSealBytes);
+    return flatbuffers::EndianScalar(seal);
 }
 
 // Header bytes at an address FlatBuffers may read them from. Frames up to 8 KiB arrive at odd
@@ -58,6 +67,7 @@ class AlignedHeader {
         return reinterpret_cast<const std::uint8_t*>(bytes_.data());
     }
     std::size_t size() const { return bytes_.size(); }
+    std::span<const std::byte> bytes() const { return bytes_; }
 
   private:
     static AlignedBuffer& kept() {
@@ -72,11 +82,16 @@ flatbuffers::Verifier verifier_of(const AlignedHeader& header) {
 }
 
 // Only what is needed to read the first field: the rest may be laid out as another version likes.
-std::optional<Error> check_version(const AlignedHeader& header) {
+std::optional<Error> check_version(const AlignedHeader& header, std::uint64_t seal) {
     if (header.size() < 2 * sizeof(flatbuffers::uoffset_t) ||
         !flatbuffers::BufferHasIdentifier(header.data(), wire::MessageIdentifier())) {
         return fail(ErrorCode::bad_message, "header frame of " + std::to_string(header.size()) +
                                                 " bytes does not begin as a message of ours");
+    }
+    if (checksum_of(header.bytes()) != seal) {
+        return fail(ErrorCode::bad_message,
+                    "header frame was altered on its way (wrong checksum), or is of a build from "
+                    "before headers had one");
     }
     flatbuffers::Verifier verifier = verifier_of(header);
     const flatbuffers::uoffset_t root = verifier.VerifyOffset(0);
@@ -130,9 +145,15 @@ Frames encode(const Message& message, bool checksums) {
         wire_of(message.envelope, push == nullptr ? Encoding::dense : push->encoding);
     wire::FinishMessageBuffer(
         builder, wire::CreateMessage(builder, kWireVersion, &envelope, body.kind, body.offset));
-    Frames frames{owned_copy(builder.GetBufferPointer(), builder.GetSize()), writer.take_frames()};
+    Frames frames{sealed_copy(builder.GetBufferPointer(), builder.GetSize()), writer.take_frames()};
     if (builder.GetSize() > kKeptScratchBytes) builder.Reset();
     return frames;
+}
+
+void reseal(std::span<std::byte> header) {
+    const std::size_t size = header.size() - kSealBytes;
+    const std::uint64_t seal = flatbuffers::EndianScalar(checksum_of(header.first(size)));
+    std::memcpy(header.data() + size, &seal, kSealBytes);
 }
 
 Result<Message> decode(std::span<const std::byte> header, std::vector<Payload> payloads) {
@@ -146,8 +167,14 @@ Result<Message> decode(std::span<const std::byte> header, std::vector<Payload> p
                                                " payload frames, at most " +
                                                std::to_string(kMostPayloadFrames) + " are allowed");
     }
-    const AlignedHeader aligned(header);
-    if (std::optional<Error> error = check_version(aligned)) return *std::move(error);
+    if (header.size() < kSealBytes) {
+        return fail(ErrorCode::bad_message, "header frame of " + std::to_string(header.size()) +
+                                                " bytes does not begin as a message of ours");
+    }
+    const AlignedHeader aligned(header.first(header.size() - kSealBytes));
+    if (std::optional<Error> error = check_version(aligned, seal_of(header))) {
+        return *std::move(error);
+    }
     flatbuffers::Verifier verifier = verifier_of(aligned);
     if (!wire::VerifyMessageBuffer(verifier)) {
         return fail(ErrorCode::bad_message, "header frame of " + std::to_string(header.size()) +
@@ -157,7 +184,7 @@ Result<Message> decode(std::span<const std::byte> header, std::vector<Payload> p
     if (in.envelope() == nullptr) {
         return fail(ErrorCode::bad_message, "header frame has no envelope");
     }
-    codec::BodyReader reader(payloads, header.size());
+    codec::BodyReader reader(payloads, aligned.size());
     Message message;
     message.envelope = read_envelope(*in.envelope(), reader);
     message.body = reader.read(in);

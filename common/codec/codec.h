@@ -21,6 +21,7 @@ inline constexpr std::size_t kSmallBlockBytes = 64U << 10U;
 inline constexpr std::size_t kMostMessageBytes = 4U << 20U;  // payload bytes of one message
 inline constexpr std::size_t kMostHeaderBytes = 8U << 20U;   // Welcome carries job and model
 inline constexpr std::size_t kMostBlocksPerMessage = 1U << 16U;
+inline constexpr std::size_t kSealBytes = 8;  // XXH3 of the header frame, at its end
 inline constexpr std::size_t kMostTextBytes = 4U << 20U;
 inline constexpr std::size_t kMostListEntries = 1U << 14U;  // peers, values, lease ranges, …
 // Every frame but one holds at least kSmallBlockBytes, or is the only one. A transport may drop a
@@ -38,10 +39,14 @@ Frames encode(const Message& message, bool checksums);
 
 // Copies the header to aligned storage, verifies it, then reads it. Block payloads of the result
 // are views into `payloads` and keep them alive. Checksums are carried, not checked: the receiver
-// checks block by block right before use (common/checksum.h). Errors: bad_message (garbage,
-// truncated, lengths that lie), wrong_build (wire version), over_limit, not_supported (encoding
-// rows).
+// checks block by block right before use (common/checksum.h). The header's own seal is checked
+// here: an altered step or version number would pass every other check. Errors: bad_message
+// (garbage, truncated, lengths that lie), wrong_build (wire version), over_limit, not_supported
+// (encoding rows).
 Result<Message> decode(std::span<const std::byte> header, std::vector<Payload> payloads);
+
+// Seals a header frame anew; for tests that write into one. Requires: at least kSealBytes.
+void reseal(std::span<std::byte> header);
 
 // One contiguous buffer per message, for byte streams (the control connection, tests): 4-byte
 // little-endian length of the rest, then frames, each with its length.

@@ -62,6 +62,7 @@ int fuzz(std::uint64_t rounds, std::uint64_t seed) {
         mutate(rest, random);
         bytes.resize(front);
         bytes.insert(bytes.end(), rest.begin(), rest.end());
+        if (random.below(16) != 0) reseal_stream(bytes);
         taken += check_decode(bytes) ? 1 : 0;
     }
     std::printf("%llu mutated messages: %llu taken, the rest refused\n",

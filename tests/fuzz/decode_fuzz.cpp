@@ -8,10 +8,15 @@
 // there where clang++ and its libFuzzer are (Debian: clang libclang-rt-14-dev). The bounded program
 // (decode_bounded.cpp) is what the tests run.
 #include <cstdint>
+#include <vector>
 
 #include "tests/fuzz/check_decode.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t size) {
-    detente::check_decode({reinterpret_cast<const std::byte*>(bytes), size});
+    const auto* first = reinterpret_cast<const std::byte*>(bytes);
+    detente::check_decode({first, size});
+    std::vector<std::byte> sealed(first, first + size);
+    detente::reseal_stream(sealed);
+    detente::check_decode(sealed);
     return 0;
 }

@@ -232,6 +232,15 @@ void World::arrive(NodeId from, Incarnation from_incarnation, NodeId to, const M
         buffers_back(from, from_incarnation);
         return;
     }
+    if (options_.wire) {
+        std::optional<Message> arrived = options_.wire(message, corrupt, scatter(key));
+        traffic_.corrupted += corrupt ? 1 : 0;
+        traffic_.refused += arrived ? 0 : 1;
+        const Incarnation to_incarnation = receiver->second.incarnation;
+        buffers_back(from, from_incarnation);
+        if (arrived) deliver(to, to_incarnation, Received{*std::move(arrived)});
+        return;
+    }
     Message own = message;
     bool flip = corrupt;
     for_each_block(own.body, [&](Payload& payload, std::optional<std::uint64_t>& /*checksum*/) {
@@ -290,6 +299,9 @@ void World::end_compute(NodeId id, Incarnation incarnation, std::uint64_t token)
     }
     ++place->compute_token;
     place->compute.pop_front();
+    // Before the parts are delivered: a node may ask for more work when it gets one, which starts
+    // it if nothing else waits, and no work is to start twice.
+    if (!place->compute.empty()) start_compute(id);
     std::atomic<bool> cancelled{false};
     std::vector<std::pair<std::uint32_t, Payload>> parts;
     WorkResult result =
@@ -299,9 +311,6 @@ void World::end_compute(NodeId id, Incarnation incarnation, std::uint64_t token)
     for (auto& [index, payload] : parts) {
         deliver(id, incarnation, ComputePart{running.ticket, index, std::move(payload)});
     }
-    place = this->place(id, incarnation);
-    if (place == nullptr) return;
-    if (!place->compute.empty()) start_compute(id);
     deliver(id, incarnation, ComputeEnded{running.ticket, std::move(result)});
 }
 

@@ -32,6 +32,12 @@ struct NetworkOptions {
     double corrupt = 0;    // … that one bit of one payload is flipped
 };
 
+// What the wire makes of a message on its way; nothing = the receiver's end refused it, which
+// counts as a loss. `corrupt`: the network alters this one. `key`: for random draws. The result
+// shares no bytes with `message`.
+using Wire =
+    std::function<std::optional<Message>(const Message& message, bool corrupt, std::uint64_t key)>;
+
 struct WorldOptions {
     std::uint64_t seed = 1;
     NetworkOptions network;
@@ -39,6 +45,9 @@ struct WorldOptions {
     Generation generation{1};
     // Virtual duration of a computation; `count` is how many the node has started before.
     std::function<Nanos(NodeId, const Work&, std::uint64_t count)> compute_time;
+    // Bytes and back, for tests (tests/sim/codec_wire.h): this runtime does not depend on the
+    // codec. None: messages arrive as they are, copied.
+    Wire wire;
     Nanos cancel_time{0};  // from cancel() to the end event
     Nanos store_time{1'000'000};
 };
@@ -84,6 +93,7 @@ class World {
         std::uint64_t dropped = 0;
         std::uint64_t duplicated = 0;
         std::uint64_t corrupted = 0;
+        std::uint64_t refused = 0;  // by the wire
         std::uint64_t payload_bytes = 0;
     };
     const Traffic& traffic() const { return traffic_; }
