@@ -1,8 +1,10 @@
 #include "launch/cli.h"
 
 #include <cstdio>
+#include <optional>
 
 #include "common/build_id.h"
+#include "common/nearest_name.h"
 #include "launch/job.h"
 #include "launch/run_verbs.h"
 
@@ -19,6 +21,29 @@ std::string exit_code_table() {
         text += std::string(5 - number.size(), ' ') + number + "  " + meaning_of(code) + "\n";
     }
     return text;
+}
+
+// The first word, where it is no verb: CLI11 would only say that one is missing.
+std::optional<std::string> unknown_verb(const CLI::App& app, int argc, char** argv) {
+    if (argc < 2 || argv[1][0] == '-') return {};
+    const std::string given = argv[1];
+    std::vector<std::string> verbs;
+    std::string list;
+    for (const CLI::App* verb : app.get_subcommands([](const CLI::App*) { return true; })) {
+        if (verb->get_name() == given) return {};
+        if (verb->get_group().empty()) continue;  // what only the launcher starts
+        verbs.push_back(verb->get_name());
+        list += (list.empty() ? "" : ", ") + verb->get_name();
+    }
+    return "detente: no verb '" + given + "'; did you mean '" + nearest_name(given, verbs) +
+           "'? There are: " + list + "\n";
+}
+
+// "detente run: JOB is required; see detente run --help"
+std::string usage_error(const CLI::App* app, const CLI::Error& error) {
+    std::string command = "detente";
+    for (const CLI::App* verb : app->get_subcommands()) command += " " + verb->get_name();
+    return command + ": " + error.what() + "; see " + command + " --help\n";
 }
 
 }  // namespace
@@ -59,6 +84,11 @@ int run_command_line(int argc, char** argv) {
     add_doctor_verb(app, exit_code);
     add_server_verb(app, exit_code);
     add_worker_verb(app, exit_code);
+    app.failure_message(usage_error);
+    if (const auto wrong = unknown_verb(app, argc, argv)) {
+        std::fputs(wrong->c_str(), stderr);
+        return value_of(ExitCode::usage);
+    }
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {

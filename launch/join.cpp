@@ -59,9 +59,11 @@ ExitCode coordinate_rank(const JoinOptions& options, const Job& job, const Place
     wanted.job = job;
     wanted.out = options.run.out;
     wanted.resume = options.run.resume;
+    wanted.dry_run = options.run.dry_run;
     wanted.listen_address = job.bind_address;
     wanted.start_processes = false;
     std::printf("rank 0 of %u is the coordinator (%s)\n", placement.size, placement.source.c_str());
+    if (wanted.dry_run) return coordinate(wanted);
     if (told_where(placement)) {
         std::printf("found by %s\n", placement.coordinator_source.c_str());
         wanted.port = *placement.coordinator_port;
@@ -136,11 +138,28 @@ ExitCode serve_rank(const JoinOptions& options, const Job& job, const Placement&
     return run_server(std::move(*control), role_options);
 }
 
+// A dry run without a launcher: what it would need.
+ExitCode plan_alone(const JoinOptions& options) {
+    const auto job = read_job(options.run.job);
+    if (job.has_error()) return refuse(job.error());
+    Coordination wanted;
+    wanted.job = *job;
+    wanted.resume = options.run.resume;
+    wanted.dry_run = true;
+    const ExitCode code = coordinate(wanted);
+    if (code == ExitCode::ok) {
+        std::printf("to start it: mpirun -n %u detente join %s\n", 1 + job->servers + job->workers,
+                    options.run.job.job_file.c_str());
+    }
+    return code;
+}
+
 }  // namespace
 
 ExitCode join_job(const JoinOptions& options, const Variables& variables) {
     const auto placement = find_placement(options.flags, variables);
     if (placement.has_error()) return refuse(placement.error());
+    if (!placement->has_value() && options.run.dry_run) return plan_alone(options);
     if (!placement->has_value()) {
         return refuse(fail(ErrorCode::bad_job,
                            "no launcher's variables are set: start it as mpirun -n N detente join "
@@ -156,6 +175,7 @@ ExitCode join_job(const JoinOptions& options, const Variables& variables) {
         return (*placement)->rank == 0 ? refuse(role.error()) : exit_code_of(role.error().code);
     }
     if (role->role == Role::coordinator) return coordinate_rank(options, *job, **placement);
+    if (options.run.dry_run) return ExitCode::ok;  // rank 0 speaks
     return serve_rank(options, *job, **placement, *role);
 }
 

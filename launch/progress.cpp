@@ -58,18 +58,36 @@ std::string duration_text(std::chrono::seconds duration) {
     return fmt::format("{}:{:02}:{:02}", total / 3600, total / 60 % 60, total % 60);
 }
 
-std::string progress_line(const ProgressFigures& figures, const std::vector<std::string>& tasks) {
-    std::string line = fmt::format("step {} · {} samples/s", with_commas(figures.steps),
-                                   with_commas(static_cast<std::uint64_t>(figures.samples_per_s)));
-    if (!figures.losses.empty()) line += " · loss";
+namespace {
+
+// Characters of UTF-8 text.
+std::size_t width_of(const std::string& text) {
+    return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) {
+        return (static_cast<unsigned char>(c) & 0xC0U) != 0x80U;
+    }));
+}
+
+}  // namespace
+
+std::string progress_line(const ProgressFigures& figures, const std::vector<std::string>& tasks,
+                          std::size_t columns) {
+    const std::string speed =
+        fmt::format("step {} · {} samples/s", with_commas(figures.steps),
+                    with_commas(static_cast<std::uint64_t>(figures.samples_per_s)));
+    std::string losses = figures.losses.empty() ? "" : " · loss";
     for (std::size_t i = 0; i < figures.losses.size() && i < tasks.size(); ++i) {
-        line += fmt::format(" {} {:.4f}", tasks[i], figures.losses[i]);
+        losses += fmt::format(" {} {:.4f}", tasks[i], figures.losses[i]);
     }
-    line += fmt::format(" · staleness p50 {} p99 {} · accepted {:.1f} % · {:.0f} % done",
-                        figures.staleness.p50, figures.staleness.p99, 100 * figures.accepted,
-                        100 * figures.done);
-    if (figures.left) line += fmt::format(" · {} left", duration_text(*figures.left));
-    return line;
+    std::string staleness =
+        fmt::format(" · staleness p50 {} p99 {}", figures.staleness.p50, figures.staleness.p99);
+    std::string accepted = fmt::format(" · accepted {:.1f} %", 100 * figures.accepted);
+    std::string done = fmt::format(" · {:.0f} % done", 100 * figures.done);
+    if (figures.left) done += fmt::format(" · {} left", duration_text(*figures.left));
+    for (std::string* spare : {&staleness, &accepted, &losses}) {
+        if (width_of(speed + losses + staleness + accepted + done) <= columns) break;
+        spare->clear();
+    }
+    return speed + losses + staleness + accepted + done;
 }
 
 std::string waiting_line(const ClusterView& view) {
@@ -112,16 +130,21 @@ void Screen::line(const std::string& text) {
     std::fflush(out_);
 }
 
+std::size_t Screen::columns() const {
+    if (!terminal_) return std::string::npos;
+    winsize size{};
+    const bool known = ::ioctl(::fileno(out_), TIOCGWINSZ, &size) == 0 && size.ws_col > 1;
+    return known ? size.ws_col - 1U : 120U;
+}
+
 void Screen::progress(const std::string& text, Time now) {
     if (!terminal_) {
         if (last_plain_ && now - *last_plain_ < kPlainInterval) return;
         last_plain_ = now;
         return line(text);
     }
-    winsize size{};
-    const bool known = ::ioctl(::fileno(out_), TIOCGWINSZ, &size) == 0 && size.ws_col > 1;
     erase();
-    shown_ = cut(text, known ? size.ws_col - 1U : 120U);
+    shown_ = cut(text, columns());
     std::fputs(shown_.c_str(), out_);
     std::fflush(out_);
 }

@@ -41,7 +41,9 @@ class ProgressMeter {
 
 // "step 412 · 5,210 samples/s · loss item 0.412 parity 0.201 · staleness p50 1 p99 3 · accepted
 // 99.8 % · 43 % · 0:12 left"
-std::string progress_line(const ProgressFigures& figures, const std::vector<std::string>& tasks);
+// Where `columns` do not hold it, first staleness goes, then accepted, then the losses.
+std::string progress_line(const ProgressFigures& figures, const std::vector<std::string>& tasks,
+                          std::size_t columns = std::string::npos);
 // What preparing processes do, for the time before training: "worker:1 loading the model"
 std::string waiting_line(const ClusterView& view);
 std::string duration_text(std::chrono::seconds duration);  // "1:02:03", "0:12"
@@ -57,6 +59,7 @@ class Screen {
     void progress(const std::string& text, Time now);
     void end_progress();
     bool terminal() const { return terminal_; }
+    std::size_t columns() const;  // what a progress line may fill; npos where it is no terminal
 
     static constexpr std::chrono::seconds kPlainInterval{5};
 

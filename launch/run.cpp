@@ -142,8 +142,9 @@ CoordinatorLoop::Callbacks callbacks_to(Screen& screen, ProgressMeter& meter, st
     callbacks.progress = [&screen, &meter](const ClusterView& view) {
         const ProgressFigures figures = meter.measure(view);
         const bool training = view.stage == Stage::training || view.stage == Stage::draining;
-        screen.progress(training ? progress_line(figures, view.tasks) : waiting_line(view),
-                        view.now);
+        screen.progress(
+            training ? progress_line(figures, view.tasks, screen.columns()) : waiting_line(view),
+            view.now);
     };
     return callbacks;
 }

@@ -15,13 +15,13 @@ void add_run_options(CLI::App& verb, RunOptions& options) {
     verb.add_option("--resume", options.resume,
                     "Goes on from a run's last complete checkpoint, or from a checkpoint's folder")
         ->type_name("DIR");
+    verb.add_flag("--dry-run", options.dry_run, "Shows what would run, and starts nothing");
 }
 
 void add_run_verb(CLI::App& app, int& exit_code) {
     const auto options = std::make_shared<RunOptions>();
     CLI::App* verb = app.add_subcommand("run", "Trains: starts every process on this machine");
     add_run_options(*verb, *options);
-    verb->add_flag("--dry-run", options->dry_run, "Shows what would run, and starts nothing");
     verb->add_option("--port", options->port,
                      "Where the coordinator listens on 127.0.0.1 (default: any free port)");
     verb->callback([options, &exit_code] { exit_code = value_of(run_job(*options)); });

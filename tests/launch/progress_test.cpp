@@ -47,6 +47,22 @@ TEST_CASE("progress: one line says step, samples/s, losses, staleness, accepted,
           "· accepted 90.0 % · 20 % done · 0:16 left");
 }
 
+TEST_CASE("progress: on a narrow terminal the line loses what matters least, never the time left") {
+    ProgressMeter meter;
+    meter.measure(view_at(seconds(1), 0, 0));
+    const ProgressFigures figures = meter.measure(view_at(seconds(5), 128000, 20));
+    const auto line = [&](std::size_t columns) {
+        return progress_line(figures, {"item", "parity"}, columns);
+    };
+    CHECK(line(110) ==
+          "step 2,000 · 32,000 samples/s · loss item 0.5000 parity 0.2500 · accepted 90.0 % "
+          "· 20 % done · 0:16 left");
+    CHECK(line(89) ==
+          "step 2,000 · 32,000 samples/s · loss item 0.5000 parity 0.2500 · 20 % done "
+          "· 0:16 left");
+    CHECK(line(60) == "step 2,000 · 32,000 samples/s · 20 % done · 0:16 left");
+}
+
 TEST_CASE("progress: staleness quantiles, mean and the open last bin") {
     const StalenessSummary summary = summarise(view_at(seconds(1), 0, 0));
     CHECK(summary.count == 90);

@@ -64,6 +64,23 @@ TEST_CASE("join: a killed rank 0 takes the others with it") {
     }
 }
 
+TEST_CASE("join: --dry-run shows the plan from rank 0, or without a launcher, and starts nothing") {
+    const TinyRun run;
+    for (const std::string rank : {"0", "3"}) {
+        const TinyRun own;
+        Launched dry(own.folder(), {"join", own.job_file(), "--out", own.run_dir(), "--rank", rank,
+                                    "--size", "5", "--dry-run"});
+        REQUIRE(dry.wait(seconds(20)) == 0);
+        const bool told = dry.output().find("nothing was started") != std::string::npos;
+        CHECK(told == (rank == "0"));
+        CHECK_FALSE(std::filesystem::exists(own.run_dir()));
+    }
+    Launched alone(run.folder(), {"join", run.job_file(), "--dry-run"});
+    REQUIRE(alone.wait(seconds(20)) == 0);
+    CHECK_THAT(alone.output(), Catch::Contains("nothing was started") &&
+                                   Catch::Contains("mpirun -n 5 detente join"));
+}
+
 TEST_CASE("join: a wrong number of ranks is an error with the right one") {
     const TinyRun run;
     Launched rank(run.folder(), {"join", run.job_file(), "--rank", "0", "--size", "3"});
