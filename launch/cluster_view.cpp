@@ -140,6 +140,14 @@ std::vector<std::uint64_t> total_staleness(const ClusterView& view) {
     return total;
 }
 
+std::uint64_t total_taken_back(const ClusterView& view) {
+    std::uint64_t sum = 0;
+    for (const ProcessView& process : view.processes) {
+        if (process.node.role == Role::shard) sum += count_of(process.last, "updates.taken_back");
+    }
+    return sum;
+}
+
 namespace {
 
 std::uint64_t sum_over_workers(const ClusterView& view, const char* name) {
@@ -152,7 +160,9 @@ std::uint64_t sum_over_workers(const ClusterView& view, const char* name) {
 
 }  // namespace
 
-std::uint64_t total_samples(const ClusterView& view) { return sum_over_workers(view, "samples"); }
+std::uint64_t total_samples(const ClusterView& view) {
+    return view.samples_before + sum_over_workers(view, "samples");
+}
 std::uint64_t total_steps(const ClusterView& view) { return sum_over_workers(view, "steps"); }
 
 std::vector<double> mean_losses(const ClusterView& view) {

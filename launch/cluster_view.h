@@ -81,6 +81,8 @@ struct ClusterView {
     std::optional<Time> training_began;
     std::optional<Time> training_ended;
     std::uint64_t samples_planned = 0;   // training samples times data epochs
+    std::string resumed_from;            // directory of a checkpoint; empty = none
+    std::uint64_t samples_before = 0;    // applied in that
     std::vector<ProcessView> processes;  // shards, then workers
     std::vector<Failure> failures;
     std::vector<CheckpointView> checkpoints;  // complete ones, oldest first
@@ -96,7 +98,8 @@ struct ClusterView {
 };
 
 // ---- names of values in a Status, shared with ps/ and worker/ ----
-// shard:  updates.{computed,applied,rejected,cancelled,lost,in_flight}
+// shard:  updates.{computed,applied,rejected,cancelled,lost,in_flight,taken_back}, in blocks;
+//         refused.<code>, in messages: a push with NaN in three blocks is one
 //         staleness.{sum,max}; the lead shard also batches.{total,finished,leased,returned}
 // worker: steps, samples, cosine.sum, cosine.count
 Books books_of(const Status& status);
@@ -104,7 +107,11 @@ Books books_of(const Status& status);
 // ---- sums over the processes ----
 Books total_books(const ClusterView& view);
 std::vector<std::uint64_t> total_staleness(const ClusterView& view);
-std::uint64_t total_samples(const ClusterView& view);  // gradients computed times their samples
+// Gradients computed times their samples; a resumed run goes on from what its checkpoint has
+// applied.
+std::uint64_t total_samples(const ClusterView& view);
+// Updates of one block that the restore took back.
+std::uint64_t total_taken_back(const ClusterView& view);
 std::uint64_t total_steps(const ClusterView& view);
 // Mean over the workers that reported losses; empty = none yet.
 std::vector<double> mean_losses(const ClusterView& view);

@@ -42,8 +42,14 @@ Coordinator::Coordinator(CoordinatorOptions options) : options_(std::move(option
         add(node_of(WorkerId{i}));
     }
     next_checkpoint_ = options_.first_checkpoint;
-    next_evaluation_samples_ = job.evaluate_every_samples;
-    next_save_samples_ = job.checkpoint_every_samples;
+    view_.resumed_from = options_.resumed_from;
+    view_.samples_before = options_.samples_before;
+    // As they would have been due had the run not ended in between.
+    const auto first_due = [&](std::uint64_t every) {
+        return every == 0 ? 0 : (options_.samples_before / every + 1) * every;
+    };
+    next_evaluation_samples_ = first_due(job.evaluate_every_samples);
+    next_save_samples_ = first_due(job.checkpoint_every_samples);
 }
 
 void Coordinator::on(Event&& event, Time now, Effects& effects) {

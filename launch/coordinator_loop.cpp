@@ -32,6 +32,8 @@ CoordinatorOptions node_options(const CoordinatorLoopOptions& options) {
     node.training_samples = options.model.training_samples;
     node.checkpoint_dir = options.run.checkpoint_dir();
     node.first_checkpoint = options.first_checkpoint;
+    node.resumed_from = options.resumed_from;
+    node.samples_before = options.samples_before;
     node.host = options.host;
     return node;
 }

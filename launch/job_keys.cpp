@@ -366,6 +366,13 @@ std::vector<Table> life_tables() {
            "How many are kept, besides the best.",
            at(&Job::checkpoints_kept),
            {1, 1e6}}}},
+        {"ledger",
+         false,
+         "What is recorded of the run, for `detente ledger` and replays.",
+         {{"gradient_hashes", "",
+           "Records a hash of every computed gradient, so that a replay can name the first that "
+           "differs.",
+           at(&Job::gradient_hashes)}}},
         {"deadlines",
          false,
          "Every wait ends; what it prints then names who is missing.",

@@ -129,12 +129,13 @@ ExitCode serve_rank(const JoinOptions& options, const Job& job, const Placement&
     RoleOptions role_options;
     role_options.rank = role.rank;
     role_options.log_to_file = true;
-    if (role.role == Role::worker) return run_worker(std::move(*control), role_options);
     if (!options.run.resume.empty()) {
         const auto found = find_checkpoint(options.run.resume);
         if (found.has_error()) return refuse(found.error());
         role_options.resume = found->directory;
+        role_options.incarnation = next(found->newest_incarnation);
     }
+    if (role.role == Role::worker) return run_worker(std::move(*control), role_options);
     return run_server(std::move(*control), role_options);
 }
 

@@ -15,7 +15,7 @@ namespace {
 Result<FoundCheckpoint> open_one(const fs::path& directory) {
     const auto manifest = read_manifest(directory.string());
     if (manifest.has_error()) return manifest.error();
-    return FoundCheckpoint{manifest->number, directory.string()};
+    return FoundCheckpoint{manifest->number, directory.string(), manifest->newest_incarnation};
 }
 
 }  // namespace

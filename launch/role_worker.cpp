@@ -7,6 +7,8 @@
 #include "common/build_id.h"
 #include "common/runtime/zmq/loop.h"
 #include "launch/describe.h"
+#include "launch/machine.h"
+#include "launch/role_ledger.h"
 #include "launch/role_link.h"
 #include "worker/engine_computer.h"
 #include "worker/worker.h"
@@ -51,6 +53,7 @@ ExitCode run_worker(std::unique_ptr<ControlClient> control, const RoleOptions& o
     link.speak_for(self);
     Endpoint endpoint;
     endpoint.node = self;
+    endpoint.incarnation = options.incarnation;
     endpoint.host = this_host();
     link.hello(self, std::move(endpoint), false);
     link.announce("waiting for the other processes");
@@ -61,10 +64,12 @@ ExitCode run_worker(std::unique_ptr<ControlClient> control, const RoleOptions& o
     const std::string run_dir = link.control().run_dir();
     auto engine = load_model(*briefing, fmt::format("{}/tasks/worker-{}", run_dir, id.value));
     if (engine.has_error()) return link.give_up(engine.error());
-    EngineComputer computer(std::move(*engine), briefing->plan, briefing->job->seed);
+    EngineComputer computer(std::move(*engine), briefing->plan, briefing->job->seed,
+                            briefing->job->gradient_hashes);
 
     ZmqLoopOptions loop_options;
     loop_options.self = self;
+    loop_options.incarnation = options.incarnation;
     loop_options.generation = link.control().generation();
     loop_options.build = build_id();
     loop_options.host = this_host();
@@ -75,6 +80,10 @@ ExitCode run_worker(std::unique_ptr<ControlClient> control, const RoleOptions& o
     loop_options.log = link.log().sink();
     auto loop = ZmqLoop::open(std::move(loop_options));
     if (loop.has_error()) return link.give_up(loop.error());
+    const std::string machine =
+        machine_description(briefing->job->threads, computer.engine().description().versions);
+    const auto ledger = open_ledger(**loop, link.control(), briefing->job->name, machine);
+    if (ledger.has_error()) return link.give_up(ledger.error());
     WorkerSetup setup;
     setup.id = id;
     setup.job = briefing->job;

@@ -16,9 +16,10 @@
 namespace detente {
 
 struct RoleOptions {
-    std::uint32_t rank = 0;    // within the role
-    std::string resume;        // server: checkpoint directory; empty = none
-    bool log_to_file = false;  // under mpirun: RUN/<role>-<rank>.log
+    std::uint32_t rank = 0;      // within the role
+    std::string resume;          // server: checkpoint directory; empty = none
+    Incarnation incarnation{1};  // worker: above those of the run that is resumed
+    bool log_to_file = false;    // under mpirun: RUN/<role>-<rank>.log
 };
 
 // Connects with patience; for processes that `run` started.

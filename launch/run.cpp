@@ -30,6 +30,8 @@ struct Prepared {
     Plan plan;
     std::string resume_dir;  // of a checkpoint; empty = none
     std::uint64_t first_checkpoint = 1;
+    std::uint64_t samples_before = 0;  // applied in the checkpoint
+    Incarnation worker_incarnation{1};
 };
 
 Result<Prepared> prepare(const Coordination& wanted, Screen& screen) {
@@ -53,6 +55,8 @@ Result<Prepared> prepare(const Coordination& wanted, Screen& screen) {
         if (auto fits = checkpoint->matches(*plan, *model); fits.has_error()) return fits.error();
         prepared.resume_dir = found->directory;
         prepared.first_checkpoint = found->number + 1;
+        prepared.samples_before = checkpoint->manifest().samples_applied;
+        prepared.worker_incarnation = next(found->newest_incarnation);
         screen.line(fmt::format("resume    {} ({} samples applied)", found->directory,
                                 with_commas(checkpoint->manifest().samples_applied)));
     }
@@ -74,7 +78,8 @@ Result<RunDirectory> make_directory(const Coordination& wanted, const Prepared& 
     return run;
 }
 
-Result<void> start_processes(CoordinatorLoop& loop, const Job& job, const std::string& resume) {
+Result<void> start_processes(CoordinatorLoop& loop, const Job& job, const Prepared& prepared) {
+    const std::string& resume = prepared.resume_dir;
     for (std::uint32_t rank = 0; rank < job.servers; ++rank) {
         std::vector<std::string> arguments = {"server", "--rank", std::to_string(rank),
                                               "--coordinator", loop.control_address()};
@@ -89,7 +94,8 @@ Result<void> start_processes(CoordinatorLoop& loop, const Job& job, const std::s
     for (std::uint32_t rank = 0; rank < job.workers; ++rank) {
         auto started = loop.start(
             fmt::format("worker:{}", rank),
-            {"worker", "--rank", std::to_string(rank), "--coordinator", loop.control_address()},
+            {"worker", "--rank", std::to_string(rank), "--coordinator", loop.control_address(),
+             "--incarnation", std::to_string(prepared.worker_incarnation.value)},
             {node_of(WorkerId{rank})});
         if (started.has_error()) return started;
     }
@@ -211,6 +217,8 @@ ExitCode coordinate(const Coordination& wanted) {
     options.generation.value = static_cast<std::uint64_t>(
         std::chrono::system_clock::now().time_since_epoch() / std::chrono::microseconds(1));
     options.first_checkpoint = prepared->first_checkpoint;
+    options.resumed_from = prepared->resume_dir;
+    options.samples_before = prepared->samples_before;
     options.host = this_host();
     options.listen_address = wanted.listen_address;
     options.port = wanted.port;
@@ -226,7 +234,7 @@ ExitCode coordinate(const Coordination& wanted) {
     screen.line(fmt::format("run       {}\nstatus    http://{}/status and /metrics", run->path,
                             loop.http_address()));
     if (wanted.start_processes) {
-        auto started = start_processes(loop, wanted.job, prepared->resume_dir);
+        auto started = start_processes(loop, wanted.job, *prepared);
         if (started.has_error()) return refuse(started.error());
     }
     const Outcome outcome = loop.run();

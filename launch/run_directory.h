@@ -4,7 +4,7 @@
 //   RUN/coordinator         control address, host:port, and the generation
 //   RUN/http_address        host:port of /status and /metrics
 //   RUN/<role>-<rank>.log   one per process           RUN/coordinator.log
-//   RUN/ledger/             one file per shard        RUN/checkpoints/<n>/
+//   RUN/ledger/             one file per shard/worker RUN/checkpoints/<n>/
 //   RUN/best                symlink to the best evaluated checkpoint
 //   RUN/summary.json        written at the end, failed runs too
 #pragma once

@@ -33,11 +33,15 @@ Summary summary_of(const ClusterView& view, const Outcome& outcome, const RunDir
     summary.mean_cosine = mean_cosine(view);
     summary.steps = total_steps(view);
     summary.samples = total_samples(view);
+    summary.resumed_from = view.resumed_from;
+    summary.samples_before = view.samples_before;
+    summary.updates_taken_back = total_taken_back(view);
     summary.wall_s = seconds(view.now.time_since_epoch());
     if (view.training_began) {
         summary.training_s = seconds(view.training_ended.value_or(view.now) - *view.training_began);
         if (summary.training_s > 0) {
-            summary.samples_per_s = static_cast<double>(summary.samples) / summary.training_s;
+            summary.samples_per_s =
+                static_cast<double>(summary.samples - summary.samples_before) / summary.training_s;
         }
     }
     summary.batches_done = batches_done(view);
@@ -84,6 +88,11 @@ std::string to_json(const Summary& summary) {
                         {"last_checkpoint", summary.last_checkpoint}};
     if (summary.mean_cosine) {
         object["conflict"].as_object()["mean_cosine"] = *summary.mean_cosine;
+    }
+    if (!summary.resumed_from.empty()) {
+        object["resumed"] = json::object{{"checkpoint", summary.resumed_from},
+                                         {"samples", summary.samples_before},
+                                         {"updates_taken_back", summary.updates_taken_back}};
     }
     if (summary.best_checkpoint) object["best_checkpoint"] = *summary.best_checkpoint;
     if (summary.failed) {
@@ -140,6 +149,10 @@ std::string table(const Summary& summary) {
     for (const auto& [name, count] : rows) {
         fmt::format_to(out, "    {:<12} {:>14}\n", name, with_commas(count));
     }
+    if (!summary.resumed_from.empty()) {
+        fmt::format_to(out, "    of the lost, applied after {} was made: {}\n",
+                       summary.resumed_from, with_commas(summary.updates_taken_back));
+    }
     if (summary.staleness.count > 0) {
         fmt::format_to(out, "  staleness: mean {:.2f}, p50 {}, p99 {}, max {}\n",
                        summary.staleness.mean, summary.staleness.p50, summary.staleness.p99,
@@ -150,9 +163,14 @@ std::string table(const Summary& summary) {
         fmt::format_to(out, "  mean pairwise cosine of task gradients: {:+.3f}\n",
                        *summary.mean_cosine);
     }
+    const std::uint64_t samples = summary.samples - summary.samples_before;
     fmt::format_to(out, "  {} steps, {} samples in {:.1f} s of training: {} samples/s\n",
-                   with_commas(summary.steps), with_commas(summary.samples), summary.training_s,
+                   with_commas(summary.steps), with_commas(samples), summary.training_s,
                    with_commas(static_cast<std::uint64_t>(summary.samples_per_s)));
+    if (!summary.resumed_from.empty()) {
+        fmt::format_to(out, "  with the {} before the resume: {} samples\n",
+                       with_commas(summary.samples_before), with_commas(summary.samples));
+    }
     fmt::format_to(out, "  run directory: {}\n", summary.run_dir);
     return text;
 }

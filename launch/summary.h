@@ -24,9 +24,12 @@ struct Summary {
     std::vector<std::uint64_t> staleness_histogram;
     std::optional<double> mean_cosine;
     std::uint64_t steps = 0;
-    std::uint64_t samples = 0;
-    double wall_s = 0;      // of the whole run
-    double training_s = 0;  // between Go and the last worker's end
+    std::uint64_t samples = 0;             // those before a resume included
+    std::string resumed_from;              // directory of a checkpoint; empty = none
+    std::uint64_t samples_before = 0;      // applied in that
+    std::uint64_t updates_taken_back = 0;  // applied after it, and lost
+    double wall_s = 0;                     // of the whole run
+    double training_s = 0;                 // between Go and the last worker's end
     double samples_per_s = 0;
     double batches_done = 0;
     std::uint64_t batches_leased_again = 0;

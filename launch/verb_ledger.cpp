@@ -41,7 +41,9 @@ Result<void> print_ledger(const std::string& path, bool as_json) {
     auto reader = LedgerReader::open(path);
     if (!reader) return reader.error();
     const LedgerOrigin origin = reader->origin();
-    if (!as_json) {
+    if (as_json) {
+        fmt::print("{}\n", ledger_to_json_line(origin));
+    } else {
         fmt::print("# {}: {}, incarnation {}, generation {}, job {}, {}, {}\n", path,
                    to_string(origin.node), origin.incarnation.value, origin.generation.value,
                    origin.job, origin.build, origin.machine);

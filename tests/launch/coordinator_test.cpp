@@ -21,11 +21,13 @@ Job small_job() {
 
 // A coordinator and peers that do what they are told.
 struct Scene {
-    explicit Scene(const Job& job = small_job()) : job_(job), node(options(job)), world(node) {
+    explicit Scene(const Job& job = small_job(), std::uint64_t samples_before = 0)
+        : job_(job), node(options(job, samples_before)), world(node) {
         world.give(Started{});
     }
-    static CoordinatorOptions options(const Job& job) {
+    static CoordinatorOptions options(const Job& job, std::uint64_t samples_before) {
         CoordinatorOptions options;
+        options.samples_before = samples_before;
         options.job = job;
         options.job_text = "name = \"small\"";
         options.model_json = "{}";
@@ -370,6 +372,20 @@ TEST_CASE("coordinator: evaluates during training, keeps the best, and training 
     scene.evaluated(0.6, 0.6);
     scene.answer_checkpoint();
     CHECK(scene.node.view().stage == Stage::evaluating);
+}
+
+TEST_CASE("coordinator: a resumed run goes on counting samples from its checkpoint") {
+    Job job = small_job();
+    job.checkpoint_every_samples = 100;
+    Scene scene(job, 250);
+    scene.train();
+    CHECK(total_samples(scene.node.view()) == 250);
+    scene.heartbeat(Scene::worker(0), {{"samples", 49}});
+    CHECK(scene.world.of<CheckpointRequest>().empty());  // the next is due at 300
+    scene.heartbeat(Scene::worker(0), {{"samples", 50}});
+    CHECK(scene.world.of<CheckpointRequest>().size() == 2);
+    scene.answer_checkpoint();
+    CHECK(scene.node.view().checkpoints.at(0).samples == 300);
 }
 
 TEST_CASE("coordinator: a checkpoint that cannot be written in the middle is only a warning") {

@@ -73,6 +73,30 @@ TEST_CASE("summary: the table shows accuracies, updates, staleness and where the
                          Catch::Contains("   0 ████"));
 }
 
+TEST_CASE("summary: a resumed run tells from where, and how many updates the restore took back") {
+    ClusterView view = finished_view();
+    CHECK_FALSE(json::parse(to_json(summary_of(view, Outcome{}, RunDirectory{"/r"})))
+                    .as_object()
+                    .contains("resumed"));
+    view.resumed_from = "/old/checkpoints/2";
+    view.samples_before = 4000;
+    for (ProcessView& process : view.processes) {
+        if (process.node.role != Role::shard) continue;
+        process.last.values.push_back({"updates.taken_back", 600});
+    }
+    const Summary summary = summary_of(view, Outcome{}, RunDirectory{"/r"});
+    const json::object object = json::parse(to_json(summary)).as_object();
+    CHECK(object.at("samples").to_number<std::uint64_t>() == 5600);
+    CHECK(object.at("samples_per_s").to_number<double>() == 200);  // of this run alone
+    const json::object& resumed = object.at("resumed").as_object();
+    CHECK(resumed.at("checkpoint").as_string() == "/old/checkpoints/2");
+    CHECK(resumed.at("samples").to_number<std::uint64_t>() == 4000);
+    CHECK(resumed.at("updates_taken_back").to_number<std::uint64_t>() == 1200);
+    CHECK_THAT(table(summary),
+               Catch::Contains("of the lost, applied after /old/checkpoints/2 was made: 1,200") &&
+                   Catch::Contains("with the 4,000 before the resume: 5,600 samples"));
+}
+
 TEST_CASE("summary: a failure is told with role, host, end, words, step and log, then the rest") {
     ClusterView view = finished_view();
     Failure fell;

@@ -5,7 +5,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <catch2/catch.hpp>
+#include <set>
+#include <sstream>
 
 #include "launch/exit_code.h"
 #include "tests/system/launched.h"
@@ -192,9 +195,73 @@ TEST_CASE("run: Ctrl-C writes a checkpoint and leaves nothing; --resume finishes
     const json::object rest = json::parse(bytes_of_file(second_dir + "/summary.json")).as_object();
     check_books(rest);
     CHECK(rest.at("batches").as_object().at("done").to_number<double>() == 1);
-    // The second run computed what the first had not: fewer samples than the whole.
-    CHECK(count(rest, "samples") < 2048);
+    // The second run computed what the first had not, and goes on counting from there.
+    const std::uint64_t before = count(rest.at("resumed").as_object(), "samples");
+    CHECK(before > 0);
+    CHECK(count(rest, "samples") >= 2048);
+    CHECK(count(rest, "samples") - before < 2048);
+    CHECK(count(rest.at("resumed").as_object(), "updates_taken_back") == 0);
     CHECK(std::filesystem::exists(second_dir + "/checkpoints/2/manifest.json"));
+}
+
+// Block updates that the ledgers of a run have as applied behind their entry "checkpoint <number>".
+std::uint64_t applied_after(const TinyRun& run, const std::string& number) {
+    Launched ledger(run.folder(), {"ledger", run.run_dir(), "--json"});
+    REQUIRE(ledger.wait(seconds(20)) == 0);
+    std::istringstream lines(ledger.output());
+    std::set<std::string> passed;  // nodes
+    std::uint64_t applied = 0;
+    for (std::string line; std::getline(lines, line);) {
+        if (!line.starts_with("{")) continue;
+        const json::object entry = json::parse(line).as_object();
+        const std::string node(entry.at("node").as_string());
+        const json::string& kind = entry.at("kind").as_string();
+        if (kind == "control" && entry.at("what").as_string() == "checkpoint " + number) {
+            passed.insert(node);
+        }
+        if (kind != "verdict" || !passed.contains(node)) continue;
+        for (const json::value& block : entry.at("blocks").as_array()) {
+            if (block.as_object().at("verdict").as_string() == "applied") ++applied;
+        }
+    }
+    return applied;
+}
+
+TEST_CASE("run: updates past the checkpoint of a killed run are lost, as many as its ledger has") {
+    const bool launcher = GENERATE(false, true);
+    const TinyRun run("step_ms = 5", "[checkpoint]\nevery = 256\n");
+    Launched launched(run.folder(), run.arguments());
+    REQUIRE(run.reaches_training());
+    REQUIRE(eventually(seconds(20), [&] { return run.has_checkpoint(); }));
+    const auto pids = run.pids();
+    ::kill(launcher ? launched.pid() : pids.at("shard:1"), SIGKILL);
+    REQUIRE(launched.wait(seconds(10)).has_value());
+    REQUIRE(eventually(seconds(10), [&] {
+        return std::none_of(pids.begin(), pids.end(),
+                            [](const auto& process) { return alive(process.second); });
+    }));
+
+    const std::string second_dir = run.folder() / "second";
+    Launched second(run.folder(), {"run", run.job_file(), "--out", second_dir, "--resume",
+                                   run.run_dir(), "--set", "model.options.step_ms=0"});
+    REQUIRE(second.wait(seconds(60)) == 0);
+    const json::object rest = json::parse(bytes_of_file(second_dir + "/summary.json")).as_object();
+    check_books(rest);
+    const json::object& resumed = rest.at("resumed").as_object();
+    const std::string checkpoint(resumed.at("checkpoint").as_string());
+    const std::uint64_t taken_back = count(resumed, "updates_taken_back");
+    CHECK(taken_back == applied_after(run, checkpoint.substr(checkpoint.rfind('/') + 1)));
+    CHECK(count(rest.at("updates").as_object(), "lost") >= taken_back);
+    CHECK_THAT(second.output(),
+               Catch::Contains("of the lost, applied after " + checkpoint + " was made: "));
+    // The count goes on from the checkpoint, and nothing that it has is computed again.
+    CHECK(count(resumed, "samples") > 0);
+    CHECK(count(rest, "samples") >= 2048);
+    CHECK(rest.at("batches").as_object().at("done").to_number<double>() == 1);
+    // Workers go on as the next incarnation; the ledger says on what they compute.
+    const std::string worker = bytes_of_file(second_dir + "/ledger/worker-0.2.ledger");
+    CHECK_THAT(worker, Catch::Contains("instruction set") &&
+                           Catch::Contains("1 intra-op thread, plain C++"));
 }
 
 TEST_CASE("run: SIGTERM ends like Ctrl-C, with its own exit code") {
