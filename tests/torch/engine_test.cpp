@@ -216,6 +216,7 @@ class StopsInFirst : public ThreeTasks {
     torch::Tensor loss(std::size_t t, const torch::Tensor& output,
                        const torch::Tensor& target) override {
         torch::Tensor loss = ThreeTasks::loss(t, output, target);
+        if (!loss.requires_grad()) return loss;  // scored only
         loss.register_hook([](const torch::Tensor& gradient) {
             ++backwards_run;
             stop = true;

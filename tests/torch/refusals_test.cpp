@@ -125,6 +125,27 @@ class Throws : public ThreeTasks {
     }
 };
 
+// Targets that are no class numbers, under the default loss and score.
+template <torch::ScalarType kType>
+class Heights : public Model {
+  public:
+    explicit Heights(const ModelOptions&) {
+        add_task("height", torch::nn::Linear(4, 1));
+        for (const Split split : {Split::training, Split::test}) {
+            set_samples(split, torch::rand({8, 4}), {torch::ones({8, 1}).to(kType)});
+        }
+    }
+    std::vector<torch::Tensor> forward(const Batch& batch) override { return heads(batch.input()); }
+};
+
+TEST_CASE("engine: targets that are no class numbers are refused with the task and what to do") {
+    const std::string whole = error_of<Heights<torch::kInt>>().text;
+    CHECK(has(whole, "task height: its targets are Int"));
+    CHECK(has(whole, "override loss()"));
+    // The loss would do; the score would have been 0 % for ever.
+    CHECK(has(error_of<Heights<torch::kFloat>>().text, "override score()"));
+}
+
 TEST_CASE("engine: modules with buffers are refused by name") {
     const Error error = error_of<WithBatchNorm>();
     CHECK(error.code == ErrorCode::bad_model);

@@ -81,12 +81,28 @@ std::vector<torch::Tensor> Model::losses(const Batch& batch) {
     return each_task([&](std::size_t t) { return loss(t, outputs[t], batch.targets[t]); });
 }
 
-torch::Tensor Model::loss(std::size_t /*task*/, const torch::Tensor& output,
+// LibTorch's own words for targets of the wrong kind name neither the task nor the cure.
+torch::Tensor Model::loss(std::size_t task, const torch::Tensor& output,
                           const torch::Tensor& target) {
+    const auto type = target.scalar_type();
+    const bool classes = type == torch::kLong || type == torch::kByte;
+    const bool shares = target.is_floating_point() && target.sizes() == output.sizes();
+    if (!classes && !shares) {
+        throw std::invalid_argument("task " + tasks_.at(task).name + ": its targets are " +
+                                    c10::toString(type) +
+                                    "; the default loss, cross entropy, takes class numbers "
+                                    "(torch::kLong); convert them, or override loss()");
+    }
     return torch::nn::functional::cross_entropy(output, target);
 }
 
-Score Model::score(std::size_t /*task*/, const torch::Tensor& output, const torch::Tensor& target) {
+Score Model::score(std::size_t task, const torch::Tensor& output, const torch::Tensor& target) {
+    if (target.is_floating_point()) {
+        throw std::invalid_argument("task " + tasks_.at(task).name + ": its targets are " +
+                                    c10::toString(target.scalar_type()) +
+                                    " and no class numbers, so the default score, accuracy, means "
+                                    "nothing; override score()");
+    }
     const torch::Tensor hits = output.argmax(1).eq(target).sum();
     return {static_cast<double>(hits.item<std::int64_t>()), static_cast<double>(target.numel())};
 }

@@ -60,7 +60,7 @@ TaskGradientEngine::TaskGradientEngine(std::string name, const EngineOptions& op
 
 Result<std::unique_ptr<TaskGradientEngine>> TaskGradientEngine::create(
     const std::string& name, ModelFactory factory, const EngineOptions& options) {
-    const std::string doing = "model " + name + ", being constructed";
+    const std::string doing = "model " + name + ", made and tried on a few samples";
     return catching(doing, [&]() -> Result<std::unique_ptr<TaskGradientEngine>> {
         std::unique_ptr<TaskGradientEngine> engine(new TaskGradientEngine(name, options));
         engine->fix_threads();
@@ -122,6 +122,14 @@ std::optional<Error> TaskGradientEngine::probe(const EngineOptions& options) {
     const auto losses = model_->losses(model_->batch(Split::training, samples));
     if (auto error = check_losses(name_, model_->tasks(), losses)) return error;
     if (auto error = probe_owners(name_, model_->tasks(), losses, tensors_)) return error;
+    {
+        // A score that cannot work is told now, not after training.
+        const torch::NoGradGuard no_gradients;
+        samples.resize(std::min<std::uint64_t>(samples.size(), description_.test_samples));
+        model_->eval();
+        model_->scores(model_->batch(Split::test, samples));
+        model_->train();
+    }
     for (const ProbedTensor& tensor : tensors_) {
         description_.tensors.push_back(
             {tensor.name, tensor.value.sizes().vec(), tensor.owners, tensor.frozen});
