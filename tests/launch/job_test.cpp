@@ -100,6 +100,8 @@ every = 1000
 [checkpoint]
 every = 2000
 keep = 5
+[ledger]
+gradient_hashes = false
 [deadlines]
 start_s = 1
 reply_s = 0.25
@@ -146,6 +148,8 @@ stop_s = 4
     CHECK(job.evaluate_every_samples == 1000);
     CHECK(job.checkpoint_every_samples == 2000);
     CHECK(job.checkpoints_kept == 5);
+    CHECK_FALSE(job.gradient_hashes);
+    CHECK(Job{}.gradient_hashes);
     CHECK(job.start_deadline == std::chrono::seconds(1));
     CHECK(job.reply_deadline == std::chrono::milliseconds(250));
     CHECK(job.peer_deadline == std::chrono::seconds(3));
