@@ -20,6 +20,8 @@ enum class OnLoss { carry_on, stop };              // "continue" | "stop"
 enum class ChecksumMode { automatic, on, off };    // "auto": between hosts only
 enum class TransportKind { automatic, tcp, ipc };  // "auto": ipc where both ends share a host
 
+enum class Admission { block, step };  // one verdict per block, or one for all shards of a push
+
 struct PolicyConfig {
     std::string name = "bounded_reject";                          // staleness.policy
     std::vector<std::pair<std::string, std::string>> parameters;  // "tau_max" → "8"
@@ -72,6 +74,7 @@ struct Job {
     // [conflict], [staleness], [rule], [rule.schedule]
     AggregatorConfig aggregator;
     PolicyConfig policy;
+    Admission admission = Admission::block;  // staleness.admission
     std::vector<PolicyFor> policy_for;
     RuleConfig rule;
     ScheduleConfig schedule;

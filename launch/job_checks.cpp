@@ -114,6 +114,46 @@ void check_policy(const PolicyConfig& policy, const std::string& table, Problems
     problems.push_back({blamed(table, "policy", text, names_of(policy.parameters)), text});
 }
 
+// What holds for the whole job's policies: who decides, and what the methods are defined for.
+void check_admission(const Job& job, Problems& problems) {
+    const bool steps = decides_steps(job);
+    const std::string why = steps && job.admission == Admission::step
+                                ? "staleness.admission = \"step\""
+                                : fmt::format("policy '{}'", job.policy.name);
+    if (steps && !job.policy_for.empty()) {
+        problems.push_back({"staleness.for.0.policy",
+                            fmt::format("{} decides whole steps, for every tensor: remove "
+                                        "[[staleness.for]]",
+                                        why)});
+    }
+    if (steps && job.pull_ahead > 0) {
+        problems.push_back({"worker.pull_ahead",
+                            fmt::format("{} decides when a worker is given weights: pull_ahead "
+                                        "must be 0, found {}",
+                                        why, job.pull_ahead)});
+    }
+    std::vector<std::pair<std::string, const PolicyConfig*>> policies{
+        {"staleness.policy", &job.policy}};
+    for (std::size_t i = 0; i < job.policy_for.size(); ++i) {
+        policies.emplace_back(fmt::format("staleness.for.{}.policy", i), &job.policy_for[i].policy);
+    }
+    for (const auto& [key, config] : policies) {
+        const auto policy = make_policy(*config);
+        if (!policy) continue;  // said already
+        if (!steps && (*policy)->scope() == Scope::step) {
+            problems.push_back({key, fmt::format("'{}' decides whole steps, for every tensor: only "
+                                                 "staleness.policy can name it",
+                                                 config->name)});
+        }
+        const bool plain = job.rule.name == "sgd" && job.rule.momentum == 0 && job.rule_for.empty();
+        if ((*policy)->needs().plain_sgd && !plain) {
+            problems.push_back({key, fmt::format("'{}' brings its own momentum and is defined for "
+                                                 "rule 'sgd' without momentum, found rule '{}'",
+                                                 config->name, job.rule.name)});
+        }
+    }
+}
+
 void check_rule(const RuleConfig& rule, const ScheduleConfig& schedule, const std::string& table,
                 Problems& problems) {
     if (const auto made = make_rule(rule); !made) {
@@ -142,6 +182,7 @@ std::vector<JobProblem> check_job(const Job& job) {
     for (std::size_t i = 0; i < job.policy_for.size(); ++i) {
         check_policy(job.policy_for[i].policy, fmt::format("staleness.for.{}", i), problems);
     }
+    check_admission(job, problems);
     check_rule(job.rule, job.schedule, "rule", problems);
     for (std::size_t i = 0; i < job.rule_for.size(); ++i) {
         check_rule(job.rule_for[i].rule, job.rule_for[i].schedule, fmt::format("rule.for.{}", i),

@@ -176,7 +176,15 @@ std::vector<Table> staleness_tables() {
         {"staleness",
          false,
          "What becomes of a gradient by its age. The policy's own parameters stand beside it.",
-         {policy_key(main)},
+         {policy_key(main),
+          {"admission",
+           "",
+           "One verdict per block, each shard by itself; or one for all shards of a push, by the "
+           "lead shard, so that no update is torn. Policies that decide whole steps always take "
+           "the latter.",
+           choice_at(&Job::admission),
+           {},
+           {"block", "step"}}},
          [main](Job& job, std::size_t i) -> ParameterList& { return main(job, i).parameters; },
          [main](Job& job, std::size_t i) { return policy_parameters(main(job, i).name); }},
         {"staleness.for",

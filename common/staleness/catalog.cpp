@@ -11,7 +11,29 @@ namespace {
 
 // In the order shown to users.
 std::vector<PolicyEntry> all_policies() {
-    return {async_policy(), bounded_reject_policy(), inverse_policy()};
+    return {async_policy(),
+            bounded_reject_policy(),
+            bsp_policy(),
+            backup_workers_policy(),
+            ssp_policy(),
+            dssp_policy(),
+            softsync_policy(),
+            inverse_policy(),
+            polynomial_policy(),
+            hinge_policy(),
+            ada_delay_policy(),
+            delay_adaptive_policy(),
+            dc_asgd_policy(),
+            gap_aware_policy(),
+            dana_zero_policy(),
+            dana_slim_policy(),
+            fedbuff_policy(),
+            easgd_policy(),
+            rennala_policy(),
+            ringmaster_policy(),
+            delayed_nesterov_policy(),
+            capacity_policy(),
+            sync_switch_policy()};
 }
 
 std::optional<PolicyEntry> find(const std::string& name) {
@@ -47,6 +69,12 @@ std::vector<std::pair<std::string, std::string>> policy_parameters(const std::st
         explained.emplace_back(spec.name, explain(spec));
     }
     return explained;
+}
+
+bool decides_steps(const Job& job) {
+    if (job.admission == Admission::step) return true;
+    const auto policy = make_policy(job.policy);
+    return policy.has_value() && (*policy)->scope() == Scope::step;
 }
 
 Result<std::unique_ptr<const Policy>> make_policy(const PolicyConfig& config) {

@@ -20,6 +20,26 @@ struct PolicyEntry {
 
 PolicyEntry async_policy();
 PolicyEntry bounded_reject_policy();
+PolicyEntry bsp_policy();
+PolicyEntry backup_workers_policy();
+PolicyEntry ssp_policy();
+PolicyEntry dssp_policy();
+PolicyEntry softsync_policy();
 PolicyEntry inverse_policy();
+PolicyEntry polynomial_policy();
+PolicyEntry hinge_policy();
+PolicyEntry ada_delay_policy();
+PolicyEntry delay_adaptive_policy();
+PolicyEntry dc_asgd_policy();
+PolicyEntry gap_aware_policy();
+PolicyEntry dana_zero_policy();
+PolicyEntry dana_slim_policy();
+PolicyEntry fedbuff_policy();
+PolicyEntry easgd_policy();
+PolicyEntry rennala_policy();
+PolicyEntry ringmaster_policy();
+PolicyEntry delayed_nesterov_policy();
+PolicyEntry capacity_policy();
+PolicyEntry sync_switch_policy();
 
 }  // namespace detente

@@ -4,15 +4,24 @@
 // objects.
 //
 // Scope: with `block` each shard decides alone, per block; with `step` the lead shard decides once
-// for the whole push of a worker and all shards commit or abort in the order it numbers.
+// for the whole push of a worker and all shards commit or abort in the order it numbers. Under step
+// scope "version" is the model's: the number of ApplyThese so far.
 //
 // One event may settle many gradients: an arrival can release those that were buffered or held. The
-// subject of an outcome is an opaque number the caller gave with the arrival.
+// subject of an outcome is a number the caller gave with the arrival; it is below 2^53, so that a
+// state may keep it among its values.
+//
+// Two halves. on() turns events into outcomes and sees numbers only. Methods that change the
+// gradient itself (delay compensation, momentum per worker) say in needs() which vectors they keep,
+// and work on them in correct(), look_ahead() and applied(), block by block, on the shard that has
+// the block; all of these are elementwise, so blocks may be cut anywhere.
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <variant>
@@ -22,6 +31,7 @@
 #include "common/ids.h"
 #include "common/messages.h"
 #include "common/result.h"
+#include "common/staleness/worker_half.h"
 
 namespace detente {
 
@@ -29,35 +39,53 @@ enum class Scope { block, step };
 const char* name_of(Scope scope);
 
 struct PolicyNeeds {
-    bool stale_weights = false;  // the weights a worker computed at (delay compensation)
-    bool step_averages = false;  // EMA of step² per coordinate (gap-aware)
-    bool look_ahead = false;     // pulls hand out other weights than the stored (DANA)
+    bool corrects = false;             // correct() is called before a gradient is applied
+    bool stale_weights = false;        // correct() sees the weights the worker computed at
+    std::uint32_t block_vectors = 0;   // vectors kept per block …
+    std::uint32_t worker_vectors = 0;  // … and per block and worker, all zero at first
+    bool look_ahead = false;           // pulls hand out look_ahead(), not the stored weights
+    bool step_averages = false;        // applied() is called with the weights before and after
+    bool plain_sgd = false;            // defined for rule sgd without momentum only
 };
 
-// Serializable; saved with checkpoints.
+// Serializable; saved with checkpoints. What stands where is said in the policy's own file.
 struct PolicyState {
     std::vector<double> values;
+    std::map<WorkerId, std::vector<double>> workers;
+    // Arrivals that were buffered and not settled yet, in order of arrival.
+    struct Kept {
+        std::uint64_t subject = 0;
+        WorkerId worker;
+        double value = 0;
+        bool operator==(const Kept&) const = default;
+    };
+    std::vector<Kept> kept;
+    bool operator==(const PolicyState&) const = default;
 };
 
 // ---- events ----
 using Subject = std::uint64_t;
-struct Pulled {
+struct Pulled {  // step scope: the worker was handed the weights of `version` for this step
     WorkerId worker;
     Step step;
+    std::uint64_t version = 0;
 };
 struct Arrived {
     Subject subject = 0;
     WorkerId worker;
     Step step;
     std::uint64_t staleness = 0;
-    std::uint64_t samples_applied = 0;  // to the block (block scope) or the model (step scope)
+    std::uint64_t updates = 0;          // of the block (block scope) or the model (step scope)
+    std::uint64_t samples_applied = 0;  // likewise
     std::uint32_t members = 1;          // workers up
     double learning_rate = 0;           // before the policy
+    double progress = 0;                // share of the job's batches that is finished, 0 to 1
+    double at_s = 0;                    // the deciding shard's clock
 };
-struct Joined {
+struct Joined {  // the worker will push
     WorkerId worker;
 };
-struct Left {
+struct Left {  // it will not: lost, said farewell, or there is no batch for it now
     WorkerId worker;
 };
 using PolicyEvent = std::variant<Pulled, Arrived, Joined, Left>;
@@ -78,10 +106,12 @@ struct RejectThis {
     Advice advice = Advice::refresh;
     ErrorCode reason = ErrorCode::over_limit;
 };
-struct BufferThis {  // kept until a later ApplyThese or RejectThis names it
+// Kept until a later ApplyThese or RejectThis names it. The worker waits for that, or goes on.
+struct BufferThis {
     Subject subject = 0;
+    bool worker_waits = true;
 };
-struct HoldPull {  // this worker's pull waits …
+struct HoldPull {  // this worker is given no weights …
     WorkerId worker;
 };
 struct ReleasePull {  // … until here
@@ -92,6 +122,16 @@ struct CancelWorker {  // tells a worker to stop computing and start again at th
 };
 using PolicyOutcome =
     std::variant<ApplyThese, RejectThis, BufferThis, HoldPull, ReleasePull, CancelWorker>;
+
+// ---- vectors ----
+
+// One block at an arrival that is to be applied. All spans have the block's length.
+struct BlockVectors {
+    std::span<const float> weights;               // stored now
+    std::span<const float> stale;                 // handed out to this worker; empty if not needed
+    std::vector<std::span<float>> block_vectors;  // as many as needs() says
+    std::vector<std::span<float>> worker_vectors;
+};
 
 class Policy {
   public:
@@ -104,11 +144,25 @@ class Policy {
     virtual std::optional<std::uint64_t> bound() const { return std::nullopt; }
     virtual void on(const PolicyEvent& event, PolicyState& state,
                     std::vector<PolicyOutcome>& outcomes) const = 0;
+
+    // Rewrites one gradient in place before it is folded and applied.
+    virtual void correct(const Arrived& /*arrived*/, const PolicyState& /*state*/,
+                         const BlockVectors& /*block*/, std::span<float> /*gradient*/) const {}
+    // Rewrites a copy of the stored weights into what a pull hands out.
+    virtual void look_ahead(double /*learning_rate*/, const BlockVectors& /*block*/,
+                            std::span<float> /*weights*/) const {}
+    // After an update; block.weights are the new ones. learning_rate: with schedule and scale.
+    virtual void applied(double /*learning_rate*/, std::span<const float> /*before*/,
+                         const BlockVectors& /*block*/) const {}
+    // The half of the method that runs in the worker; nullptr = none. Owned by the policy.
+    virtual const WorkerHalf* worker_half() const { return nullptr; }
 };
 
 std::vector<std::string> policy_names();
 // (name, meaning) of the parameters a policy takes; for errors and --explain.
 std::vector<std::pair<std::string, std::string>> policy_parameters(const std::string& policy);
+// Whether the lead shard decides whole steps: by the policy's own scope, or as the job says.
+bool decides_steps(const Job& job);
 // bad_job: unknown policy or parameter (nearest named), value out of range.
 Result<std::unique_ptr<const Policy>> make_policy(const PolicyConfig& config);
 

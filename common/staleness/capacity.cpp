@@ -1,0 +1,109 @@
+// Admission by capacity: B gradients make an update, and a worker may start a new one only while
+//   min(limit − running, (η_s + v + 1)·B − accepted − running) > 0,
+// so that nothing that is started can end up staler than η_s versions.
+// Fu, Gao, Shen et al. 2025, "AReaL: A Large-Scale Asynchronous Reinforcement Learning System for
+// Language Reasoning", section 5.1, eq. 3.
+//
+// state.workers: {1 while it computes, 1 while it is held}. state.kept: gradients of the next
+// update. state.values: {versions, accepted gradients}.
+#include <algorithm>
+
+#include "common/staleness/makers.h"
+
+namespace detente {
+namespace {
+
+enum Slot : std::size_t { kRunning, kHeld, kSlots };
+
+class Capacity final : public Policy {
+  public:
+    Capacity(std::uint64_t eta_s, std::uint64_t b, std::uint64_t limit)
+        : eta_s_(static_cast<double>(eta_s)), b_(b), limit_(static_cast<double>(limit)) {}
+    std::string name() const override { return "capacity"; }
+    Scope scope() const override { return Scope::step; }
+    PolicyState initial_state() const override {
+        PolicyState state;
+        state.values = {0, 0};
+        return state;
+    }
+    void on(const PolicyEvent& event, PolicyState& state,
+            std::vector<PolicyOutcome>& outcomes) const override {
+        if (const auto* joined = std::get_if<Joined>(&event)) {
+            worker_of(joined->worker, state);
+        } else if (const auto* pulled = std::get_if<Pulled>(&event)) {
+            worker_of(pulled->worker, state)[kRunning] = 1;
+        } else if (const auto* left = std::get_if<Left>(&event)) {
+            state.workers.erase(left->worker);
+            if (state.workers.empty() && !state.kept.empty()) apply(state, outcomes);
+            release(state, outcomes);
+        } else if (const auto* arrived = std::get_if<Arrived>(&event)) {
+            worker_of(arrived->worker, state)[kRunning] = 0;
+            state.values[1] += 1;
+            state.kept.push_back({arrived->subject, arrived->worker, 1});
+            if (state.kept.size() >= size(state)) {
+                apply(state, outcomes);
+            } else {
+                outcomes.emplace_back(BufferThis{arrived->subject, false});
+            }
+            // It would start at once: held unless there is room, in order of their numbers.
+            worker_of(arrived->worker, state)[kHeld] = 1;
+            outcomes.emplace_back(HoldPull{arrived->worker});
+            release(state, outcomes);
+        }
+    }
+
+  private:
+    static std::vector<double>& worker_of(WorkerId id, PolicyState& state) {
+        std::vector<double>& worker = state.workers[id];
+        if (worker.empty()) worker.assign(kSlots, 0.0);
+        return worker;
+    }
+    std::size_t size(const PolicyState& state) const {
+        return b_ > 0 ? b_ : std::max<std::size_t>(1, state.workers.size());
+    }
+    static void apply(PolicyState& state, std::vector<PolicyOutcome>& outcomes) {
+        ApplyThese apply;
+        for (const PolicyState::Kept& kept : state.kept) apply.pushes.push_back({kept.subject, 1});
+        apply.denominator = static_cast<double>(state.kept.size());
+        state.kept.clear();
+        state.values[0] += 1;
+        outcomes.emplace_back(std::move(apply));
+    }
+    void release(PolicyState& state, std::vector<PolicyOutcome>& outcomes) const {
+        double running = 0;
+        for (const auto& [id, worker] : state.workers) running += worker[kRunning];
+        for (auto& [id, worker] : state.workers) {
+            if (worker[kHeld] == 0) continue;
+            const double at_once =
+                limit_ > 0 ? limit_ - running : static_cast<double>(state.workers.size());
+            const double fresh = (eta_s_ + state.values[0] + 1) * static_cast<double>(size(state)) -
+                                 state.values[1] - running;
+            // Nothing runs and nothing may start: an update can no longer come, so one may start.
+            const bool stuck = running == 0 && fresh <= 0;
+            if (std::min(at_once, fresh) <= 0 && !stuck) continue;
+            worker[kHeld] = 0;
+            worker[kRunning] = 1;
+            running += 1;
+            outcomes.emplace_back(ReleasePull{id});
+        }
+    }
+
+    double eta_s_;
+    std::uint64_t b_;
+    double limit_;
+};
+
+}  // namespace
+
+PolicyEntry capacity_policy() {
+    return {"capacity",
+            {{"eta_s", "largest staleness that anything started may reach", std::uint64_t{4}},
+             {"b", "gradients in an update; 0 = the number of workers", std::uint64_t{0}},
+             {"limit", "workers computing at once; 0 = all", std::uint64_t{0}}},
+            [](const Parameters& parameters) -> Result<std::unique_ptr<const Policy>> {
+                return std::make_unique<const Capacity>(
+                    parameters.count("eta_s"), parameters.count("b"), parameters.count("limit"));
+            }};
+}
+
+}  // namespace detente
