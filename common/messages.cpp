@@ -52,6 +52,8 @@ struct Kind {
     const char* operator()(const StageNotice&) const { return "stage_notice"; }
     const char* operator()(const StageDecision&) const { return "stage_decision"; }
     const char* operator()(const StageReply&) const { return "stage_reply"; }
+    const char* operator()(const Wait&) const { return "wait"; }
+    const char* operator()(const Restart&) const { return "restart"; }
     const char* operator()(const Hello&) const { return "hello"; }
     const char* operator()(const Welcome&) const { return "welcome"; }
     const char* operator()(const Ready&) const { return "ready"; }

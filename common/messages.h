@@ -4,8 +4,10 @@
 // Who sends what:
 //   worker → shard   PullRequest, Push, CancelNote, Initialise, LeaseRequest (lead), Farewell
 //   shard → worker   PullReply, PushReply, CancelReply, InitialiseReply, LeaseReply, FarewellReply,
-//   Refusal shard ↔ lead     StageNotice, StageDecision, StageReply (step scope) all ↔ coordinator
-//   Hello, Welcome, Ready, Go, Status, PeerChange, CheckpointRequest/Reply, Stop, Stopped
+//                    Refusal, Wait, Restart
+//   shard ↔ lead     StageNotice, StageDecision, StageReply (step scope)
+//   all ↔ coordinator  Hello, Welcome, Ready, Go, Status, PeerChange, CheckpointRequest/Reply,
+//                    Stop, Stopped
 #pragma once
 
 #include <cstdint>
@@ -180,30 +182,68 @@ struct Sequence {
     std::uint64_t number = 0;
     auto operator<=>(const Sequence&) const = default;
 };
-struct StageNotice {
+// One computed gradient, all its parts on all shards.
+struct PushId {
     WorkerId worker;
     Incarnation incarnation{1};
     Step step;
+    auto operator<=>(const PushId&) const = default;
+};
+struct StageNotice {
+    PushId push;
     bool staged = true;  // false: refused, with the reason
     ErrorCode reason = ErrorCode::internal;
+    std::uint64_t version = 0;  // the model's, at which the gradient was computed
+    std::uint32_t samples = 0;
     std::uint64_t staged_bytes = 0;
     std::vector<std::pair<BlockId, double>> sums;  // per block, folded by the lead in block order
 };
 struct StagedPush {
-    WorkerId worker;
-    Incarnation incarnation{1};
-    Step step;
+    PushId push;
     float gradient_weight = 1;
 };
-enum class StepAction : std::uint8_t { commit = 0, abort = 1, hold = 2 };
-struct StageDecision {
-    StepAction action = StepAction::commit;
-    Sequence sequence;
-    std::vector<StagedPush> pushes;
+// Folds the pushes into one gradient (Σ weight·g / denominator) and applies it once.
+struct StepCommit {
+    std::uint64_t version = 0;  // of the model, afterwards
+    double denominator = 1;
     float step_scale = 1;
+    std::vector<StagedPush> pushes;
 };
+struct StepAbort {
+    PushId push;
+    Advice advice = Advice::refresh;
+    ErrorCode reason = ErrorCode::internal;
+};
+// What one event led to. Shards act on decisions in the order of their numbers, without gaps:
+// commits, aborts, holds, releases; then the workers are answered.
+struct StageDecision {
+    Sequence sequence;
+    std::vector<StepCommit> commits;
+    std::vector<StepAbort> aborts;
+    std::vector<PushId> buffered;  // kept for a later commit; their workers go on
+    std::vector<WorkerId> hold;    // given no weights until released
+    std::vector<WorkerId> release;
+};
+// Every decision up to this one is applied.
 struct StageReply {
     Sequence sequence;
+};
+
+// Shard → worker, instead of an answer that takes its time.
+enum class WaitFor : std::uint8_t {
+    verdict = 0,    // the push is staged; its credit is free again
+    release = 1,    // the policy lets others catch up first
+    push_again = 2  // nothing is known of that push: send it whole
+};
+struct Wait {
+    Step step;
+    Part part;                  // of a push
+    std::uint32_t request = 0;  // of a pull; 0 = it is about a push
+    WaitFor why = WaitFor::verdict;
+};
+// Shard → worker: what it computes for this step will be rejected; start again at new weights.
+struct Restart {
+    Step step;
 };
 
 // ---- coordinator ----
@@ -274,8 +314,8 @@ struct Stopped {
 using Body =
     std::variant<PullRequest, PullReply, Push, PushReply, CancelNote, CancelReply, Initialise,
                  InitialiseReply, LeaseRequest, LeaseReply, Farewell, FarewellReply, Refusal,
-                 StageNotice, StageDecision, StageReply, Hello, Welcome, Ready, Go, Status,
-                 PeerChange, CheckpointRequest, CheckpointReply, Stop, Stopped>;
+                 StageNotice, StageDecision, StageReply, Wait, Restart, Hello, Welcome, Ready, Go,
+                 Status, PeerChange, CheckpointRequest, CheckpointReply, Stop, Stopped>;
 
 struct Message {
     Envelope envelope;

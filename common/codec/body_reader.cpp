@@ -255,6 +255,8 @@ Body BodyReader::read(const wire::Message& message) {
         DETENTE_READ_BODY(StageNotice)
         DETENTE_READ_BODY(StageDecision)
         DETENTE_READ_BODY(StageReply)
+        DETENTE_READ_BODY(Wait)
+        DETENTE_READ_BODY(Restart)
         DETENTE_READ_BODY(Hello)
         DETENTE_READ_BODY(Welcome)
         DETENTE_READ_BODY(Ready)

@@ -60,6 +60,8 @@ class BodyReader {
     StageNotice read(const wire::StageNotice& in);
     StageDecision read(const wire::StageDecision& in);
     StageReply read(const wire::StageReply& in);
+    Wait read(const wire::Wait& in);
+    Restart read(const wire::Restart& in);
     Hello read(const wire::Hello& in);
     Welcome read(const wire::Welcome& in);
     Ready read(const wire::Ready& in);
@@ -85,6 +87,7 @@ class BodyReader {
     NodeId node(std::uint8_t role, std::uint32_t index);
     ErrorCode error_code(std::uint8_t value);
     float finite(float value, const char* what);
+    std::vector<WorkerId> workers(const flatbuffers::Vector<std::uint32_t>* in);
     void part_of(std::uint32_t part, std::uint32_t parts);
     // Refuses a list that names a block twice; `id_of(i)` is the block of its entry i.
     template <class IdOf>

@@ -12,11 +12,11 @@ StageNotice BodyReader::read(const wire::StageNotice& in) {
     const std::size_t count = entries(sums, kMostBlocksPerMessage, alignof(wire::BlockSum), "sums");
     distinct(count, "sums", [sums](std::size_t i) { return sums->Get(i)->block(); });
     StageNotice out;
-    out.worker = {in.worker()};
-    out.incarnation = {in.incarnation()};
-    out.step = {in.step()};
+    out.push = {{in.worker()}, {in.incarnation()}, {in.step()}};
     out.staged = in.staged();
     out.reason = error_code(in.reason());
+    out.version = in.version();
+    out.samples = in.samples();
     out.staged_bytes = in.staged_bytes();
     out.sums.reserve(count);
     for (std::size_t i = 0; i < count; ++i) {
@@ -31,23 +31,75 @@ StageNotice BodyReader::read(const wire::StageNotice& in) {
 }
 
 StageDecision BodyReader::read(const wire::StageDecision& in) {
-    const auto* pushes = in.pushes();
-    const std::size_t count =
-        entries(pushes, kMostListEntries, alignof(wire::StagedPush), "staged pushes");
     StageDecision out;
-    out.action = one_of(in.action(), StepAction::hold, "step action");
     out.sequence = {{in.lead_epoch()}, in.number()};
-    out.step_scale = finite(in.step_scale(), "step scale");
-    out.pushes.reserve(count);
-    for (std::size_t i = 0; i < count; ++i) {
-        const wire::StagedPush& push = *pushes->Get(i);
-        out.pushes.push_back({{push.worker()},
-                              {push.incarnation()},
-                              {push.step()},
-                              finite(push.gradient_weight(), "gradient weight")});
+    const auto* commits = in.commits();
+    const auto* pushes = in.pushes();
+    const std::size_t commit_count =
+        entries(commits, kMostListEntries, alignof(wire::StepCommit), "commits");
+    const std::size_t push_count =
+        entries(pushes, kMostListEntries, alignof(wire::StagedPush), "staged pushes");
+    std::size_t at = 0;
+    out.commits.reserve(commit_count);
+    for (std::size_t i = 0; i < commit_count; ++i) {
+        const wire::StepCommit& commit = *commits->Get(i);
+        if (commit.pushes() == 0 || commit.pushes() > push_count - at) {
+            refuse(ErrorCode::bad_message, "commit " + std::to_string(i) + " is of " +
+                                               std::to_string(commit.pushes()) + " pushes, " +
+                                               std::to_string(push_count - at) + " are left");
+            return out;
+        }
+        if (!std::isfinite(commit.denominator()) || commit.denominator() == 0) {
+            refuse(ErrorCode::not_finite, "denominator of a commit is zero or not finite");
+        }
+        StepCommit& to = out.commits.emplace_back();
+        to.version = commit.version();
+        to.denominator = commit.denominator();
+        to.step_scale = finite(commit.step_scale(), "step scale");
+        for (std::uint32_t k = 0; k < commit.pushes(); ++k, ++at) {
+            const wire::StagedPush& push = *pushes->Get(at);
+            to.pushes.push_back({{{push.worker()}, {push.incarnation()}, {push.step()}},
+                                 finite(push.gradient_weight(), "gradient weight")});
+        }
     }
+    if (at != push_count) {
+        refuse(ErrorCode::bad_message,
+               std::to_string(push_count - at) + " staged pushes belong to no commit");
+    }
+    const auto* aborts = in.aborts();
+    const std::size_t abort_count =
+        entries(aborts, kMostListEntries, alignof(wire::StepAbort), "aborts");
+    for (std::size_t i = 0; i < abort_count; ++i) {
+        const wire::StepAbort& abort = *aborts->Get(i);
+        out.aborts.push_back({{{abort.worker()}, {abort.incarnation()}, {abort.step()}},
+                              one_of(abort.advice(), Advice::compensate, "advice"),
+                              error_code(abort.reason())});
+    }
+    const auto* buffered = in.buffered();
+    const std::size_t buffered_count =
+        entries(buffered, kMostListEntries, alignof(wire::PushId), "buffered pushes");
+    for (std::size_t i = 0; i < buffered_count; ++i) {
+        const wire::PushId& push = *buffered->Get(i);
+        out.buffered.push_back({{push.worker()}, {push.incarnation()}, {push.step()}});
+    }
+    out.hold = workers(in.hold());
+    out.release = workers(in.release());
     return out;
 }
+
+std::vector<WorkerId> BodyReader::workers(const flatbuffers::Vector<std::uint32_t>* in) {
+    const std::size_t count = entries(in, kMostListEntries, alignof(std::uint32_t), "workers");
+    std::vector<WorkerId> out;
+    out.reserve(count);
+    for (std::size_t i = 0; i < count; ++i) out.push_back({in->Get(i)});
+    return out;
+}
+
+Wait BodyReader::read(const wire::Wait& in) {
+    return {{in.step()}, {in.part()}, in.request(), one_of(in.why(), WaitFor::push_again, "wait")};
+}
+
+Restart BodyReader::read(const wire::Restart& in) { return {{in.step()}}; }
 
 StageReply BodyReader::read(const wire::StageReply& in) {
     return {{{in.lead_epoch()}, in.number()}};

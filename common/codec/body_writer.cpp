@@ -192,22 +192,55 @@ flatbuffers::Offset<wire::StageNotice> BodyWriter::write(const StageNotice& in) 
         sums = builder_.CreateUninitializedVectorOfStructs(in.sums.size(), &out);
         for (const auto& [block, sum] : in.sums) *out++ = {block.value, sum};
     }
-    return wire::CreateStageNotice(builder_, in.worker.value, in.incarnation.value, in.step.value,
-                                   in.staged, number(in.reason), in.staged_bytes, sums);
+    return wire::CreateStageNotice(builder_, in.push.worker.value, in.push.incarnation.value,
+                                   in.push.step.value, in.staged, number(in.reason), in.version,
+                                   in.samples, in.staged_bytes, sums);
 }
 
 flatbuffers::Offset<wire::StageDecision> BodyWriter::write(const StageDecision& in) {
-    List<const wire::StagedPush*> pushes;
-    if (!in.pushes.empty()) {
-        wire::StagedPush* out = nullptr;
-        pushes = builder_.CreateUninitializedVectorOfStructs(in.pushes.size(), &out);
-        for (const StagedPush& push : in.pushes) {
-            *out++ = {push.step.value, push.worker.value, push.incarnation.value,
-                      push.gradient_weight};
+    std::vector<wire::StepCommit> commits;
+    std::vector<wire::StagedPush> pushes;
+    for (const StepCommit& commit : in.commits) {
+        commits.emplace_back(commit.version, commit.denominator,
+                             static_cast<std::uint32_t>(commit.pushes.size()), commit.step_scale);
+        for (const StagedPush& one : commit.pushes) {
+            pushes.emplace_back(one.push.step.value, one.push.worker.value,
+                                one.push.incarnation.value, one.gradient_weight);
         }
     }
-    return wire::CreateStageDecision(builder_, number(in.action), in.sequence.lead_epoch.value,
-                                     in.sequence.number, pushes, in.step_scale);
+    std::vector<wire::StepAbort> aborts;
+    for (const StepAbort& abort : in.aborts) {
+        aborts.emplace_back(abort.push.step.value, abort.push.worker.value,
+                            abort.push.incarnation.value, number(abort.advice),
+                            number(abort.reason));
+    }
+    std::vector<wire::PushId> buffered;
+    for (const PushId& push : in.buffered) {
+        buffered.emplace_back(push.step.value, push.worker.value, push.incarnation.value);
+    }
+    const auto workers = [&](const std::vector<WorkerId>& ids) {
+        std::vector<std::uint32_t> numbers;
+        numbers.reserve(ids.size());
+        for (const WorkerId id : ids) numbers.push_back(id.value);
+        return builder_.CreateVector(numbers);
+    };
+    const auto hold = workers(in.hold);
+    const auto release = workers(in.release);
+    const auto commit_list = builder_.CreateVectorOfStructs(commits);
+    const auto push_list = builder_.CreateVectorOfStructs(pushes);
+    const auto abort_list = builder_.CreateVectorOfStructs(aborts);
+    const auto buffered_list = builder_.CreateVectorOfStructs(buffered);
+    return wire::CreateStageDecision(builder_, in.sequence.lead_epoch.value, in.sequence.number,
+                                     commit_list, push_list, abort_list, buffered_list, hold,
+                                     release);
+}
+
+flatbuffers::Offset<wire::Wait> BodyWriter::write(const Wait& in) {
+    return wire::CreateWait(builder_, in.step.value, in.part.value, in.request, number(in.why));
+}
+
+flatbuffers::Offset<wire::Restart> BodyWriter::write(const Restart& in) {
+    return wire::CreateRestart(builder_, in.step.value);
 }
 
 flatbuffers::Offset<wire::StageReply> BodyWriter::write(const StageReply& in) {

@@ -52,6 +52,8 @@ class BodyWriter {
     flatbuffers::Offset<wire::StageNotice> write(const StageNotice& in);
     flatbuffers::Offset<wire::StageDecision> write(const StageDecision& in);
     flatbuffers::Offset<wire::StageReply> write(const StageReply& in);
+    flatbuffers::Offset<wire::Wait> write(const Wait& in);
+    flatbuffers::Offset<wire::Restart> write(const Restart& in);
     flatbuffers::Offset<wire::Hello> write(const Hello& in);
     flatbuffers::Offset<wire::Welcome> write(const Welcome& in);
     flatbuffers::Offset<wire::Ready> write(const Ready& in);

@@ -248,7 +248,8 @@ TEST_CASE("codec: a block listed twice is refused, wherever blocks are listed") 
 TEST_CASE("codec: a number beyond its enumeration is refused") {
     CHECK(Forged({{}, CancelNote{.reason = static_cast<CancelReason>(4)}}).refused() ==
           ErrorCode::bad_message);
-    CHECK(Forged({{}, StageDecision{.action = static_cast<StepAction>(3)}}).refused() ==
+    CHECK(Forged({{}, Wait{.why = static_cast<WaitFor>(3)}}).refused() == ErrorCode::bad_message);
+    CHECK(Forged({{}, StageDecision{.aborts = {{.advice = static_cast<Advice>(5)}}}}).refused() ==
           ErrorCode::bad_message);
     CHECK(Forged({{}, Refusal{.code = static_cast<ErrorCode>(20)}}).refused() ==
           ErrorCode::bad_message);
@@ -275,6 +276,10 @@ TEST_CASE("codec: a number beyond its enumeration is refused") {
     CHECK(Forged(message).refused() == ErrorCode::bad_message);
 }
 
+TEST_CASE("codec: a commit of nothing is refused") {
+    CHECK(Forged({{}, StageDecision{.commits = {{}}}}).refused() == ErrorCode::bad_message);
+}
+
 TEST_CASE("codec: rows are not supported yet, unknown encodings are no message") {
     Message message = push_of({8});
     std::get<Push>(message.body).encoding = Encoding::rows;
@@ -287,9 +292,17 @@ TEST_CASE("codec: scales, weights and sums that are not finite are refused") {
     for (const float bad : {std::nanf(""), HUGE_VALF, -HUGE_VALF}) {
         CHECK(Forged({{}, PushReply{.verdicts = {{.step_scale = bad}}}}).refused() ==
               ErrorCode::not_finite);
-        CHECK(Forged({{}, StageDecision{.step_scale = bad}}).refused() == ErrorCode::not_finite);
-        CHECK(Forged({{}, StageDecision{.pushes = {{.gradient_weight = bad}}}}).refused() ==
-              ErrorCode::not_finite);
+        const auto decision = [](double denominator, float step_scale, float weight) {
+            return Forged({{},
+                           StageDecision{.commits = {{.denominator = denominator,
+                                                      .step_scale = step_scale,
+                                                      .pushes = {{.gradient_weight = weight}}}}}})
+                .refused();
+        };
+        CHECK(decision(double{bad}, 1, 1) == ErrorCode::not_finite);
+        CHECK(decision(1, bad, 1) == ErrorCode::not_finite);
+        CHECK(decision(1, 1, bad) == ErrorCode::not_finite);
+        CHECK(decision(0, 1, 1) == ErrorCode::not_finite);
         CHECK(Forged({{}, StageNotice{.sums = {{{1}, double{bad}}}}}).refused() ==
               ErrorCode::not_finite);
         // A run that diverges may say so.

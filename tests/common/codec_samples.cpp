@@ -27,7 +27,7 @@ constexpr Enum last_of() {
     if constexpr (std::is_same_v<Enum, Verdict>) return Verdict::lost;
     if constexpr (std::is_same_v<Enum, Advice>) return Advice::compensate;
     if constexpr (std::is_same_v<Enum, CancelReason>) return CancelReason::failed;
-    if constexpr (std::is_same_v<Enum, StepAction>) return StepAction::hold;
+    if constexpr (std::is_same_v<Enum, WaitFor>) return WaitFor::push_again;
     if constexpr (std::is_same_v<Enum, ErrorCode>) return ErrorCode::internal;
 }
 
@@ -135,6 +135,12 @@ void make_valid(T& message) {
     }
     if constexpr (requires { message.sums; }) {
         number(message.sums, [](auto& sum) -> BlockId& { return sum.first; });
+    }
+    if constexpr (requires { message.commits; }) {
+        for (auto& commit : message.commits) {
+            if (commit.pushes.empty()) commit.pushes.emplace_back();
+            if (commit.denominator == 0) commit.denominator = 1;
+        }
     }
     if constexpr (requires { message.finished; }) {
         for (BatchRange& range : message.finished) make_valid(range);
