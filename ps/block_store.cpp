@@ -41,13 +41,20 @@ Result<BlockStore> BlockStore::create(const Plan& plan, const Job& job, ShardId 
     for (const PolicyConfig* config : policies) {
         auto policy = make_policy(*config);
         if (!policy) return policy.error();
-        if ((*policy)->scope() == Scope::step) {
-            return fail(ErrorCode::not_supported,
-                        "staleness policy '" + config->name +
-                            "' decides whole steps (scope step), which this version does not run; "
-                            "choose one of scope block");
-        }
         store.policies_.push_back(std::move(*policy));
+    }
+    const auto decides_steps = [](const auto& policy) { return policy->scope() == Scope::step; };
+    if (decides_steps(store.policies_.front()) || job.admission == Admission::step) {
+        store.step_policy_ = store.policies_.front().get();
+    }
+    const bool mixed =
+        store.step_policy_ != nullptr
+            ? store.policies_.size() > 1
+            : std::any_of(store.policies_.begin(), store.policies_.end(), decides_steps);
+    if (mixed) {
+        return fail(ErrorCode::bad_job,
+                    "a staleness policy that decides whole steps decides for every tensor: remove "
+                    "[[staleness.for]], or choose policies and an admission of scope block");
     }
     store.index_of_.assign(plan.blocks.size(), kNowhere);
     store.ids_ = plan.by_shard[shard.value];
@@ -193,6 +200,75 @@ void BlockStore::apply(LiveBlock& block, const std::byte* gradient, float step_s
     block.version = next(block.version);
     ++block.updates;
     block.samples_applied += samples;
+}
+
+bool BlockStore::can_correct(const LiveBlock& block, WorkerId worker, Version base) const {
+    const Policy& policy = step_policy_ != nullptr ? *step_policy_ : *block.policy;
+    return !policy.needs().stale_weights || !block.vectors.copy_of(worker, base).empty();
+}
+
+void BlockStore::apply_parts(LiveBlock& block, const Policy& policy, const PolicyState& state,
+                             const std::vector<Part>& parts, double denominator, float step_scale,
+                             std::uint32_t samples) {
+    invariant(!parts.empty(), "an update folds at least one gradient");
+    const PolicyNeeds needs = policy.needs();
+    const std::uint64_t elements = block.plan->elements;
+    const bool as_it_is =
+        parts.size() == 1 && parts[0].weight == 1 && denominator == 1 && !needs.corrects;
+    const std::byte* gradient = parts[0].gradient;
+    if (!as_it_is) {
+        scratch_.resize(elements);
+        const bool single = parts.size() == 1 && parts[0].weight == 1 && denominator == 1;
+        if (!single) folded_.assign(elements, 0.0);
+        for (const Part& part : parts) {
+            std::memcpy(scratch_.data(), part.gradient, elements * sizeof(float));
+            if (needs.corrects) {
+                const BlockVectors vectors = block.vectors.of(
+                    needs, part.arrived.worker, part.base, block.weights->floats().first(elements));
+                policy.correct(part.arrived, state, vectors, scratch_);
+            }
+            if (single) break;
+            for (std::uint64_t i = 0; i < elements; ++i) {
+                folded_[i] += static_cast<double>(part.weight) * scratch_[i];
+            }
+        }
+        if (!single) {
+            for (std::uint64_t i = 0; i < elements; ++i) {
+                scratch_[i] = static_cast<float>(folded_[i] / denominator);
+            }
+        }
+        gradient = reinterpret_cast<const std::byte*>(scratch_.data());
+    }
+    if (!needs.step_averages) return apply(block, gradient, step_scale, samples);
+    const std::span<const float> weights = block.weights->floats().first(elements);
+    before_.assign(weights.begin(), weights.end());
+    const double rate = learning_rate(block) * static_cast<double>(step_scale);
+    apply(block, gradient, step_scale, samples);
+    policy.applied(rate, before_,
+                   block.vectors.of(needs, parts[0].arrived.worker, parts[0].base,
+                                    block.weights->floats().first(elements)));
+}
+
+Payload BlockStore::hand_out(LiveBlock& block, WorkerId worker) {
+    const Policy& policy = step_policy_ != nullptr ? *step_policy_ : *block.policy;
+    const PolicyNeeds needs = policy.needs();
+    const std::span<const float> stored = block.weights->floats().first(block.plan->elements);
+    if (!needs.look_ahead) {
+        if (needs.stale_weights) block.vectors.keep_copy(worker, block.version, stored);
+        return block.weight_payload();
+    }
+    auto ahead = std::make_shared<AlignedBuffer>(block.plan->bytes());
+    const std::span<float> values = ahead->floats().first(block.plan->elements);
+    std::copy(stored.begin(), stored.end(), values.begin());
+    policy.look_ahead(learning_rate(block), block.vectors.of(needs, worker, block.version, stored),
+                      values);
+    if (needs.stale_weights) block.vectors.keep_copy(worker, block.version, values);
+    const std::size_t bytes = block.plan->bytes();
+    return {ahead, {ahead->data(), bytes}};
+}
+
+void BlockStore::forget(WorkerId worker) {
+    for (LiveBlock& block : blocks_) block.vectors.forget(worker);
 }
 
 void BlockStore::reclaim() {

@@ -19,6 +19,7 @@
 #include "common/payload.h"
 #include "common/rules/rule.h"
 #include "common/staleness/policy.h"
+#include "ps/policy_vectors.h"
 
 namespace detente {
 
@@ -38,6 +39,7 @@ struct LiveBlock {
     double base_learning_rate = 0;
     float clip_value = 0;
     PolicyState policy_state;
+    PolicyVectors vectors;
 
     std::uint64_t slot_floats() const { return (plan->elements + 15) / 16 * 16; }
     Payload weight_payload() const;
@@ -81,6 +83,27 @@ class BlockStore {
     // Applies one gradient and bumps the version. Requires: can_apply covered it, initialised().
     void apply(LiveBlock& block, const std::byte* gradient, float step_scale,
                std::uint32_t samples);
+
+    // One gradient of several that are averaged; `arrived` is for policies that correct it.
+    struct Part {
+        const std::byte* gradient = nullptr;
+        float weight = 1;
+        Arrived arrived;
+        Version base;
+    };
+    // Whether the policy has what it needs to correct this gradient (stale weights may be gone).
+    bool can_correct(const LiveBlock& block, WorkerId worker, Version base) const;
+    // Corrects each part as its policy says, folds them into Σ weight·g / denominator, applies that
+    // once. `policy` is the block's, or the one that decides whole steps with its state.
+    void apply_parts(LiveBlock& block, const Policy& policy, const PolicyState& state,
+                     const std::vector<Part>& parts, double denominator, float step_scale,
+                     std::uint32_t samples);
+    // What a pull of this worker is given; the policy may look ahead, or want a copy of it.
+    Payload hand_out(LiveBlock& block, WorkerId worker);
+    void forget(WorkerId worker);  // it is gone: its vectors too
+
+    // The policy that decides whole steps for all shards; nullptr: each block's own decides.
+    const Policy* step_policy() const { return step_policy_; }
     double learning_rate(const LiveBlock& block) const;
 
     // Takes back lent buffers nobody shares any more.
@@ -95,6 +118,10 @@ class BlockStore {
 
     std::vector<std::unique_ptr<const Rule>> rules_;
     std::vector<std::unique_ptr<const Policy>> policies_;
+    const Policy* step_policy_ = nullptr;
+    std::vector<float> scratch_;  // a corrected gradient
+    std::vector<double> folded_;  // their sum
+    std::vector<float> before_;   // weights before an update, where the policy wants them
     std::vector<ScheduleConfig> schedules_;
     std::vector<BlockId> ids_;
     std::vector<LiveBlock> blocks_;

@@ -125,6 +125,12 @@ Result<void> Duplicates::record(WorkerId worker, Step step, Part part,
                                                " settles more blocks than it opened");
     }
     open->open_blocks -= static_cast<std::uint32_t>(verdicts.size());
+    count(verdicts);
+    open->parts.push_back({part, std::move(verdicts)});
+    return {};
+}
+
+void Duplicates::count(const std::vector<BlockVerdict>& verdicts) {
     books_.in_flight -= verdicts.size();
     for (const BlockVerdict& verdict : verdicts) {
         switch (verdict.verdict) {
@@ -142,8 +148,31 @@ Result<void> Duplicates::record(WorkerId worker, Step step, Part part,
                 break;
         }
     }
-    open->parts.push_back({part, std::move(verdicts)});
+}
+
+Result<void> Duplicates::stage(WorkerId worker, Step step, std::size_t blocks) {
+    OpenStep* open = find(worker, step);
+    if (open == nullptr || open->open_blocks < blocks) {
+        return fail(ErrorCode::over_limit, "step " + std::to_string(step.value) +
+                                               " of worker:" + std::to_string(worker.value) +
+                                               " stages more blocks than it opened");
+    }
+    open->open_blocks -= static_cast<std::uint32_t>(blocks);
     return {};
+}
+
+void Duplicates::decide(const PushId& push, Part part, std::vector<BlockVerdict> verdicts) {
+    count(verdicts);
+    const auto client = clients_.find(push.worker);
+    if (client == clients_.end() || client->second.incarnation != push.incarnation) return;
+    OpenStep* open = find(push.worker, push.step);
+    if (open == nullptr) return;  // it was told "buffered" and has acknowledged that
+    for (JudgedPart& known : open->parts) {
+        if (known.part != part) continue;
+        known.verdicts = std::move(verdicts);
+        return;
+    }
+    open->parts.push_back({part, std::move(verdicts)});
 }
 
 std::uint32_t Duplicates::cancel(WorkerId worker, Step step) {

@@ -51,6 +51,11 @@ class Duplicates {
     // Records the verdicts of a part and settles its blocks. over_limit: more blocks than the step
     // has.
     Result<void> record(WorkerId worker, Step step, Part part, std::vector<BlockVerdict> verdicts);
+    // Step scope: the part is kept until decide() says what became of it, whatever happens to its
+    // worker; its blocks stay in flight. over_limit: more blocks than the step has open.
+    Result<void> stage(WorkerId worker, Step step, std::size_t blocks);
+    // Settles a staged part; `buffered` leaves it in flight, to be decided once more.
+    void decide(const PushId& push, Part part, std::vector<BlockVerdict> verdicts);
     // Closes what is left of a step as cancelled; the number of blocks closed (0 if done before).
     std::uint32_t cancel(WorkerId worker, Step step);
     // The worker is gone for good: what it left open is lost.
@@ -105,6 +110,7 @@ class Duplicates {
     const OpenStep* find(WorkerId worker, Step step) const;
     OpenStep* find(WorkerId worker, Step step);
     std::vector<Closed> close_all(Client& client, std::uint64_t& count);
+    void count(const std::vector<BlockVerdict>& verdicts);
 
     std::uint32_t blocks_;
     std::unordered_map<WorkerId, Client> clients_;

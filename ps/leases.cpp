@@ -66,6 +66,12 @@ bool Leases::nothing_outstanding() const {
                        [](const auto& entry) { return entry.second.outstanding.empty(); });
 }
 
+bool Leases::idle(WorkerId worker) const {
+    const auto found = clients_.find(worker);
+    if (found == clients_.end() || !found->second.outstanding.empty()) return false;
+    return found->second.waiting || found->second.last_reply.no_more;
+}
+
 void Leases::grant(WorkerId worker, Client& client) {
     BatchRange range;
     if (!given_back_.empty()) {

@@ -39,6 +39,8 @@ class Leases {
     void request(WorkerId worker, const LeaseRequest& request);
     // The worker is gone or has said farewell: its unfinished batches are leased again.
     void release(WorkerId worker);
+    // Whether this worker waits for a batch and holds none, or was told there are no more.
+    bool idle(WorkerId worker) const;
     // Answers that are due; each is returned once.
     std::vector<Answer> answers();
     // Leases granted and given back since the last call, for the ledger.

@@ -57,7 +57,20 @@ Shard::Shard(ShardSetup setup, BlockStore store)
       store_(std::move(store)),
       duplicates_(store_.trainable()),
       leases_(batches_of(setup_), setup_.job->data_epochs, setup_.job->lease_batches,
-              setup_.job->workers) {}
+              setup_.job->workers) {
+    if (!decides_steps() || setup_.id != kLeadShard) return;
+    std::vector<ShardId> takes_part;
+    for (std::uint32_t shard = 0; shard < setup_.job->shards(); ++shard) {
+        const auto& blocks = setup_.plan->by_shard[shard];
+        const bool trains = std::any_of(blocks.begin(), blocks.end(), [&](BlockId id) {
+            const Block& block = setup_.plan->block(id);
+            return !block.frozen && !block.owners.empty();
+        });
+        if (trains) takes_part.push_back(ShardId{shard});
+    }
+    lead_ = std::make_unique<Lead>(*store_.step_policy(), std::move(takes_part),
+                                   setup_.job->workers, setup_.epoch);
+}
 
 void Shard::on(Event&& event, Time now, Effects& effects) {
     if (stopped_) return;
@@ -68,18 +81,26 @@ void Shard::on(Event&& event, Time now, Effects& effects) {
     } else if (std::holds_alternative<Started>(event)) {
         record_control("started");
         record_restored();
+        if (decides_steps()) effects.after(setup_.job->reply_deadline / 2, {kRepeat, 0});
         effects.after(setup_.job->heartbeat_interval, {kHeartbeat, 0});
     } else if (const auto* fired = std::get_if<TimerFired>(&event)) {
         if (fired->tag.kind == kHeartbeat) heartbeat();
         if (fired->tag.kind == kDeferredDeadline) deferred_too_long();
+        if (fired->tag.kind == kRepeat) {
+            repeat_unanswered();
+            effects.after(setup_.job->reply_deadline / 2, {kRepeat, 0});
+        }
     } else if (std::holds_alternative<BuffersReturned>(event)) {
         store_.reclaim();
         retry_deferred();
+        act();
     } else if (const auto* done = std::get_if<Stored>(&event)) {
         stored(*done);
     } else if (const auto* down = std::get_if<PeerDown>(&event)) {
         peer_down(*down);
     }
+    lead_on();
+    if (stopping_) try_to_stop();
     effects_ = nullptr;
 }
 
@@ -92,10 +113,18 @@ void Shard::receive(Message&& message) {
         if (auto* request = std::get_if<Stop>(&body)) stop(*request);
         return;
     }
+    if (from.from.role == Role::shard && decides_steps()) {
+        if (auto* notice = std::get_if<StageNotice>(&body)) stage_notice(from, *notice);
+        if (auto* decision = std::get_if<StageDecision>(&body)) take_decision(std::move(*decision));
+        if (auto* done = std::get_if<StageReply>(&body); done != nullptr && lead_ != nullptr) {
+            lead_->applied(ShardId{from.from.index}, done->sequence);
+        }
+        return;
+    }
     if (from.from.role != Role::worker) {
-        count_refused(from, fail(ErrorCode::not_supported,
-                                 std::string("'") + kind_of(body) +
-                                     "': steps decided by the lead shard are not run yet"));
+        count_refused(from, fail(ErrorCode::bad_message,
+                                 std::string("'") + kind_of(body) + "' of " + to_string(from.from) +
+                                     ": in this job each shard decides alone"));
         return;
     }
     if (std::holds_alternative<Refusal>(body)) return;  // never answer a no with a no
@@ -162,6 +191,9 @@ bool Shard::from_known_worker(const Envelope& envelope, Step step, Part part) {
         if (known.value != 0) {
             leases_.release(worker);
             answer_leases();
+            drop_incomplete(worker, known);
+            if (lead_ != nullptr) lead_->lost(worker, known);
+            store_.forget(worker);
         }
         known = envelope.incarnation;
     }
@@ -254,7 +286,18 @@ void Shard::heartbeat() {
 }
 
 void Shard::stop(const Stop& body) {
+    if (stopping_) return;
     record_control("stop: " + body.reason);
+    stopping_ = body;
+    stop_by_ = now_ + setup_.job->stop_deadline / 2;
+    effects_->after(setup_.job->stop_deadline / 2, {kStop, 0});
+}
+
+// At once; but decisions may still be on their way from the lead, or from here to the others.
+void Shard::try_to_stop() {
+    const Stop& body = *stopping_;
+    const bool settled = books().in_flight == 0 && (lead_ == nullptr || lead_->pushes_confirmed());
+    if (body.drain && decides_steps() && !settled && now_ < stop_by_) return;
     Stopped last;
     last.last = status();
     if (body.drain && books().in_flight != 0) {

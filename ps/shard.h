@@ -10,6 +10,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -19,6 +20,7 @@
 #include "common/runtime/contracts.h"
 #include "ps/block_store.h"
 #include "ps/duplicates.h"
+#include "ps/lead.h"
 #include "ps/leases.h"
 
 namespace detente {
@@ -70,7 +72,12 @@ class Shard : public Node {
     void record_restored();
     void answer_lost(const Envelope& from, const Push& body, const std::vector<LiveBlock*>& blocks);
 
-    enum TimerKind : std::uint32_t { kHeartbeat = 1, kDeferredDeadline = 2 };
+    enum TimerKind : std::uint32_t {
+        kHeartbeat = 1,
+        kDeferredDeadline = 2,
+        kRepeat = 3,
+        kStop = 4
+    };
 
     Shard(ShardSetup setup, BlockStore store);
 
@@ -103,12 +110,52 @@ class Shard : public Node {
     void retry_deferred();
     void deferred_too_long();
 
+    // Steps decided by the lead (shard_steps.cpp).
+    struct StagedPart {
+        Envelope from;
+        Push push;
+    };
+    struct StagedStep {
+        std::vector<StagedPart> parts;
+        std::uint32_t expected = 1;
+        bool refused = false;
+        bool buffered = false;  // its worker was told to go on
+        StageNotice notice;
+        bool complete() const { return refused || parts.size() >= expected; }
+    };
+    struct HeldWorker {
+        std::vector<std::pair<Envelope, Push>> pushes;  // headers; verdicts are in duplicates_
+        std::map<std::uint32_t, std::pair<Envelope, PullRequest>> asked;  // by request
+    };
+    bool decides_steps() const { return store_.step_policy() != nullptr; }
+    using Answers = std::vector<std::pair<Envelope, Push>>;  // headers of pushes
+    void stage(const Envelope& from, const Push& body);
+    void acknowledge(WorkerId worker, Step step);
+    void notify_lead(StagedStep& step);
+    void stage_notice(const Envelope& from, const StageNotice& notice);
+    void take_decision(StageDecision&& decision);
+    void act();  // on the decisions that are due
+    bool commit(const StepCommit& commit);
+    void abort(const StepAbort& abort, Answers& answers);
+    void decide_part(const PushId& push, StagedPart& part, std::vector<BlockVerdict> verdicts,
+                     const std::map<BlockId, double>& rates);
+    void answer(const Envelope& from, const Push& push);
+    void release(WorkerId worker);
+    bool held(WorkerId worker) const { return held_.contains(worker); }
+    void wait(const Envelope& to, Step step, Part part, std::uint32_t request, WaitFor why);
+    // The lead shard's own affairs: sends what was decided, and who has work now.
+    void lead_on();
+    void lead_membership();
+    void repeat_unanswered();
+    void drop_incomplete(WorkerId worker, Incarnation incarnation);
+    void try_to_stop();
+
     // Replies.
     void reply(const Envelope& to, Body body);
     // Counts it, and logs the first of its kind per peer.
     void count_refused(const Envelope& from, const Error& error);
     void refuse(const Envelope& to, Error error, Step step, Part part, std::uint32_t request = 0);
-    std::vector<WeightBlock> weights_of(const std::vector<LiveBlock*>& blocks) const;
+    std::vector<WeightBlock> weights_of(const std::vector<LiveBlock*>& blocks, WorkerId worker);
     bool open_step(const Envelope& from, Step step, Part part);
     void record_pull(const Envelope& from, Step step, const std::vector<LiveBlock*>& blocks);
     void record_closed(WorkerId worker, Incarnation incarnation,
@@ -132,6 +179,20 @@ class Shard : public Node {
     std::vector<LostRecord> taken_back_;                 // until they are in the ledger
     std::vector<Duplicates::ClosedBy> lost_by_restore_;  // the same
     std::uint64_t updates_taken_back_ = 0;
+    // Step scope.
+    std::unique_ptr<Lead> lead_;  // on the lead shard
+    std::map<PushId, StagedStep> staged_;
+    std::map<PushId, StepAbort> aborted_;  // parts that come later get that verdict
+    std::map<WorkerId, HeldWorker> held_;
+    std::map<std::uint64_t, StageDecision> decisions_;  // not acted on yet, by number
+    std::uint64_t acted_ = 0;                           // on every decision up to this number
+    std::size_t commits_done_ = 0;                      // of the decision that is due
+    std::uint64_t model_version_ = 0;
+    Answers to_answer_;
+    std::map<WorkerId, Step> opened_;  // lead: the step a worker computes
+    std::uint64_t staged_bytes_ = 0;
+    std::optional<Stop> stopping_;
+    Time stop_by_{};
 
     bool welcomed_ = false;
     bool stopped_ = false;

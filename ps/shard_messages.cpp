@@ -52,15 +52,22 @@ void Shard::initialise(const Envelope& from, const Initialise& body) {
 }
 
 bool Shard::open_step(const Envelope& from, Step step, Part part) {
-    auto opened = duplicates_.open(WorkerId{from.from.index}, step);
-    if (opened) return true;
+    const WorkerId worker{from.from.index};
+    auto opened = duplicates_.open(worker, step);
+    if (opened) {
+        if (lead_ != nullptr && *opened == Duplicates::Opening::opened) {
+            opened_[worker] = step;
+            lead_->pulled(worker, step);
+        }
+        return true;
+    }
     refuse(from, opened.error(), step, part);
     return false;
 }
 
 // Small blocks are copied side by side into one buffer (one frame); large ones are shared as they
 // are.
-std::vector<WeightBlock> Shard::weights_of(const std::vector<LiveBlock*>& blocks) const {
+std::vector<WeightBlock> Shard::weights_of(const std::vector<LiveBlock*>& blocks, WorkerId worker) {
     std::size_t small_bytes = 0;
     for (const LiveBlock* block : blocks) {
         if (block->plan->bytes() < kSmallBlockBytes) small_bytes += block->plan->bytes();
@@ -72,14 +79,18 @@ std::vector<WeightBlock> Shard::weights_of(const std::vector<LiveBlock*>& blocks
     for (LiveBlock* block : blocks) {
         WeightBlock one{block->plan->id, block->epoch, block->version, {}, std::nullopt};
         // "auto" is the transport's to decide, peer by peer: then the codec makes it if need be.
-        if (setup_.job->checksum == ChecksumMode::on) one.checksum = block->weight_checksum();
+        const Payload handed_out = store_.hand_out(*block, worker);
+        const bool as_stored = handed_out.bytes.data() == block->weights->data();
+        if (setup_.job->checksum == ChecksumMode::on && as_stored) {
+            one.checksum = block->weight_checksum();
+        }
         const std::size_t bytes = block->plan->bytes();
         if (bytes < kSmallBlockBytes) {
-            std::memcpy(small->data() + at, block->weights->data(), bytes);
+            std::memcpy(small->data() + at, handed_out.bytes.data(), bytes);
             one.weights = {small, {small->data() + at, bytes}};
             at += bytes;
         } else {
-            one.weights = block->weight_payload();
+            one.weights = handed_out;
         }
         weights.push_back(std::move(one));
     }
@@ -101,7 +112,7 @@ void Shard::record_pull(const Envelope& from, Step step, const std::vector<LiveB
 
 void Shard::pull(const Envelope& from, const PullRequest& body) {
     const WorkerId worker{from.from.index};
-    duplicates_.acknowledge(worker, body.acknowledged);
+    acknowledge(worker, body.acknowledged);
     std::vector<LiveBlock*> blocks;
     std::uint64_t bytes = 0;
     for (const BlockId id : body.blocks) {
@@ -130,6 +141,11 @@ void Shard::pull(const Envelope& from, const PullRequest& body) {
                Part{}, body.request);
         return;
     }
+    if (held(worker)) {
+        auto& asked = held_[worker].asked;  // at most two pieces of one pull are outstanding
+        if (asked.size() < 4 || asked.contains(body.request)) asked[body.request] = {from, body};
+        return wait(from, body.step, Part{}, body.request, WaitFor::release);
+    }
     if (body.opens) {
         auto opened = duplicates_.open(worker, body.step);
         if (!opened) {
@@ -139,6 +155,10 @@ void Shard::pull(const Envelope& from, const PullRequest& body) {
         if (*opened == Duplicates::Opening::settled) {  // overtaken: nobody waits for it
             ++repeated_;
             return;
+        }
+        if (lead_ != nullptr && *opened == Duplicates::Opening::opened) {
+            opened_[worker] = body.step;
+            lead_->pulled(worker, body.step);
         }
     }
     ++pulls_;
@@ -162,7 +182,7 @@ void Shard::pull(const Envelope& from, const PullRequest& body) {
         answer.part = Part{static_cast<std::uint32_t>(i)};
         answer.parts = static_cast<std::uint32_t>(parts.size());
         answer.credit_bytes = setup_.job->credit_bytes / std::max(1U, setup_.job->workers);
-        answer.blocks = weights_of(parts[i]);
+        answer.blocks = weights_of(parts[i], worker);
         reply(from, std::move(answer));
     }
 }
@@ -187,7 +207,7 @@ const char* reason_text(CancelReason reason) {
 
 void Shard::cancel(const Envelope& from, const CancelNote& body) {
     const WorkerId worker{from.from.index};
-    duplicates_.acknowledge(worker, body.acknowledged);
+    acknowledge(worker, body.acknowledged);
     if (const std::uint32_t blocks = duplicates_.cancel(worker, body.step)) {
         record_closed(worker, from.incarnation, {{body.step, blocks}}, false,
                       reason_text(body.reason));
@@ -224,11 +244,14 @@ void Shard::answer_leases() {
 
 void Shard::farewell(const Envelope& from, const Farewell& body) {
     const WorkerId worker{from.from.index};
-    duplicates_.acknowledge(worker, body.acknowledged);
+    acknowledge(worker, body.acknowledged);
     record_closed(worker, from.incarnation, duplicates_.farewell(worker), false, "farewell");
     leases_.release(worker);
     answer_leases();
     workers_.erase(worker);
+    drop_incomplete(worker, from.incarnation);
+    if (lead_ != nullptr) lead_->left(worker);
+    store_.forget(worker);
     reply(from, FarewellReply{});
 }
 
@@ -239,6 +262,9 @@ void Shard::peer_down(const PeerDown& event) {
     if (known != workers_.end() && event.incarnation < known->second) return;  // old news
     record_closed(worker, event.incarnation, duplicates_.lose(worker, event.incarnation), true,
                   event.reason);
+    drop_incomplete(worker, event.incarnation);
+    if (lead_ != nullptr) lead_->lost(worker, event.incarnation);
+    store_.forget(worker);
     record_control(to_string(event.node) + " lost: " + event.reason);
     leases_.release(worker);
     answer_leases();

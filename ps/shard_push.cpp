@@ -91,10 +91,18 @@ Result<void> Shard::check_part(const Push& body, std::vector<LiveBlock*>& blocks
 
 Shard::Judged Shard::judge(const Envelope& from, const Push& body) {
     const WorkerId worker{from.from.index};
-    duplicates_.acknowledge(worker, body.acknowledged);
+    acknowledge(worker, body.acknowledged);
     if (const auto* verdicts = duplicates_.judged(worker, body.step, body.part)) {
         ++repeated_;
-        reply_to_push(from, body, *verdicts);
+        if (decides_steps()) {
+            answer(from, body);
+        } else {
+            reply_to_push(from, body, *verdicts);
+        }
+        return Judged::yes;
+    }
+    if (decides_steps()) {
+        stage(from, body);
         return Judged::yes;
     }
     const bool lost = duplicates_.lost_by_restore(worker, body.step);
@@ -171,11 +179,21 @@ double Shard::judge_block(LiveBlock& block, const GradientBlock& gradient, const
         return 0;
     }
     verdict.staleness = block.version.value - gradient.base.value;
+    if (!store_.can_correct(block, WorkerId{from.from.index}, gradient.base)) {
+        verdict.verdict = Verdict::rejected;
+        verdict.advice = Advice::refresh;
+        verdict.reason = ErrorCode::wrong_epoch;
+        verdict.epoch = block.epoch;
+        verdict.version = block.version;
+        return 0;
+    }
     Arrived arrived;
     arrived.worker = WorkerId{from.from.index};
     arrived.step = push.step;
     arrived.staleness = verdict.staleness;
+    arrived.updates = block.updates;
     arrived.samples_applied = block.samples_applied;
+    arrived.at_s = std::chrono::duration<double>(now_.time_since_epoch()).count();
     arrived.members = static_cast<std::uint32_t>(std::max<std::size_t>(1, workers_.size()));
     arrived.learning_rate = store_.learning_rate(block);
     std::vector<PolicyOutcome> outcomes;
@@ -192,7 +210,9 @@ double Shard::judge_block(LiveBlock& block, const GradientBlock& gradient, const
                   "a policy of block scope that keeps nothing applies one push at a time");
         verdict.verdict = Verdict::applied;
         verdict.step_scale = applied->step_scale;
-        store_.apply(block, gradient.gradient.bytes.data(), applied->step_scale, push.samples);
+        store_.apply_parts(block, *block.policy, block.policy_state,
+                           {{gradient.gradient.bytes.data(), 1, arrived, gradient.base}}, 1,
+                           applied->step_scale, push.samples);
         ++staleness_[std::min<std::uint64_t>(verdict.staleness, kStalenessBins - 1)];
         staleness_sum_ += static_cast<double>(verdict.staleness);
         staleness_max_ = std::max(staleness_max_, verdict.staleness);
@@ -235,11 +255,9 @@ void Shard::reply_to_push(const Envelope& from, const Push& body,
         if (!open_step(from, body.opens, body.part)) return;
         answer.opened = body.opens;
         std::vector<LiveBlock*> blocks;
-        blocks.reserve(body.blocks.size());
-        for (const GradientBlock& gradient : body.blocks) {
-            blocks.push_back(store_.find(gradient.block));
-        }
-        answer.blocks = weights_of(blocks);
+        blocks.reserve(verdicts.size());
+        for (const BlockVerdict& verdict : verdicts) blocks.push_back(store_.find(verdict.block));
+        answer.blocks = weights_of(blocks, WorkerId{from.from.index});
         record_pull(from, body.opens, blocks);
     }
     reply(from, std::move(answer));

@@ -1,0 +1,104 @@
+// The lead shard's half of step scope: collects what the shards have staged, asks the policy once
+// per push, numbers the decisions, and keeps each until every shard has it.
+//
+// Owner: the lead shard's loop. Pure: no clock, no messages. Invariants: a push is decided at most
+// once; decisions are numbered without gaps; every shard is given the same ones, in that order; a
+// push is committed only if every shard has staged it.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "common/ids.h"
+#include "common/messages.h"
+#include "common/staleness/policy.h"
+
+namespace detente {
+
+class Lead {
+  public:
+    // What a policy is told of the model at an arrival.
+    struct Standing {
+        std::uint64_t samples_applied = 0;
+        double learning_rate = 0;
+        double progress = 0;
+        double at_s = 0;
+    };
+
+    // `shards` are those a push has parts for; workers 0 to `workers` − 1 are members at first.
+    Lead(const Policy& policy, std::vector<ShardId> shards, std::uint32_t workers, Epoch epoch);
+
+    // A shard has staged a push, or refused it. Repeated notices change nothing.
+    void noticed(ShardId shard, const StageNotice& notice, const Standing& standing);
+    // The worker is handed weights for this step.
+    void pulled(WorkerId worker, Step step);
+    // It will push; it will not for now; it is gone, and what it has not staged everywhere with it.
+    void joined(WorkerId worker);
+    void left(WorkerId worker);
+    void lost(WorkerId worker, Incarnation incarnation);
+    // The shard has applied every decision up to this one.
+    void applied(ShardId shard, Sequence sequence);
+
+    // Decisions made since the last call, to be sent to every shard.
+    std::vector<StageDecision> decisions();
+    // Workers to be told to stop computing and start anew, since the last call.
+    std::vector<WorkerId> restarts();
+    // What the shard has not confirmed, oldest first, at most `most`.
+    std::vector<StageDecision> unconfirmed(ShardId shard, std::size_t most) const;
+    // Whether every shard has confirmed what became of every push.
+    bool pushes_confirmed() const;
+
+    std::uint64_t version() const { return version_; }
+    const std::set<WorkerId>& members() const { return members_; }
+    // Pushes that are staged somewhere and not decided, for status and deadlines.
+    std::size_t undecided() const { return pending_.size(); }
+    // Shards whose notice the oldest undecided push lacks; empty if the policy keeps it.
+    std::vector<ShardId> awaited() const;
+    const PolicyState& policy_state() const { return state_; }
+
+  private:
+    struct Pending {
+        Subject subject = 0;  // 0: not handed to the policy yet
+        std::uint64_t version = 0;
+        bool refused = false;
+        ErrorCode reason = ErrorCode::internal;
+        std::set<ShardId> shards;
+    };
+    void hand(const PolicyEvent& event);
+    void commit(const ApplyThese& apply, StageDecision& decision);
+    void abort(const PushId& push, Advice advice, ErrorCode reason, StageDecision& decision);
+    void decide(StageDecision&& decision);
+    bool decided(const PushId& push) const;
+    bool dead(const PushId& push) const;
+    void note_decided(const PushId& push);
+    PushId push_of(Subject subject) const;
+
+    const Policy& policy_;
+    std::vector<ShardId> shards_;
+    Epoch epoch_;
+    PolicyState state_;
+    std::set<WorkerId> members_;
+    std::map<PushId, Pending> pending_;
+    std::map<Subject, PushId> subjects_;
+    // The latest steps decided of a worker's newest incarnation.
+    struct Decided {
+        Incarnation incarnation{0};
+        bool gone = false;
+        std::set<Step> steps;
+    };
+    std::map<WorkerId, Decided> decided_;
+    std::deque<StageDecision> log_;               // not confirmed by all
+    std::map<ShardId, std::uint64_t> confirmed_;  // highest number applied
+    std::vector<StageDecision> fresh_;
+    std::vector<WorkerId> restarts_;
+    std::uint64_t number_ = 0;
+    std::uint64_t version_ = 0;
+    Subject last_subject_ = 0;
+};
+
+}  // namespace detente

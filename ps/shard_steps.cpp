@@ -1,0 +1,416 @@
+// Step scope at a shard: pushes are staged, the lead shard decides, all shards act on its decisions
+// in the order of their numbers.
+//
+// Transport may lose, double and reorder all of it: notices repeat until the step is decided,
+// decisions until they are confirmed, and a worker asks again with a push without blocks.
+#include <algorithm>
+
+#include "common/checksum.h"
+#include "common/invariant.h"
+#include "ps/shard.h"
+
+namespace detente {
+namespace {
+
+constexpr std::size_t kDecisionsAtOnce = 32;
+
+std::uint64_t payload_bytes(const Push& push) {
+    std::uint64_t bytes = 0;
+    for (const GradientBlock& block : push.blocks) bytes += block.gradient.size();
+    return bytes;
+}
+
+Push header_of(const Push& push) {
+    Push header = push;
+    header.blocks.clear();
+    return header;
+}
+
+}  // namespace
+
+void Shard::wait(const Envelope& to, Step step, Part part, std::uint32_t request, WaitFor why) {
+    reply(to, Wait{step, part, request, why});
+}
+
+void Shard::stage(const Envelope& from, const Push& body) {
+    const WorkerId worker{from.from.index};
+    const PushId id{worker, from.incarnation, body.step};
+    const auto known = staged_.find(id);
+    if (known != staged_.end()) {
+        const bool here =
+            std::any_of(known->second.parts.begin(), known->second.parts.end(),
+                        [&](const StagedPart& part) { return part.push.part == body.part; });
+        if (here) {
+            ++repeated_;
+            wait(from, body.step, body.part, 0, WaitFor::verdict);
+            return;
+        }
+    }
+    if (duplicates_.settled(worker, body.step) && known == staged_.end()) {
+        ++repeated_;  // late double of a settled step: nobody waits
+        return;
+    }
+    if (body.blocks.empty()) {
+        wait(from, body.step, body.part, 0, WaitFor::push_again);
+        return;
+    }
+    std::vector<LiveBlock*> blocks;
+    if (auto checked = check_part(body, blocks); !checked) {
+        refuse(from, checked.error(), body.step, body.part);
+        return;
+    }
+    if (!store_.initialised()) {
+        refuse(from, fail(ErrorCode::wrong_epoch, "this shard has no weights yet"), body.step,
+               body.part);
+        return;
+    }
+    ErrorCode refusal = ErrorCode::internal;
+    for (std::size_t i = 0; i < blocks.size(); ++i) {
+        const GradientBlock& gradient = body.blocks[i];
+        auto verified = verify_block(gradient.gradient.bytes, gradient.checksum);
+        if (!verified && verified.error().code != ErrorCode::not_finite) {  // altered: ask again
+            refuse(from, verified.error(), body.step, body.part);
+            return;
+        }
+        if (!verified) {
+            refusal = ErrorCode::not_finite;
+        } else if (gradient.epoch != blocks[i]->epoch ||
+                   !store_.can_correct(*blocks[i], worker, gradient.base)) {
+            refusal = ErrorCode::wrong_epoch;
+        }
+    }
+    if (!open_step(from, body.step, body.part)) return;
+    if (auto fits = duplicates_.fits(worker, body.step, body.blocks); !fits) {
+        refuse(from, fits.error(), body.step, body.part);
+        return;
+    }
+    ++pushes_;
+    for (const GradientBlock& gradient : body.blocks) push_bytes_ += gradient.gradient.size();
+    if (auto staged = duplicates_.stage(worker, body.step, body.blocks.size()); !staged) {
+        invariant(false, "a step stages no more blocks than it opened");
+    }
+    StagedStep& step = staged_[id];
+    step.expected = body.parts;
+    step.parts.push_back({from, body});
+    staged_bytes_ += payload_bytes(body);
+    step.notice.push = id;
+    step.notice.samples = body.samples;
+    const LiveBlock& first = *blocks.front();
+    const std::uint64_t age = first.version.value - body.blocks.front().base.value;
+    const std::uint64_t version = model_version_ - std::min(model_version_, age);
+    step.notice.version = step.parts.size() == 1 ? version : std::min(step.notice.version, version);
+    if (refusal != ErrorCode::internal) {
+        step.refused = true;
+        step.notice.staged = false;
+        step.notice.reason = refusal;
+        if (refusal == ErrorCode::not_finite) {
+            count_refused(from, fail(refusal, "step " + std::to_string(body.step.value) +
+                                                  " has NaN or Inf; nothing of it is applied"));
+        }
+    }
+    const auto aborted = aborted_.find(id);
+    if (aborted != aborted_.end()) {  // the others were faster: its fate is known
+        Answers answers;
+        abort(StepAbort(aborted->second), answers);
+        for (const auto& [to, push] : answers) answer(to, push);
+        return;
+    }
+    wait(from, body.step, body.part, 0, WaitFor::verdict);
+    if (step.complete()) notify_lead(step);
+    return;
+}
+
+void Shard::notify_lead(StagedStep& step) {
+    if (setup_.id == kLeadShard) {
+        Envelope self;
+        self.from = node_of(kLeadShard);
+        return stage_notice(self, step.notice);
+    }
+    Message message;
+    message.envelope.shard_epoch = setup_.epoch;
+    message.body = step.notice;
+    effects_->send(node_of(kLeadShard), std::move(message));
+}
+
+void Shard::stage_notice(const Envelope& from, const StageNotice& notice) {
+    if (lead_ == nullptr) return;
+    Lead::Standing standing;
+    for (const LiveBlock& block : store_.blocks()) {
+        if (block.plan->frozen) continue;
+        standing.samples_applied = block.samples_applied;
+        standing.learning_rate = store_.learning_rate(block);
+        break;
+    }
+    const std::uint64_t total = leases_.total();
+    standing.progress =
+        total == 0 ? 0 : static_cast<double>(leases_.finished()) / static_cast<double>(total);
+    standing.at_s = std::chrono::duration<double>(now_.time_since_epoch()).count();
+    lead_->noticed(ShardId{from.from.index}, notice, standing);
+}
+
+void Shard::take_decision(StageDecision&& decision) {
+    const std::uint64_t number = decision.sequence.number;
+    if (number > acted_ && decisions_.size() < 4096) {
+        decisions_.emplace(number, std::move(decision));
+        act();
+    }
+    if (setup_.id == kLeadShard) return;
+    Message message;
+    message.body = StageReply{{decision.sequence.lead_epoch, acted_}};
+    effects_->send(node_of(kLeadShard), std::move(message));
+}
+
+void Shard::act() {
+    while (!decisions_.empty() && decisions_.begin()->first == acted_ + 1) {
+        const StageDecision& due = decisions_.begin()->second;
+        for (; commits_done_ < due.commits.size(); ++commits_done_) {
+            if (!commit(due.commits[commits_done_])) return;  // no spare: when one comes back
+        }
+        for (const StepAbort& one : due.aborts) abort(one, to_answer_);
+        for (const PushId& id : due.buffered) {
+            const auto staged = staged_.find(id);
+            if (staged == staged_.end()) continue;
+            staged->second.buffered = true;
+            for (StagedPart& part : staged->second.parts) {
+                std::vector<BlockVerdict> verdicts;
+                for (const GradientBlock& gradient : part.push.blocks) {
+                    const LiveBlock& block = *store_.find(gradient.block);
+                    verdicts.push_back({gradient.block, Verdict::buffered, Advice::none,
+                                        ErrorCode::internal, 0, 1, block.epoch, block.version});
+                }
+                duplicates_.decide(id, part.push.part, std::move(verdicts));
+                to_answer_.emplace_back(part.from, header_of(part.push));
+            }
+        }
+        for (const WorkerId worker : due.hold) held_[worker];
+        const std::vector<WorkerId> released = due.release;
+        decisions_.erase(decisions_.begin());
+        commits_done_ = 0;
+        ++acted_;
+        for (const auto& [from, push] : std::exchange(to_answer_, {})) answer(from, push);
+        for (const WorkerId worker : released) release(worker);
+        if (lead_ != nullptr) lead_->applied(setup_.id, {setup_.epoch, acted_});
+    }
+}
+
+bool Shard::commit(const StepCommit& commit) {
+    std::vector<LiveBlock*> blocks;
+    std::vector<std::map<PushId, StagedStep>::iterator> steps;
+    for (const StagedPush& one : commit.pushes) {
+        const auto staged = staged_.find(one.push);
+        invariant(staged != staged_.end() && staged->second.complete(),
+                  "what is committed was staged on every shard");
+        steps.push_back(staged);
+    }
+    for (const StagedPart& part : steps.front()->second.parts) {
+        for (const GradientBlock& gradient : part.push.blocks) {
+            blocks.push_back(store_.find(gradient.block));
+        }
+    }
+    if (!store_.can_apply(blocks)) return false;
+
+    std::map<BlockId, std::vector<BlockStore::Part>> gradients;
+    std::map<BlockId, double> rates;
+    std::uint32_t samples = 0;
+    for (std::size_t i = 0; i < steps.size(); ++i) {
+        const PushId& id = steps[i]->first;
+        samples += steps[i]->second.notice.samples;
+        for (const StagedPart& part : steps[i]->second.parts) {
+            for (const GradientBlock& gradient : part.push.blocks) {
+                const LiveBlock& block = *store_.find(gradient.block);
+                BlockStore::Part one;
+                one.gradient = gradient.gradient.bytes.data();
+                one.weight = commit.pushes[i].gradient_weight;
+                one.base = gradient.base;
+                one.arrived.worker = id.worker;
+                one.arrived.step = id.step;
+                one.arrived.staleness = block.version.value - gradient.base.value;
+                one.arrived.updates = block.updates;
+                one.arrived.samples_applied = block.samples_applied;
+                one.arrived.learning_rate = store_.learning_rate(block);
+                gradients[gradient.block].push_back(one);
+            }
+        }
+    }
+    static const PolicyState kNone;
+    const PolicyState& state = lead_ != nullptr ? lead_->policy_state() : kNone;
+    for (LiveBlock* block : blocks) {
+        rates[block->plan->id] = store_.learning_rate(*block);
+        store_.apply_parts(*block, *store_.step_policy(), state, gradients[block->plan->id],
+                           commit.denominator, commit.step_scale, samples);
+    }
+    model_version_ = commit.version;
+    for (std::size_t i = 0; i < steps.size(); ++i) {
+        StagedStep& step = steps[i]->second;
+        for (StagedPart& part : step.parts) {
+            std::vector<BlockVerdict> verdicts;
+            for (const GradientBlock& gradient : part.push.blocks) {
+                const LiveBlock& block = *store_.find(gradient.block);
+                const std::uint64_t staleness = block.version.value - 1 - gradient.base.value;
+                verdicts.push_back({gradient.block, Verdict::applied, Advice::none,
+                                    ErrorCode::internal, staleness, commit.step_scale, block.epoch,
+                                    block.version});
+                ++staleness_[std::min<std::uint64_t>(staleness, kStalenessBins - 1)];
+                staleness_sum_ += static_cast<double>(staleness);
+                staleness_max_ = std::max(staleness_max_, staleness);
+            }
+            decide_part(steps[i]->first, part, std::move(verdicts), rates);
+            if (!step.buffered) to_answer_.emplace_back(part.from, header_of(part.push));
+        }
+        staged_.erase(steps[i]);
+    }
+    return true;
+}
+
+void Shard::abort(const StepAbort& abort, Answers& answers) {
+    const auto staged = staged_.find(abort.push);
+    std::size_t decided = 0;
+    if (staged != staged_.end()) {
+        StagedStep& step = staged->second;
+        for (StagedPart& part : step.parts) {
+            std::vector<BlockVerdict> verdicts;
+            for (const GradientBlock& gradient : part.push.blocks) {
+                const LiveBlock& block = *store_.find(gradient.block);
+                const Verdict verdict =
+                    abort.reason == ErrorCode::peer_lost ? Verdict::lost : Verdict::rejected;
+                const std::uint64_t staleness =
+                    gradient.epoch == block.epoch ? block.version.value - gradient.base.value : 0;
+                verdicts.push_back({gradient.block, verdict, abort.advice, abort.reason, staleness,
+                                    1, block.epoch, block.version});
+                ++decided;
+            }
+            decide_part(abort.push, part, std::move(verdicts), {});
+            if (!step.buffered) answers.emplace_back(part.from, header_of(part.push));
+        }
+        staged_.erase(staged);
+    }
+    // Parts that are still on their way will find what became of their step.
+    if (decided < store_.trainable()) aborted_[abort.push] = abort;
+}
+
+void Shard::acknowledge(WorkerId worker, Step step) {
+    duplicates_.acknowledge(worker, step);
+    if (aborted_.empty()) return;
+    std::erase_if(aborted_, [&](const auto& entry) {
+        return entry.first.worker == worker && entry.first.step <= step;
+    });
+}
+
+void Shard::decide_part(const PushId& push, StagedPart& part, std::vector<BlockVerdict> verdicts,
+                        const std::map<BlockId, double>& rates) {
+    staged_bytes_ -= payload_bytes(part.push);
+    std::vector<double> applied_at;
+    for (const BlockVerdict& verdict : verdicts) {
+        const auto rate = rates.find(verdict.block);
+        applied_at.push_back(rate == rates.end() ? 0 : rate->second);
+    }
+    record_push(part.from, part.push, verdicts, applied_at);
+    duplicates_.decide(push, part.push.part, std::move(verdicts));
+}
+
+void Shard::answer(const Envelope& from, const Push& push) {
+    const WorkerId worker{from.from.index};
+    const auto known = workers_.find(worker);
+    if (known == workers_.end() || known->second != from.incarnation) return;  // it is gone
+    const auto held = held_.find(worker);
+    if (held != held_.end()) {
+        auto& waiting = held->second.pushes;
+        const bool waits_already =
+            std::any_of(waiting.begin(), waiting.end(), [&](const auto& one) {
+                return one.second.step == push.step && one.second.part == push.part;
+            });
+        if (!waits_already) waiting.emplace_back(from, push);
+        return wait(from, push.step, push.part, 0, WaitFor::release);
+    }
+    if (const auto* verdicts = duplicates_.judged(worker, push.step, push.part)) {
+        reply_to_push(from, push, *verdicts);
+    }
+}
+
+void Shard::release(WorkerId worker) {
+    const auto found = held_.find(worker);
+    if (found == held_.end()) return;
+    HeldWorker waiting = std::move(found->second);
+    held_.erase(found);
+    for (const auto& [from, push] : waiting.pushes) answer(from, push);
+    for (const auto& [number, asked] : waiting.asked) pull(asked.first, asked.second);
+}
+
+void Shard::drop_incomplete(WorkerId worker, Incarnation incarnation) {
+    held_.erase(worker);
+    std::erase_if(aborted_, [&](const auto& entry) {
+        return entry.first.worker == worker && entry.first.incarnation <= incarnation;
+    });
+    for (auto at = staged_.begin(); at != staged_.end();) {
+        const PushId id = at->first;
+        if (id.worker != worker || incarnation < id.incarnation || at->second.complete()) {
+            ++at;
+            continue;
+        }
+        for (StagedPart& part : at->second.parts) {
+            std::vector<BlockVerdict> verdicts;
+            for (const GradientBlock& gradient : part.push.blocks) {
+                const LiveBlock& block = *store_.find(gradient.block);
+                verdicts.push_back({gradient.block, Verdict::lost, Advice::none,
+                                    ErrorCode::peer_lost, 0, 1, block.epoch, block.version});
+            }
+            decide_part(id, part, std::move(verdicts), {});
+        }
+        at = staged_.erase(at);
+    }
+}
+
+// Decisions lead to opened steps, and those to further events for the policy: until nothing is new.
+void Shard::lead_on() {
+    if (lead_ == nullptr) return;
+    lead_membership();
+    for (std::vector<StageDecision> fresh = lead_->decisions(); !fresh.empty();
+         fresh = lead_->decisions()) {
+        for (StageDecision& decision : fresh) {
+            for (std::uint32_t shard = 0; shard < setup_.job->shards(); ++shard) {
+                if (ShardId{shard} == setup_.id) continue;
+                Message message;
+                message.envelope.shard_epoch = setup_.epoch;
+                message.body = decision;
+                effects_->send(node_of(ShardId{shard}), std::move(message));
+            }
+            take_decision(std::move(decision));
+        }
+    }
+    for (const WorkerId worker : lead_->restarts()) {
+        const auto opened = opened_.find(worker);
+        if (opened == opened_.end()) continue;
+        Envelope to;
+        to.from = node_of(worker);
+        reply(to, Restart{opened->second});
+    }
+}
+
+// A worker for which there is no batch will not push: nobody may wait for it.
+void Shard::lead_membership() {
+    for (const auto& [worker, incarnation] : workers_) {
+        if (leases_.idle(worker)) {
+            lead_->left(worker);
+        } else if (!duplicates_.has_left(worker)) {
+            lead_->joined(worker);
+        }
+    }
+}
+
+void Shard::repeat_unanswered() {
+    for (auto& [id, step] : staged_) {
+        if (step.complete() && setup_.id != kLeadShard) notify_lead(step);
+    }
+    if (lead_ == nullptr) return;
+    for (std::uint32_t shard = 0; shard < setup_.job->shards(); ++shard) {
+        if (ShardId{shard} == setup_.id) continue;
+        for (StageDecision& decision : lead_->unconfirmed(ShardId{shard}, kDecisionsAtOnce)) {
+            Message message;
+            message.envelope.shard_epoch = setup_.epoch;
+            message.body = std::move(decision);
+            effects_->send(node_of(ShardId{shard}), std::move(message));
+        }
+    }
+}
+
+}  // namespace detente
