@@ -105,7 +105,9 @@ WorkResult EngineComputer::run_gradient(const GradientWork& work,
                             std::to_string(weights.weights.size()) + " bytes, expected " +
                             std::to_string(block.bytes()));
         }
-        engine_->load(block.tensor, block.offset, weights.weights.bytes);
+        engine_->load(
+            block.tensor, block.offset,
+            halves_ != nullptr ? halves_->before_compute(weights) : weights.weights.bytes);
     }
     GradientRequest request;
     request.samples = samples_of(work.batch, work.batch_samples);
@@ -154,6 +156,7 @@ WorkResult EngineComputer::run_combine(const CombineWork& work,
             const Block& block = plan_->block(id);
             const std::span<float> out = buffer->floats().subspan(at, block.elements);
             combine(block.shared() ? shared_weights : own_weights, rows_of(gradients, block), out);
+            if (halves_ != nullptr) halves_->before_push(id, out);
             at += block.elements;
         }
         part(static_cast<std::uint32_t>(i), payload_of(std::move(buffer)));

@@ -12,6 +12,7 @@
 #include "common/partition/plan.h"
 #include "common/runtime/contracts.h"
 #include "worker/engine.h"
+#include "worker/worker_halves.h"
 
 namespace detente {
 
@@ -24,6 +25,9 @@ class EngineComputer : public Computer {
 
     WorkResult run(const Work& work, const std::atomic<bool>& cancelled,
                    const std::function<void(std::uint32_t, Payload)>& part) override;
+
+    // Staleness methods with a half in the worker; nullptr: none.
+    void use(std::unique_ptr<WorkerHalves> halves) { halves_ = std::move(halves); }
 
     Engine& engine() { return *engine_; }
 
@@ -39,6 +43,7 @@ class EngineComputer : public Computer {
 
     std::unique_ptr<Engine> engine_;
     std::shared_ptr<const Plan> plan_;
+    std::unique_ptr<WorkerHalves> halves_;
     std::uint64_t seed_;
     bool hashes_;
     std::size_t tasks_;

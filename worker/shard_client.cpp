@@ -38,6 +38,7 @@ void ShardClient::transmit(const Outstanding& outstanding, Effects& effects) {
     Message message;
     message.envelope.to = node_of(shard_);
     message.body = outstanding.body;
+    if (outstanding.staged) std::get<Push>(message.body).blocks.clear();
     effects.send(node_of(shard_), std::move(message));
 }
 
@@ -167,6 +168,26 @@ bool ShardClient::on(const PushReply& reply, Time now, Effects& effects) {
     outstanding_.erase(found);
     send_within_credit(now, effects);
     return true;
+}
+
+// The shard is alive and has the request: its answer takes as long as others take.
+void ShardClient::on(const Wait& wait, Time now, Effects& effects) {
+    const bool about_pull = wait.request != 0;
+    const auto found = find(about_pull ? Kind::pull : Kind::push, wait.step,
+                            about_pull ? wait.request : wait.part.value);
+    if (found == outstanding_.end()) return;
+    found->first_sent = now;
+    found->sent = now;
+    if (about_pull) return;
+    if (wait.why == WaitFor::push_again) {
+        found->staged = false;
+        ++sent_again_;
+        transmit(*found, effects);
+        return;
+    }
+    found->staged = true;
+    in_flight_bytes_ -= std::exchange(found->bytes, 0);
+    send_within_credit(now, effects);
 }
 
 void ShardClient::cancel(Step step, CancelReason reason, Time now, Effects& effects) {

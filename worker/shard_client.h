@@ -53,6 +53,7 @@ class ShardClient {
     // Whether this is the first answer to that part.
     bool on(const PushReply& reply, Time now, Effects& effects);
     bool on(const CancelReply& reply);
+    void on(const Wait& wait, Time now, Effects& effects);
     void on(const InitialiseReply& reply, Time now, Effects& effects);
     void on(const FarewellReply& reply);
     // What was altered on its way is sent again; any other refusal ends the worker.
@@ -84,6 +85,7 @@ class ShardClient {
         Time sent{};
         std::set<BlockId> blocks_seen{};  // of a pull
         bool sent_again_at_once = false;
+        bool staged = false;    // the shard has it and will answer: asked after without its blocks
         std::string refused{};  // why, if it was
     };
     struct WantedPull {

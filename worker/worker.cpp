@@ -5,6 +5,7 @@
 
 #include "common/invariant.h"
 #include "common/random.h"
+#include "common/staleness/policy.h"
 
 namespace detente {
 
@@ -24,6 +25,7 @@ Result<std::unique_ptr<Worker>> Worker::create(WorkerSetup setup) {
 
 Worker::Worker(WorkerSetup setup, std::unique_ptr<const Aggregator> aggregator)
     : setup_(std::move(setup)), aggregator_(std::move(aggregator)) {
+    verdict_first_ = decides_steps(*setup_.job);
     aggregator_state_ = aggregator_->initial_state(setup_.tasks.size());
     for (std::uint32_t shard = 0; shard < setup_.job->shards(); ++shard) {
         clients_.emplace_back(ShardId{shard}, *setup_.plan, *setup_.job);
@@ -58,6 +60,8 @@ void Worker::on(Event&& event, Time now, Effects& effects) {
 void Worker::advance() {
     if (phase_ == Phase::training) {
         if (batches_.size() <= 2) ask_for_batches(true);
+        const bool idle = !computing_ && settling_.empty() && preparing_.empty();
+        if (verdict_first_ && idle && !batches_.empty()) open_next_step();
         start_gradient();
         const bool nothing_left = no_more_ && batches_.empty() && !computing_ && settling_.empty();
         if (nothing_left) drain("every batch is done");
@@ -167,22 +171,45 @@ void Worker::computed(ComputeEnded&& event) {
         if (event.result.error().code != ErrorCode::cancelled) {
             return fail_with(event.result.error());
         }
-        close_step(computing_->step, CancelReason::stopping);
-        computing_.reset();
-        return;
+        return end_cancelled();
     }
     if (auto* outcome = std::get_if<GradientOutcome>(&*event.result)) {
         if (computing_->cancelled) {  // the cancel came too late to stop it, not to stop the push
-            close_step(computing_->step, CancelReason::stopping);
-            computing_.reset();
-            return;
+            return end_cancelled();
         }
         resolve(std::move(*outcome));
         return;
     }
     const bool opened = computing_->opens.value != 0;
     computing_.reset();
-    if (!opened && phase_ == Phase::training) open_next_step();
+    if (!opened && !verdict_first_ && phase_ == Phase::training) open_next_step();
+}
+
+void Worker::end_cancelled() {
+    const bool again = computing_->restarts && phase_ == Phase::training;
+    close_step(computing_->step, again ? CancelReason::dropped : CancelReason::stopping);
+    if (again) {
+        batches_.push_front(std::move(computing_->batch));
+        ++restarted_steps_;
+    }
+    computing_.reset();
+    if (again && preparing_.empty()) open_next_step();
+}
+
+// What this step computes would be rejected: the sooner it starts anew the better.
+void Worker::restart(Step step) {
+    if (phase_ != Phase::training) return;
+    if (computing_ && computing_->step == step) {
+        if (computing_->combining || computing_->cancelled) return;
+        computing_->cancelled = true;
+        computing_->restarts = true;
+        effects_->cancel(computing_->ticket);
+        return;
+    }
+    if (preparing_.empty() || preparing_.front().step != step) return;
+    close_step(step, CancelReason::dropped);
+    preparing_.pop_front();
+    open_next_step();
 }
 
 // ‖combined gradient‖² = wᵀGw over shared blocks + the tasks' own blocks as they are.
@@ -346,7 +373,10 @@ void Worker::settle(Settling& settling) {
     if (!again) return finish_batch(batch);
     ++recomputed_steps_;
     ++batch.recomputes;
+    std::size_t trainable = 0;
+    for (const ShardClient& client : clients_) trainable += client.trainable().size();
     batch.only = rejected;
+    if (rejected.size() == trainable) batch.only.clear();
     batches_.push_front(std::move(batch));
 }
 

@@ -63,7 +63,8 @@ class Worker : public Node {
         Ticket ticket;
         bool combining = false;
         bool cancelled = false;
-        Step opens;  // push_pull
+        bool restarts = false;  // cancelled to be computed at newer weights
+        Step opens;             // push_pull
         std::uint32_t samples = 0;
         std::uint64_t gradient_hash = 0;
         Time began;
@@ -113,6 +114,8 @@ class Worker : public Node {
     void combine(std::vector<double> weights, double clip_factor,
                  std::shared_ptr<const GradientSet> gradients);
     void part_computed(const ComputePart& event);
+    void restart(Step step);
+    void end_cancelled();
     void finish_batch(const Batch& batch);
     void close_step(Step step, CancelReason reason);
     void drain(const std::string& why);
@@ -129,7 +132,8 @@ class Worker : public Node {
     bool farewells_sent_ = false;
 
     Step next_step_{1};
-    bool pulled_all_ = false;  // frozen blocks too
+    bool verdict_first_ = false;  // weights are asked for only when the verdicts are in
+    bool pulled_all_ = false;     // frozen blocks too
     std::deque<Preparing> preparing_;
     std::optional<Computing> computing_;
     std::vector<Settling> settling_;
@@ -154,6 +158,7 @@ class Worker : public Node {
     std::uint64_t not_finite_ = 0;
     std::uint64_t rejected_steps_ = 0;
     std::uint64_t recomputed_steps_ = 0;
+    std::uint64_t restarted_steps_ = 0;
     double cosine_sum_ = 0;
     std::uint64_t cosine_count_ = 0;
     std::vector<double> pair_cosine_sums_;  // T×T, row-major

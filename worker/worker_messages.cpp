@@ -38,6 +38,10 @@ void Worker::receive(Message&& message) {
         }
     } else if (auto* verdicts = std::get_if<PushReply>(&body)) {
         verdicts_arrived(index, std::move(*verdicts));
+    } else if (const auto* wait = std::get_if<Wait>(&body)) {
+        client.on(*wait, now_, *effects_);
+    } else if (const auto* anew = std::get_if<Restart>(&body)) {
+        restart(anew->step);
     } else if (const auto* lease = std::get_if<LeaseReply>(&body)) {
         leased(*lease);
     } else if (const auto* cancelled = std::get_if<CancelReply>(&body)) {
@@ -192,6 +196,7 @@ Status Worker::status() const {
     add("samples", static_cast<double>(samples_));
     add("steps.rejected", static_cast<double>(rejected_steps_));
     add("steps.recomputed", static_cast<double>(recomputed_steps_));
+    add("steps.restarted", static_cast<double>(restarted_steps_));
     add("cosine.sum", cosine_sum_);
     add("cosine.count", static_cast<double>(cosine_count_));
     const std::size_t tasks = setup_.tasks.size();

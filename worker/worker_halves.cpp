@@ -1,0 +1,63 @@
+#include "worker/worker_halves.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace detente {
+
+Result<std::unique_ptr<WorkerHalves>> WorkerHalves::create(const Job& job,
+                                                           std::shared_ptr<const Plan> plan) {
+    std::unique_ptr<WorkerHalves> halves(new WorkerHalves);
+    std::vector<const PolicyConfig*> configs{&job.policy};
+    for (const PolicyFor& special : job.policy_for) configs.push_back(&special.policy);
+    bool any = false;
+    for (const PolicyConfig* config : configs) {
+        auto policy = make_policy(*config);
+        if (!policy) return policy.error();
+        any = any || (*policy)->worker_half() != nullptr;
+        halves->policies_.push_back(std::move(*policy));
+    }
+    if (!any) return std::unique_ptr<WorkerHalves>{};
+    halves->workers_ = job.workers;
+    halves->places_.resize(plan->blocks.size());
+    for (const Block& block : plan->blocks) {
+        if (block.frozen || block.owners.empty()) continue;
+        Place& place = halves->places_[block.id.value];
+        place.half = halves->policies_[block.policy]->worker_half();
+        if (place.half == nullptr) continue;
+        place.learning_rate = block.rule == 0 ? job.rule.learning_rate
+                                              : job.rule_for[block.rule - 1].rule.learning_rate;
+        place.vectors.assign(place.half->vectors(), std::vector<float>(block.elements, 0.0F));
+    }
+    halves->plan_ = std::move(plan);
+    return halves;
+}
+
+WorkerHalf::Place WorkerHalves::seen_by_half(Place& place) const {
+    WorkerHalf::Place seen;
+    seen.computed = place.computed;
+    seen.workers = workers_;
+    seen.learning_rate = place.learning_rate;
+    seen.pulled = place.pulled;
+    for (std::vector<float>& vector : place.vectors) seen.vectors.emplace_back(vector);
+    return seen;
+}
+
+std::span<const std::byte> WorkerHalves::before_compute(const WeightBlock& pulled) {
+    Place& place = places_[pulled.block.value];
+    if (place.half == nullptr) return pulled.weights.bytes;
+    place.pulled.resize(pulled.weights.size() / sizeof(float));
+    std::memcpy(place.pulled.data(), pulled.weights.bytes.data(), pulled.weights.size());
+    rewritten_ = place.pulled;
+    place.half->before_compute(seen_by_half(place), rewritten_);
+    return std::as_bytes(std::span(rewritten_));
+}
+
+void WorkerHalves::before_push(BlockId id, std::span<float> gradient) {
+    Place& place = places_[id.value];
+    if (place.half == nullptr) return;
+    place.half->before_push(seen_by_half(place), gradient);
+    ++place.computed;
+}
+
+}  // namespace detente
