@@ -207,10 +207,10 @@ bool BlockStore::can_correct(const LiveBlock& block, WorkerId worker, Version ba
     return !policy.needs().stale_weights || !block.vectors.copy_of(worker, base).empty();
 }
 
-void BlockStore::apply_parts(LiveBlock& block, const Policy& policy, const PolicyState& state,
-                             const std::vector<Part>& parts, double denominator, float step_scale,
-                             std::uint32_t samples) {
+void BlockStore::apply_parts(LiveBlock& block, const std::vector<Part>& parts, double denominator,
+                             float step_scale, std::uint32_t samples) {
     invariant(!parts.empty(), "an update folds at least one gradient");
+    const Policy& policy = *block.policy;
     const PolicyNeeds needs = policy.needs();
     const std::uint64_t elements = block.plan->elements;
     const bool as_it_is =
@@ -223,9 +223,15 @@ void BlockStore::apply_parts(LiveBlock& block, const Policy& policy, const Polic
         for (const Part& part : parts) {
             std::memcpy(scratch_.data(), part.gradient, elements * sizeof(float));
             if (needs.corrects) {
+                // The lead judged the step with a state of its own; what correct() reads is the
+                // block's, on every shard, and learns of each arrival here.
+                if (step_policy_ != nullptr) {
+                    std::vector<PolicyOutcome> decided_by_lead;
+                    policy.on(part.arrived, block.policy_state, decided_by_lead);
+                }
                 const BlockVectors vectors = block.vectors.of(
                     needs, part.arrived.worker, part.base, block.weights->floats().first(elements));
-                policy.correct(part.arrived, state, vectors, scratch_);
+                policy.correct(part.arrived, block.policy_state, vectors, scratch_);
             }
             if (single) break;
             for (std::uint64_t i = 0; i < elements; ++i) {

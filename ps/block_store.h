@@ -93,11 +93,10 @@ class BlockStore {
     };
     // Whether the policy has what it needs to correct this gradient (stale weights may be gone).
     bool can_correct(const LiveBlock& block, WorkerId worker, Version base) const;
-    // Corrects each part as its policy says, folds them into Σ weight·g / denominator, applies that
-    // once. `policy` is the block's, or the one that decides whole steps with its state.
-    void apply_parts(LiveBlock& block, const Policy& policy, const PolicyState& state,
-                     const std::vector<Part>& parts, double denominator, float step_scale,
-                     std::uint32_t samples);
+    // Corrects each part as the block's policy says, folds them into Σ weight·g / denominator,
+    // applies that once.
+    void apply_parts(LiveBlock& block, const std::vector<Part>& parts, double denominator,
+                     float step_scale, std::uint32_t samples);
     // What a pull of this worker is given; the policy may look ahead, or want a copy of it.
     Payload hand_out(LiveBlock& block, WorkerId worker);
     void forget(WorkerId worker);  // it is gone: its vectors too

@@ -67,20 +67,20 @@ class Duplicates {
     std::uint32_t open_steps() const;
     Incarnation newest_incarnation() const;  // of all workers met; 0 = none
 
+    struct ClosedBy {
+        WorkerId worker;
+        Incarnation incarnation;
+        Closed step;
+    };
     // ---- checkpoints (duplicates_saved.cpp) ----
-    // The table and its books as text.
-    std::string save() const;
+    // The table and its books as text. `kept`: staged gradients, whose bytes it does not have.
+    std::string save(const std::vector<ClosedBy>& kept = {}) const;
     // Becomes the table that was saved. Gradients that were buffered are lost: their bytes are
     // gone. bad_checkpoint: no text of save(); nothing is changed.
     Result<void> restore(const std::string& saved);
     // An update that the restore took back. Its step is kept as lost by the restore, of each worker
     // the last kMostOpenSteps: it has acknowledged what is older.
     void take_back(const LostRecord& update);
-    struct ClosedBy {
-        WorkerId worker;
-        Incarnation incarnation;
-        Closed step;
-    };
     // Closes all that was open when it was saved as lost: those gradients came after the
     // checkpoint, or never. A push to such a step gets the verdict `lost`.
     std::vector<ClosedBy> lose_restored();
@@ -115,6 +115,7 @@ class Duplicates {
     std::uint32_t blocks_;
     std::unordered_map<WorkerId, Client> clients_;
     Books books_;
+    std::vector<ClosedBy> kept_lost_;  // between restore() and lose_restored()
 };
 
 }  // namespace detente

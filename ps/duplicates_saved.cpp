@@ -3,14 +3,16 @@
 #include <algorithm>
 #include <bit>
 #include <map>
+#include <set>
 #include <sstream>
+#include <tuple>
 
 #include "ps/duplicates.h"
 
 namespace detente {
 namespace {
 
-constexpr const char* kFormat = "duplicates 1";
+constexpr const char* kFormat = "duplicates 2";
 
 void put(std::ostream& text, const BlockVerdict& verdict) {
     text << ' ' << verdict.block.value << ' ' << static_cast<unsigned>(verdict.verdict) << ' '
@@ -54,11 +56,16 @@ Incarnation Duplicates::newest_incarnation() const {
     return newest;
 }
 
-std::string Duplicates::save() const {
+std::string Duplicates::save(const std::vector<ClosedBy>& kept) const {
     std::ostringstream text;
     text << kFormat << ' ' << blocks_ << ' ' << books_.computed << ' ' << books_.applied << ' '
          << books_.rejected << ' ' << books_.cancelled << ' ' << books_.lost << ' '
-         << books_.in_flight << ' ' << clients_.size();
+         << books_.in_flight << ' ' << kept.size();
+    for (const ClosedBy& one : kept) {
+        text << ' ' << one.worker.value << ' ' << one.incarnation.value << ' '
+             << one.step.step.value << ' ' << one.step.blocks;
+    }
+    text << ' ' << clients_.size();
     const std::map<WorkerId, Client> in_order(clients_.begin(), clients_.end());
     for (const auto& [worker, client] : in_order) {
         text << '\n'
@@ -85,15 +92,26 @@ Result<void> Duplicates::restore(const std::string& saved) {
     std::string word;
     int format = 0;
     std::size_t clients = 0;
+    std::size_t kept = 0;
     Duplicates table(0);
     Books& books = table.books_;
     text >> word >> format >> table.blocks_ >> books.computed >> books.applied >> books.rejected >>
-        books.cancelled >> books.lost >> books.in_flight >> clients;
+        books.cancelled >> books.lost >> books.in_flight >> kept;
+    std::uint64_t in_flight = 0;
+    std::uint64_t buffered = 0;
+    std::set<std::tuple<WorkerId, Incarnation, Step>> kept_steps;
+    for (std::size_t i = 0; text && i < kept; ++i) {
+        ClosedBy one;
+        text >> one.worker.value >> one.incarnation.value >> one.step.step.value >> one.step.blocks;
+        in_flight += one.step.blocks;
+        buffered += one.step.blocks;
+        kept_steps.emplace(one.worker, one.incarnation, one.step.step);
+        table.kept_lost_.push_back(one);
+    }
+    text >> clients;
     if (!text || word + " " + std::to_string(format) != kFormat) {
         return bad("expected it to begin with '" + std::string(kFormat) + "' and its books");
     }
-    std::uint64_t in_flight = 0;
-    std::uint64_t buffered = 0;
     for (std::size_t i = 0; i < clients; ++i) {
         WorkerId worker;
         Client client;
@@ -111,7 +129,8 @@ Result<void> Duplicates::restore(const std::string& saved) {
             if (!text || step.open_blocks > table.blocks_ || parts > table.blocks_) {
                 return bad("cut off, or a step of more blocks than there are");
             }
-            step.lost_by_restore = was_lost != 0;
+            const bool was_kept = kept_steps.contains({worker, client.incarnation, step.step});
+            step.lost_by_restore = was_lost != 0 || was_kept;
             for (std::size_t p = 0; p < parts; ++p) {
                 JudgedPart part;
                 std::size_t verdicts = 0;
@@ -122,7 +141,7 @@ Result<void> Duplicates::restore(const std::string& saved) {
                     if (!take(text, verdict)) return bad("cut off, or no verdict, within a part");
                     if (verdict.verdict != Verdict::buffered) continue;
                     verdict = lost(verdict);
-                    ++step.buffered_lost;
+                    if (!was_kept) ++step.buffered_lost;  // else it is counted with the kept
                 }
                 step.parts.push_back(std::move(part));
             }
@@ -172,7 +191,7 @@ void Duplicates::take_back(const LostRecord& update) {
 }
 
 std::vector<Duplicates::ClosedBy> Duplicates::lose_restored() {
-    std::vector<ClosedBy> closed;
+    std::vector<ClosedBy> closed = std::exchange(kept_lost_, {});
     for (auto& [worker, client] : clients_) {
         for (OpenStep& step : client.steps) {
             const std::uint32_t blocks = step.open_blocks + step.buffered_lost;

@@ -309,7 +309,7 @@ void Shard::checkpoint(const CheckpointRequest& body) {
         slice.blocks.push_back(std::move(one));
     }
     slice.extras["rules"] = rules_of(*setup_.job);
-    slice.extras["duplicates"] = duplicates_.save();
+    slice.extras["duplicates"] = duplicates_.save(kept_steps());
     slice.extras["incarnation"] = std::to_string(duplicates_.newest_incarnation().value);
     if (setup_.id == kLeadShard) slice.extras["leases"] = leases_.save();
     StoreOp operation;

@@ -210,8 +210,7 @@ double Shard::judge_block(LiveBlock& block, const GradientBlock& gradient, const
                   "a policy of block scope that keeps nothing applies one push at a time");
         verdict.verdict = Verdict::applied;
         verdict.step_scale = applied->step_scale;
-        store_.apply_parts(block, *block.policy, block.policy_state,
-                           {{gradient.gradient.bytes.data(), 1, arrived, gradient.base}}, 1,
+        store_.apply_parts(block, {{gradient.gradient.bytes.data(), 1, arrived, gradient.base}}, 1,
                            applied->step_scale, push.samples);
         ++staleness_[std::min<std::uint64_t>(verdict.staleness, kStalenessBins - 1)];
         staleness_sum_ += static_cast<double>(verdict.staleness);

@@ -46,7 +46,8 @@ void Shard::stage(const Envelope& from, const Push& body) {
             return;
         }
     }
-    if (duplicates_.settled(worker, body.step) && known == staged_.end()) {
+    const bool lost = duplicates_.lost_by_restore(worker, body.step);
+    if (!lost && duplicates_.settled(worker, body.step) && known == staged_.end()) {
         ++repeated_;  // late double of a settled step: nobody waits
         return;
     }
@@ -64,6 +65,7 @@ void Shard::stage(const Envelope& from, const Push& body) {
                body.part);
         return;
     }
+    if (lost) return answer_lost(from, body, blocks);
     ErrorCode refusal = ErrorCode::internal;
     for (std::size_t i = 0; i < blocks.size(); ++i) {
         const GradientBlock& gradient = body.blocks[i];
@@ -227,17 +229,16 @@ bool Shard::commit(const StepCommit& commit) {
                 one.arrived.staleness = block.version.value - gradient.base.value;
                 one.arrived.updates = block.updates;
                 one.arrived.samples_applied = block.samples_applied;
+                one.arrived.members = setup_.job->workers;
                 one.arrived.learning_rate = store_.learning_rate(block);
                 gradients[gradient.block].push_back(one);
             }
         }
     }
-    static const PolicyState kNone;
-    const PolicyState& state = lead_ != nullptr ? lead_->policy_state() : kNone;
     for (LiveBlock* block : blocks) {
         rates[block->plan->id] = store_.learning_rate(*block);
-        store_.apply_parts(*block, *store_.step_policy(), state, gradients[block->plan->id],
-                           commit.denominator, commit.step_scale, samples);
+        store_.apply_parts(*block, gradients[block->plan->id], commit.denominator,
+                           commit.step_scale, samples);
     }
     model_version_ = commit.version;
     for (std::size_t i = 0; i < steps.size(); ++i) {
@@ -358,6 +359,18 @@ void Shard::drop_incomplete(WorkerId worker, Incarnation incarnation) {
         }
         at = staged_.erase(at);
     }
+}
+
+std::vector<Duplicates::ClosedBy> Shard::kept_steps() const {
+    std::vector<Duplicates::ClosedBy> kept;
+    for (const auto& [id, step] : staged_) {
+        std::uint32_t blocks = 0;
+        for (const StagedPart& part : step.parts) {
+            blocks += static_cast<std::uint32_t>(part.push.blocks.size());
+        }
+        kept.push_back({id.worker, id.incarnation, {id.step, blocks}});
+    }
+    return kept;
 }
 
 // Decisions lead to opened steps, and those to further events for the policy: until nothing is new.

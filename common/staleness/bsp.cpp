@@ -10,6 +10,7 @@
 // state.workers: the members. state.kept: the gradients of this step. state.values (sync_switch):
 // {1 after the switch}.
 #include <algorithm>
+#include <set>
 
 #include "common/staleness/makers.h"
 
@@ -60,10 +61,11 @@ class Bsp : public Policy {
         // A member waits for the step or is awaited; one that left may have left a gradient behind.
         const std::size_t members = state.workers.size();
         const std::size_t wanted = members > spare_workers_ ? members - spare_workers_ : 1;
-        const auto present = static_cast<std::size_t>(
-            std::count_if(state.kept.begin(), state.kept.end(),
-                          [&](const auto& kept) { return state.workers.contains(kept.worker); }));
-        if (present < wanted && !state.workers.empty()) return;
+        std::set<WorkerId> present;  // one may have come twice: as it was, and started again
+        for (const PolicyState::Kept& kept : state.kept) {
+            if (state.workers.contains(kept.worker)) present.insert(kept.worker);
+        }
+        if (present.size() < wanted && !state.workers.empty()) return;
         outcomes.emplace_back(average_of(state));
     }
 

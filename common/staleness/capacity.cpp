@@ -33,7 +33,10 @@ class Capacity final : public Policy {
         } else if (const auto* pulled = std::get_if<Pulled>(&event)) {
             worker_of(pulled->worker, state)[kRunning] = 1;
         } else if (const auto* left = std::get_if<Left>(&event)) {
-            state.workers.erase(left->worker);
+            const auto known = state.workers.find(left->worker);
+            if (known == state.workers.end()) return;
+            if (known->second[kHeld] != 0) outcomes.emplace_back(ReleasePull{left->worker});
+            state.workers.erase(known);
             if (state.workers.empty() && !state.kept.empty()) apply(state, outcomes);
             release(state, outcomes);
         } else if (const auto* arrived = std::get_if<Arrived>(&event)) {

@@ -32,7 +32,10 @@ class Ssp : public Policy {
         if (const auto* joined = std::get_if<Joined>(&event)) {
             join(joined->worker, state);
         } else if (const auto* left = std::get_if<Left>(&event)) {
-            state.workers.erase(left->worker);
+            const auto known = state.workers.find(left->worker);
+            if (known == state.workers.end()) return;
+            if (known->second[kHeld] != 0) outcomes.emplace_back(ReleasePull{left->worker});
+            state.workers.erase(known);
             release(state, outcomes);
         } else if (const auto* arrived = std::get_if<Arrived>(&event)) {
             join(arrived->worker, state);

@@ -276,12 +276,32 @@ TEST_CASE("duplicates: what is saved comes back; cut off after any word, or garb
         INFO(saved.substr(0, end));
         CHECK(Duplicates(0).restore(saved.substr(0, end)).has_error());
     }
-    for (const char* garbage : {"", "leases 1 2 3", "duplicates 2 1 0 0 0 0 0 0 0",
-                                "duplicates 1 2 9 0 0 0 0 9 0", "duplicates 1 2 9 0 0 0 0 0 0"}) {
+    for (const char* garbage :
+         {"", "leases 1 2 3", "duplicates 1 1 0 0 0 0 0 0 0", "duplicates 2 2 9 0 0 0 0 9 0 0",
+          "duplicates 2 2 9 0 0 0 0 0 0 0", "duplicates 2 2 4 0 0 0 0 4 1 0 1 7 9 0"}) {
         const auto refused = Duplicates(0).restore(garbage);
         REQUIRE(refused.has_error());
         CHECK(refused.error().code == ErrorCode::bad_checkpoint);
     }
+}
+
+TEST_CASE("duplicates: what was staged when the table was saved is lost, listed, and answered so") {
+    Duplicates table(3);
+    std::vector<Duplicates::Closed> lost;
+    REQUIRE(table.meet(WorkerId{0}, Incarnation{1}, lost).has_value());
+    REQUIRE(table.open(WorkerId{0}, Step{7}).has_value());
+    REQUIRE(table.stage(WorkerId{0}, Step{7}, 2).has_value());
+    const Duplicates::ClosedBy kept{WorkerId{0}, Incarnation{1}, {Step{7}, 2}};
+    Duplicates again(0);
+    REQUIRE(again.restore(table.save({kept})).has_value());
+    const auto closed = again.lose_restored();
+    std::uint32_t blocks = 0;
+    for (const auto& one : closed) blocks += one.step.blocks;
+    CHECK(blocks == 3);  // the staged two, and the one that was still open
+    CHECK(again.books().lost == 3);
+    CHECK(again.books().in_flight == 0);
+    CHECK(again.books().balance("it").has_value());
+    CHECK(again.lost_by_restore(WorkerId{0}, Step{7}));
 }
 
 }  // namespace detente

@@ -313,8 +313,10 @@ TEST_CASE("bounded reject: nothing past the bound is applied, nothing within it 
     CHECK(cluster.finished_batches == batches_of(options));
 }
 
-TEST_CASE("one worker is plain SGD, bit for bit, under every policy of block scope") {
-    for (const char* policy : {"async", "bounded_reject", "inverse"}) {
+TEST_CASE("one worker is plain SGD, bit for bit, under every policy that is to be that") {
+    for (const char* policy : {"async", "bounded_reject", "bsp", "ssp", "dssp", "inverse",
+                               "polynomial", "hinge", "dc_asgd", "gap_aware", "ringmaster"}) {
+        INFO(policy);
         ClusterOptions options = small_cluster();
         options.job.workers = 1;
         options.job.data_epochs = 1;

@@ -319,4 +319,40 @@ TEST_CASE("acknowledged is the last step up to which every step is settled") {
     CHECK(talk.effects.of<Push>().back().second.acknowledged == Step{5});
 }
 
+TEST_CASE("a staged push frees its credit, and is asked after without its bytes") {
+    Talk talk(4, kMiB);
+    talk.push(1, 0);
+    talk.push(1, 1);  // beyond the credit
+    REQUIRE(talk.sent<Push>() == 1);
+    const Wait staged{Step{1}, Part{0}, 0, WaitFor::verdict};
+    talk.client.on(staged, talk.effects.now, talk.effects);
+    CHECK(talk.sent<Push>() == 2);
+    talk.client.on(staged, talk.effects.now,
+                   talk.effects);  // doubled: the credit is not freed twice
+    talk.push(1, 2);
+    CHECK(talk.sent<Push>() == 2);
+
+    talk.effects.now += kDeadline;
+    REQUIRE(talk.client.send_overdue_again(talk.effects.now, talk.effects).has_value());
+    const auto again = talk.effects.of<Push>();
+    REQUIRE(again.size() == 4);
+    CHECK(again[2].second.part == Part{0});
+    CHECK(again[2].second.blocks.empty());
+    CHECK(again[3].second.blocks.size() == 1);  // not staged yet, as far as is known
+
+    talk.client.on(Wait{Step{1}, Part{0}, 0, WaitFor::push_again}, talk.effects.now, talk.effects);
+    CHECK(talk.effects.of<Push>().back().second.blocks.size() == 1);
+    CHECK(talk.answered(Talk::answer(1, 0)));
+}
+
+TEST_CASE("a request that a shard says it has is never given up") {
+    Talk talk;
+    talk.push(1, 0);
+    for (int i = 0; i < 3 * ShardClient::kGiveUpAfter; ++i) {
+        talk.effects.now += kDeadline;
+        REQUIRE(talk.client.send_overdue_again(talk.effects.now, talk.effects).has_value());
+        talk.client.on(Wait{Step{1}, Part{0}, 0, WaitFor::release}, talk.effects.now, talk.effects);
+    }
+}
+
 }  // namespace detente
