@@ -8,5 +8,6 @@ function(detente_add_model name)
     target_link_options(${name} PRIVATE -Wl,--exclude-libs,ALL -Wl,--no-undefined)
     set_target_properties(${name} PROPERTIES
         PREFIX "lib" SUFFIX ".so" CXX_EXTENSIONS OFF
-        CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
+        CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON
+        INSTALL_RPATH "${DETENTE_TORCH_LIB}")  # LibTorch stays where it is
 endfunction()

@@ -145,11 +145,15 @@ void check_admission(const Job& job, Problems& problems) {
                                                  "staleness.policy can name it",
                                                  config->name)});
         }
-        const bool plain = job.rule.name == "sgd" && job.rule.momentum == 0 && job.rule_for.empty();
+        const bool plain = job.rule.name == "sgd" && job.rule.momentum == 0 &&
+                           job.rule.weight_decay == 0 && job.rule.clip_value == 0 &&
+                           job.rule_for.empty();
         if ((*policy)->needs().plain_sgd && !plain) {
-            problems.push_back({key, fmt::format("'{}' brings its own momentum and is defined for "
-                                                 "rule 'sgd' without momentum, found rule '{}'",
-                                                 config->name, job.rule.name)});
+            problems.push_back(
+                {key, fmt::format("'{}' brings its own momentum and is defined for "
+                                  "rule 'sgd' without momentum, weight decay or clipping, "
+                                  "and no [[rule.for]]; found rule '{}'",
+                                  config->name, job.rule.name)});
         }
     }
 }

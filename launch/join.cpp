@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <thread>
@@ -35,12 +36,17 @@ Result<JoinRole> role_of(const Placement& placement, const Job& job) {
 }
 
 std::string rendezvous_file(const std::string& out, const Job& job, const Placement& placement) {
-    const fs::path folder = out.empty() ? fs::path("runs") : fs::path(out).parent_path();
-    std::string key = placement.launch_key;
-    for (char& c : key) {
-        if (c == '/') c = '_';
+    fs::path run = fs::path(out).lexically_normal();
+    if (!run.empty() && !run.has_filename()) run = run.parent_path();  // "runs/x/"
+    const fs::path folder = out.empty() ? fs::path("runs") : run.parent_path();
+    // Nothing of this process's own, like its parent's pid: ranks on another host, or within a
+    // script of their own, have other parents, and would wait for a file that nobody writes.
+    std::string name = fmt::format(".join-{}-{}", job.name, placement.size);
+    for (std::string part : {placement.launch_key, run.filename().string()}) {
+        std::replace(part.begin(), part.end(), '/', '_');
+        if (!part.empty()) name += "-" + part;
     }
-    return (folder / fmt::format(".join-{}-{}-{}", job.name, placement.size, key)).string();
+    return (folder / name).string();
 }
 
 namespace {
@@ -129,6 +135,9 @@ ExitCode serve_rank(const JoinOptions& options, const Job& job, const Placement&
     RoleOptions role_options;
     role_options.rank = role.rank;
     role_options.log_to_file = true;
+    role_options.placement =
+        fmt::format("rank {} of {} is {} {} ({})", placement.rank, placement.size,
+                    role.role == Role::worker ? "worker" : "server", role.rank, placement.source);
     if (!options.run.resume.empty()) {
         const auto found = find_checkpoint(options.run.resume);
         if (found.has_error()) return refuse(found.error());

@@ -6,10 +6,13 @@
 //   1. DETENTE_COORDINATOR=host:port (or --coordinator), or MASTER_ADDR with MASTER_PORT: rank 0
 //      listens on that port, the others connect to that host.
 //   2. a file that rank 0 writes once it listens, in the folder of the run directory (--out's, or
-//      runs/), which every rank must see: ".join-<job>-<size>-<key>" with address, where key is
-//      what the launcher calls this launch (PMIX_NAMESPACE, Slurm's job and step), if it does. Rank
-//      0 removes it at the end; one left by a killed run is overwritten, and whoever read it tries
-//      again until deadlines.start_s.
+//      runs/), which every rank must see: ".join-<job>-<size>-<launch>-<run>" with the address.
+//      Rank 0 removes it at the end; one left by a killed run is overwritten, and whoever read it
+//      tries again until deadlines.start_s.
+// What makes the file's name differ between launches that share a folder: <launch>, what the
+// launcher calls this launch (PMIX_NAMESPACE, Slurm's job and step, DETENTE_LAUNCH_KEY if you set
+// one), and <run>, the last name of --out. Either is left out where there is none. MPICH names no
+// launch: to start one job twice at once under it, give each its own --out or DETENTE_LAUNCH_KEY.
 // Rank 0 listens on the job's transport.bind_address: set it to 0.0.0.0 or an interface's address
 // when the ranks are on several hosts.
 #pragma once

@@ -67,27 +67,63 @@ std::size_t width_of(const std::string& text) {
     }));
 }
 
+// The parts of a progress line, each with the separator before it.
+struct LineParts {
+    std::string speed;
+    std::string losses;
+    std::string staleness;
+    std::string accepted;
+    std::string done;
+
+    std::string text() const { return speed + losses + staleness + accepted + done; }
+};
+
+LineParts long_parts(const ProgressFigures& figures, const std::vector<std::string>& tasks) {
+    LineParts parts;
+    parts.speed = fmt::format("step {} · {} samples/s", with_commas(figures.steps),
+                              with_commas(static_cast<std::uint64_t>(figures.samples_per_s)));
+    if (!figures.losses.empty()) parts.losses = " · loss";
+    for (std::size_t i = 0; i < figures.losses.size() && i < tasks.size(); ++i) {
+        parts.losses += fmt::format(" {} {:.4f}", tasks[i], figures.losses[i]);
+    }
+    parts.staleness =
+        fmt::format(" · staleness p50 {} p99 {}", figures.staleness.p50, figures.staleness.p99);
+    parts.accepted = fmt::format(" · accepted {:.1f} %", 100 * figures.accepted);
+    parts.done = fmt::format(" · {:.0f} % done", 100 * figures.done);
+    if (figures.left) parts.done += fmt::format(" · {} left", duration_text(*figures.left));
+    return parts;
+}
+
+// The same figures in fewer characters: two tasks and all else fit into a terminal's 80 columns.
+LineParts short_parts(const ProgressFigures& figures, const std::vector<std::string>& tasks) {
+    LineParts parts;
+    parts.speed = fmt::format("step {} · {}/s", with_commas(figures.steps),
+                              with_commas(static_cast<std::uint64_t>(figures.samples_per_s)));
+    for (std::size_t i = 0; i < figures.losses.size() && i < tasks.size(); ++i) {
+        parts.losses +=
+            fmt::format("{}{} {:.2f}", i == 0 ? " · " : " ", tasks[i], figures.losses[i]);
+    }
+    parts.staleness = fmt::format(" · stale {}/{}", figures.staleness.p50, figures.staleness.p99);
+    // Rounded down: 100 % says that nothing was rejected.
+    parts.accepted = fmt::format(" · ok {:.0f} %", std::floor(100 * figures.accepted + 1e-9));
+    // The time left says it better than the share that is done.
+    parts.done = figures.left ? fmt::format(" · {} left", duration_text(*figures.left))
+                              : fmt::format(" · {:.0f} % done", 100 * figures.done);
+    return parts;
+}
+
 }  // namespace
 
 std::string progress_line(const ProgressFigures& figures, const std::vector<std::string>& tasks,
                           std::size_t columns) {
-    const std::string speed =
-        fmt::format("step {} · {} samples/s", with_commas(figures.steps),
-                    with_commas(static_cast<std::uint64_t>(figures.samples_per_s)));
-    std::string losses = figures.losses.empty() ? "" : " · loss";
-    for (std::size_t i = 0; i < figures.losses.size() && i < tasks.size(); ++i) {
-        losses += fmt::format(" {} {:.4f}", tasks[i], figures.losses[i]);
-    }
-    std::string staleness =
-        fmt::format(" · staleness p50 {} p99 {}", figures.staleness.p50, figures.staleness.p99);
-    std::string accepted = fmt::format(" · accepted {:.1f} %", 100 * figures.accepted);
-    std::string done = fmt::format(" · {:.0f} % done", 100 * figures.done);
-    if (figures.left) done += fmt::format(" · {} left", duration_text(*figures.left));
-    for (std::string* spare : {&staleness, &accepted, &losses}) {
-        if (width_of(speed + losses + staleness + accepted + done) <= columns) break;
+    LineParts parts = long_parts(figures, tasks);
+    if (width_of(parts.text()) <= columns) return parts.text();
+    parts = short_parts(figures, tasks);
+    for (std::string* spare : {&parts.staleness, &parts.accepted, &parts.losses}) {
+        if (width_of(parts.text()) <= columns) break;
         spare->clear();
     }
-    return speed + losses + staleness + accepted + done;
+    return parts.text();
 }
 
 std::string waiting_line(const ClusterView& view) {

@@ -41,7 +41,9 @@ class ProgressMeter {
 
 // "step 412 · 5,210 samples/s · loss item 0.412 parity 0.201 · staleness p50 1 p99 3 · accepted
 // 99.8 % · 43 % · 0:12 left"
-// Where `columns` do not hold it, first staleness goes, then accepted, then the losses.
+// Where `columns` do not hold it, in short forms, staleness as p50/p99:
+// "step 412 · 5,210/s · item 0.41 parity 0.20 · stale 1/3 · ok 99 % · 0:12 left"
+// Where they do not hold that either, first staleness goes, then accepted, then the losses.
 std::string progress_line(const ProgressFigures& figures, const std::vector<std::string>& tasks,
                           std::size_t columns = std::string::npos);
 // What preparing processes do, for the time before training: "worker:1 loading the model"

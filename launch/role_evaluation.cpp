@@ -45,6 +45,14 @@ struct Scored {
 
 Result<Scored> score(const std::string& run_dir, std::uint64_t number) {
     const RunDirectory run{run_dir};
+    std::error_code unknown;  // why it cannot be told, read_text() says
+    if (!std::filesystem::exists(run.job_file(), unknown) && !unknown) {
+        const bool is_there = std::filesystem::exists(run_dir, unknown);
+        return fail(ErrorCode::io,
+                    fmt::format("{}: expected a run directory (like runs/latest), found {}: give "
+                                "the one that the run printed, or was given as --out",
+                                run_dir, is_there ? "no job.toml in it" : "nothing there"));
+    }
     const auto text = read_text(run.job_file(), 4U << 20U);
     if (text.has_error()) return text.error();
     const auto job = parse_job(*text, run.job_file());

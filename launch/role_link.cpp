@@ -31,7 +31,9 @@ Result<std::unique_ptr<ControlClient>> connect_to(const std::string& coordinator
 }
 
 RoleLink::RoleLink(std::unique_ptr<ControlClient> control, const RoleOptions& options)
-    : control_(std::move(control)), log_to_file_(options.log_to_file) {}
+    : control_(std::move(control)),
+      log_to_file_(options.log_to_file),
+      placement_(options.placement) {}
 
 RoleLink::~RoleLink() { control_.reset(); }  // its thread calls into this object
 
@@ -45,6 +47,7 @@ Result<Job> RoleLink::begin(const std::string& label) {
         if (log.has_error()) return log.error();
         log_ = std::move(*log);
     }
+    if (!placement_.empty()) log_.write(LogLevel::information, placement_);
     control_->start({.received = [this](Message&& message) { received(std::move(message)); },
                      .closed = [this](const std::string& reason) { closed(reason); }});
     return job;

@@ -68,6 +68,7 @@ class RoleLink {
     std::unique_ptr<ControlClient> control_;
     std::vector<NodeId> nodes_;
     bool log_to_file_;
+    std::string placement_;  // empty = nothing to tell
     ProcessLog log_ = ProcessLog::to_standard_error();
     Nanos heartbeat_interval_{};
     Nanos start_deadline_{};

@@ -20,6 +20,7 @@ struct RoleOptions {
     std::string resume;          // server: checkpoint directory; empty = none
     Incarnation incarnation{1};  // worker: above those of the run that is resumed
     bool log_to_file = false;    // under mpirun: RUN/<role>-<rank>.log
+    std::string placement;       // likewise: who said which rank this is; the log's first line
 };
 
 // Connects with patience; for processes that `run` started.

@@ -171,6 +171,10 @@ std::string table(const Summary& summary) {
         fmt::format_to(out, "  with the {} before the resume: {} samples\n",
                        with_commas(summary.samples_before), with_commas(summary.samples));
     }
+    if (summary.processes_lost > 0) {
+        fmt::format_to(out, "  processes lost: {}; who and why: {}\n", summary.processes_lost,
+                       RunDirectory{summary.run_dir}.log_file("coordinator"));
+    }
     fmt::format_to(out, "  run directory: {}\n", summary.run_dir);
     return text;
 }
@@ -205,11 +209,17 @@ std::string failure_report(const ClusterView& view, const Outcome& outcome,
     fmt::format_to(out, "  first:      {} ({}) on {} (pid {})\n", to_string(first->node),
                    view.label_of(first->node), first->host.empty() ? "this host" : first->host,
                    first->process);
-    fmt::format_to(out, "  error:      {}\n", first->text);
-    if (const EndedProcess* process = process_of(first->node)) {
-        describe_end(text, *process, !first->told_by_itself);
+    const EndedProcess* process = process_of(first->node);
+    // Of a process that was killed, its end is all there is to say: once is enough.
+    const bool end_says_it = process != nullptr && process->end.text() == first->text;
+    if (!end_says_it) fmt::format_to(out, "  error:      {}\n", first->text);
+    if (process != nullptr) describe_end(text, *process, !first->told_by_itself);
+    const ProcessView* seen = view.find(first->node);
+    if (first->step > 0) {
+        fmt::format_to(out, "  last step:  {}\n", first->step);
+    } else if (seen != nullptr && !seen->last.activity.empty()) {  // shards do not count steps
+        fmt::format_to(out, "  last seen:  {}\n", seen->last.activity);
     }
-    if (first->step > 0) fmt::format_to(out, "  last step:  {}\n", first->step);
     fmt::format_to(out, "  log:        {}\n", run.log_file(view.label_of(first->node)));
     bool any = false;
     for (const Failure& failure : view.failures) {

@@ -9,8 +9,9 @@ namespace detente {
 
 void add_run_options(CLI::App& verb, RunOptions& options) {
     add_job_arguments(verb, options.job);
-    verb.add_option("--out", options.out,
-                    "The run directory (default: runs/NAME-TIME; runs/latest points to the newest)")
+    verb.add_option(
+            "--out", options.out,
+            "The run directory (default: runs/NAME-TIME); the link `latest` beside it points to it")
         ->type_name("DIR");
     verb.add_option("--resume", options.resume,
                     "Goes on from a run's last complete checkpoint, or from a checkpoint's folder")

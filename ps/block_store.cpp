@@ -124,7 +124,12 @@ Result<void> BlockStore::fill(LiveBlock& block, const BlockContents& contents) {
     block.version = contents.version;
     block.updates = contents.updates;
     block.samples_applied = contents.samples_applied;
-    if (contents.policy == block.policy->name()) block.policy_state = contents.policy_state;
+    // Where the policy keeps vectors, which no checkpoint holds, its numbers begin anew with them.
+    const PolicyNeeds needs = block.policy->needs();
+    const bool whole = needs.block_vectors == 0 && needs.worker_vectors == 0;
+    if (whole && contents.policy == block.policy->name()) {
+        block.policy_state = contents.policy_state;
+    }
     return {};
 }
 
@@ -203,7 +208,7 @@ void BlockStore::apply(LiveBlock& block, const std::byte* gradient, float step_s
 }
 
 bool BlockStore::can_correct(const LiveBlock& block, WorkerId worker, Version base) const {
-    const Policy& policy = step_policy_ != nullptr ? *step_policy_ : *block.policy;
+    const Policy& policy = *block.policy;
     return !policy.needs().stale_weights || !block.vectors.copy_of(worker, base).empty();
 }
 
@@ -256,7 +261,8 @@ void BlockStore::apply_parts(LiveBlock& block, const std::vector<Part>& parts, d
 }
 
 Payload BlockStore::hand_out(LiveBlock& block, WorkerId worker) {
-    const Policy& policy = step_policy_ != nullptr ? *step_policy_ : *block.policy;
+    if (block.plan->frozen) return block.weight_payload();
+    const Policy& policy = *block.policy;
     const PolicyNeeds needs = policy.needs();
     const std::span<const float> stored = block.weights->floats().first(block.plan->elements);
     if (!needs.look_ahead) {
@@ -274,7 +280,14 @@ Payload BlockStore::hand_out(LiveBlock& block, WorkerId worker) {
 }
 
 void BlockStore::forget(WorkerId worker) {
-    for (LiveBlock& block : blocks_) block.vectors.forget(worker);
+    for (LiveBlock& block : blocks_) {
+        const PolicyNeeds needs = block.policy->needs();
+        if (needs.worker_vectors > 0 && block.vectors.knows(worker)) {
+            block.policy->forgotten(block.vectors.of(
+                needs, worker, block.version, block.weights->floats().first(block.plan->elements)));
+        }
+        block.vectors.forget(worker);
+    }
 }
 
 void BlockStore::reclaim() {

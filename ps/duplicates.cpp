@@ -15,6 +15,12 @@ void give_back(std::vector<T>& values) {
 
 }  // namespace
 
+Duplicates::Duplicates(std::uint32_t blocks) : blocks_(blocks) {
+    static_assert(sizeof(Client) <= 128,
+                  "an idle worker costs at most 256 bytes, its place in the "
+                  "map included");
+}
+
 Result<void> Duplicates::meet(WorkerId worker, Incarnation incarnation, std::vector<Closed>& lost) {
     Client& client = clients_[worker];
     if (incarnation < client.incarnation || (incarnation == client.incarnation && client.gone)) {

@@ -25,7 +25,7 @@ class Duplicates {
     static constexpr std::size_t kMostOpenSteps = 16;
 
     // `blocks` = what a worker pushes to this shard per step.
-    explicit Duplicates(std::uint32_t blocks) : blocks_(blocks) {}
+    explicit Duplicates(std::uint32_t blocks);
 
     struct Closed {
         Step step;

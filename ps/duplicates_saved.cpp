@@ -164,6 +164,17 @@ Result<void> Duplicates::restore(const std::string& saved) {
 
 void Duplicates::take_back(const LostRecord& update) {
     const auto count = static_cast<std::uint32_t>(update.blocks.size());
+    // What was staged when the table was saved, and applied later, is one update, not two.
+    for (ClosedBy& kept : kept_lost_) {
+        if (kept.worker != update.worker || kept.incarnation != update.incarnation ||
+            kept.step.step != update.step) {
+            continue;
+        }
+        const std::uint32_t twice = std::min(kept.step.blocks, count);
+        kept.step.blocks -= twice;
+        books_.lost -= twice;
+        books_.computed -= twice;
+    }
     books_.lost += count;
     const bool met = clients_.contains(update.worker);
     Client& client = clients_[update.worker];
@@ -192,6 +203,7 @@ void Duplicates::take_back(const LostRecord& update) {
 
 std::vector<Duplicates::ClosedBy> Duplicates::lose_restored() {
     std::vector<ClosedBy> closed = std::exchange(kept_lost_, {});
+    std::erase_if(closed, [](const ClosedBy& one) { return one.step.blocks == 0; });
     for (auto& [worker, client] : clients_) {
         for (OpenStep& step : client.steps) {
             const std::uint32_t blocks = step.open_blocks + step.buffered_lost;

@@ -13,9 +13,10 @@ constexpr std::size_t kStepsRemembered = 64;
 
 }  // namespace
 
-Lead::Lead(const Policy& policy, std::vector<ShardId> shards, std::uint32_t workers, Epoch epoch)
+Lead::Lead(const Policy& policy, std::vector<ShardId> shards, std::uint32_t all_shards,
+           std::uint32_t workers, Epoch epoch)
     : policy_(policy), shards_(std::move(shards)), epoch_(epoch), state_(policy.initial_state()) {
-    for (const ShardId shard : shards_) confirmed_[shard] = 0;
+    for (std::uint32_t shard = 0; shard < all_shards; ++shard) confirmed_[ShardId{shard}] = 0;
     for (std::uint32_t worker = 0; worker < workers; ++worker) joined(WorkerId{worker});
 }
 
@@ -81,7 +82,7 @@ void Lead::noticed(ShardId shard, const StageNotice& notice, const Standing& sta
     arrived.worker = notice.push.worker;
     arrived.step = notice.push.step;
     arrived.staleness = version_ - std::min(version_, pending.version);
-    arrived.updates = version_;
+    arrived.updates = standing.updates;
     arrived.samples_applied = standing.samples_applied;
     arrived.members = static_cast<std::uint32_t>(std::max<std::size_t>(1, members_.size()));
     arrived.learning_rate = standing.learning_rate;
@@ -90,7 +91,10 @@ void Lead::noticed(ShardId shard, const StageNotice& notice, const Standing& sta
     hand(arrived);
 }
 
-void Lead::pulled(WorkerId worker, Step step) { hand(Pulled{worker, step, version_}); }
+// A worker that is no member will not push, whatever it pulls: a policy must not wait for it.
+void Lead::pulled(WorkerId worker, Step step) {
+    if (members_.contains(worker)) hand(Pulled{worker, step, version_});
+}
 
 void Lead::joined(WorkerId worker) {
     if (members_.insert(worker).second) hand(Joined{worker});

@@ -24,14 +24,17 @@ class Lead {
   public:
     // What a policy is told of the model at an arrival.
     struct Standing {
+        std::uint64_t updates = 0;
         std::uint64_t samples_applied = 0;
         double learning_rate = 0;
         double progress = 0;
         double at_s = 0;
     };
 
-    // `shards` are those a push has parts for; workers 0 to `workers` − 1 are members at first.
-    Lead(const Policy& policy, std::vector<ShardId> shards, std::uint32_t workers, Epoch epoch);
+    // `shards` are those a push has parts for, of `all_shards`, which all act on decisions; workers
+    // 0 to `workers` − 1 are members at first.
+    Lead(const Policy& policy, std::vector<ShardId> shards, std::uint32_t all_shards,
+         std::uint32_t workers, Epoch epoch);
 
     // A shard has staged a push, or refused it. Repeated notices change nothing.
     void noticed(ShardId shard, const StageNotice& notice, const Standing& standing);

@@ -115,6 +115,16 @@ std::string versions_text(const std::vector<BlockId>& blocks,
     return text;
 }
 
+// " tasks 0+1"; nothing where the row names none.
+std::string tasks_text(TaskSet set) {
+    std::string text;
+    for (std::uint32_t task = 0; task < kMaxTasks; ++task) {
+        if (!set.contains(TaskId{task})) continue;
+        text += fmt::format("{}{}", text.empty() ? " tasks " : "+", task);
+    }
+    return text;
+}
+
 struct Text {
     std::string operator()(const PullRecord& record) const {
         return fmt::format("pull     {} step {}, epoch {}, versions{}",
@@ -130,9 +140,9 @@ struct Text {
         text += ":";
         const char* separator = " ";
         for (const VerdictRecord::Row& row : record.rows) {
-            text +=
-                fmt::format("{}{} {} {}>{} stale {}", separator, row.block.value,
-                            name_of(row.verdict), row.base.value, row.version.value, row.staleness);
+            text += fmt::format("{}{} {} {}>{} stale {}{}", separator, row.block.value,
+                                name_of(row.verdict), row.base.value, row.version.value,
+                                row.staleness, tasks_text(row.tasks));
             if (row.verdict == Verdict::applied)
                 text += fmt::format(" rate {}", row.learning_rate());
             if (row.step_scale != 1) text += fmt::format(" scale {}", row.step_scale);

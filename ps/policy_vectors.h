@@ -1,6 +1,8 @@
 // The vectors a staleness policy keeps for one block: some per block, some per worker, and copies
 // of the weights workers were handed. Zero at first.
 //
+// Not in checkpoints: after a restore a policy that keeps vectors begins anew.
+//
 // Owner: the shard's loop. Bounded: vectors per worker that pulls from this shard, and at most
 // kMostCopies copies of the weights for each.
 #pragma once
@@ -27,14 +29,9 @@ class PolicyVectors {
     // What the policy works on. Spans stay valid until the next call on this object.
     BlockVectors of(const PolicyNeeds& needs, WorkerId worker, Version base,
                     std::span<const float> weights);
+    bool knows(WorkerId worker) const { return workers_.contains(worker); }
     void forget(WorkerId worker);
     std::uint64_t bytes() const;
-
-    // For checkpoints: per-block vectors as they are; per-worker ones start anew.
-    const std::vector<std::vector<float>>& block_vectors() const { return block_; }
-    void restore(std::vector<std::vector<float>> block_vectors) {
-        block_ = std::move(block_vectors);
-    }
 
   private:
     struct Copy {

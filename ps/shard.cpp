@@ -69,7 +69,7 @@ Shard::Shard(ShardSetup setup, BlockStore store)
         if (trains) takes_part.push_back(ShardId{shard});
     }
     lead_ = std::make_unique<Lead>(*store_.step_policy(), std::move(takes_part),
-                                   setup_.job->workers, setup_.epoch);
+                                   setup_.job->shards(), setup_.job->workers, setup_.epoch);
 }
 
 void Shard::on(Event&& event, Time now, Effects& effects) {
@@ -176,7 +176,15 @@ bool Shard::from_known_worker(const Envelope& envelope, Step step, Part part) {
     std::vector<Duplicates::Closed> lost;
     auto met = duplicates_.meet(worker, envelope.incarnation, lost);
     if (!met) {
-        refuse(envelope, met.error(), step, part);
+        // An answer would reach whoever speaks for this worker now; only that one is to hear a no.
+        const auto now_known = workers_.find(worker);
+        const bool replaced =
+            now_known != workers_.end() && envelope.incarnation < now_known->second;
+        if (replaced) {
+            count_refused(envelope, met.error());
+        } else {
+            refuse(envelope, met.error(), step, part);
+        }
         return false;
     }
     // A late double of a worker that said farewell is answered, but does not bring it back.
@@ -193,7 +201,7 @@ bool Shard::from_known_worker(const Envelope& envelope, Step step, Part part) {
             answer_leases();
             drop_incomplete(worker, known);
             if (lead_ != nullptr) lead_->lost(worker, known);
-            store_.forget(worker);
+            // Its vectors stay: a staged gradient may need them, and they are of the same worker.
         }
         known = envelope.incarnation;
     }
@@ -244,6 +252,12 @@ Status Shard::status() const {
     Status status;
     status.activity = "applied " + std::to_string(books.applied) + " block updates";
     if (!store_.initialised()) status.waiting_for = "the first weights from a worker";
+    if (lead_ != nullptr && lead_->undecided() > 0) {
+        status.waiting_for = std::to_string(lead_->undecided()) + " staged pushes to be decided";
+        for (const ShardId shard : lead_->awaited()) {
+            status.waiting_for += ", " + to_string(node_of(shard)) + " to stage the oldest";
+        }
+    }
     if (!deferred_.empty()) status.waiting_for = "spare buffers (held by replies on their way)";
     const auto add = [&](const char* name, double value) {
         status.values.push_back({name, value});
@@ -286,7 +300,10 @@ void Shard::heartbeat() {
 }
 
 void Shard::stop(const Stop& body) {
-    if (stopping_) return;
+    if (stopping_) {
+        stopping_->drain = stopping_->drain && body.drain;
+        return;
+    }
     record_control("stop: " + body.reason);
     stopping_ = body;
     stop_by_ = now_ + setup_.job->stop_deadline / 2;

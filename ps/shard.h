@@ -148,6 +148,7 @@ class Shard : public Node {
     void lead_membership();
     void repeat_unanswered();
     void drop_incomplete(WorkerId worker, Incarnation incarnation);
+    void forget_if_gone(WorkerId worker);
     std::vector<Duplicates::ClosedBy> kept_steps() const;  // whose bytes no checkpoint holds
     void try_to_stop();
 

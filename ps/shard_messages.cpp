@@ -251,7 +251,7 @@ void Shard::farewell(const Envelope& from, const Farewell& body) {
     workers_.erase(worker);
     drop_incomplete(worker, from.incarnation);
     if (lead_ != nullptr) lead_->left(worker);
-    store_.forget(worker);
+    forget_if_gone(worker);
     reply(from, FarewellReply{});
 }
 
@@ -264,17 +264,18 @@ void Shard::peer_down(const PeerDown& event) {
                   event.reason);
     drop_incomplete(worker, event.incarnation);
     if (lead_ != nullptr) lead_->lost(worker, event.incarnation);
-    store_.forget(worker);
     record_control(to_string(event.node) + " lost: " + event.reason);
     leases_.release(worker);
     answer_leases();
     workers_.erase(worker);
+    forget_if_gone(worker);
     std::erase_if(deferred_, [&](const Message& message) {
         return message.envelope.from == event.node &&
                message.envelope.incarnation <= event.incarnation;
     });
     store_.reclaim();
     retry_deferred();
+    act();
 }
 
 void Shard::checkpoint(const CheckpointRequest& body) {

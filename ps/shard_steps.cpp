@@ -13,6 +13,7 @@ namespace detente {
 namespace {
 
 constexpr std::size_t kDecisionsAtOnce = 32;
+constexpr std::size_t kMostWaiting = 4096;
 
 std::uint64_t payload_bytes(const Push& push) {
     std::uint64_t bytes = 0;
@@ -97,9 +98,13 @@ void Shard::stage(const Envelope& from, const Push& body) {
     staged_bytes_ += payload_bytes(body);
     step.notice.push = id;
     step.notice.samples = body.samples;
-    const LiveBlock& first = *blocks.front();
-    const std::uint64_t age = first.version.value - body.blocks.front().base.value;
-    const std::uint64_t version = model_version_ - std::min(model_version_, age);
+    std::uint64_t oldest = 0;  // a pull of several pieces may have brought several versions
+    for (std::size_t i = 0; i < blocks.size(); ++i) {
+        const GradientBlock& gradient = body.blocks[i];
+        if (gradient.epoch != blocks[i]->epoch) continue;
+        oldest = std::max(oldest, blocks[i]->version.value - gradient.base.value);
+    }
+    const std::uint64_t version = model_version_ - std::min(model_version_, oldest);
     step.notice.version = step.parts.size() == 1 ? version : std::min(step.notice.version, version);
     if (refusal != ErrorCode::internal) {
         step.refused = true;
@@ -139,6 +144,7 @@ void Shard::stage_notice(const Envelope& from, const StageNotice& notice) {
     Lead::Standing standing;
     for (const LiveBlock& block : store_.blocks()) {
         if (block.plan->frozen) continue;
+        standing.updates = block.updates;
         standing.samples_applied = block.samples_applied;
         standing.learning_rate = store_.learning_rate(block);
         break;
@@ -152,7 +158,8 @@ void Shard::stage_notice(const Envelope& from, const StageNotice& notice) {
 
 void Shard::take_decision(StageDecision&& decision) {
     const std::uint64_t number = decision.sequence.number;
-    if (number > acted_ && decisions_.size() < 4096) {
+    // The one that is due is always taken; what comes before its turn within a bound.
+    if (number == acted_ + 1 || (number > acted_ && decisions_.size() < kMostWaiting)) {
         decisions_.emplace(number, std::move(decision));
         act();
     }
@@ -196,6 +203,10 @@ void Shard::act() {
 }
 
 bool Shard::commit(const StepCommit& commit) {
+    if (store_.trainable() == 0) {  // nothing is ever pushed here
+        model_version_ = commit.version;
+        return true;
+    }
     std::vector<LiveBlock*> blocks;
     std::vector<std::map<PushId, StagedStep>::iterator> steps;
     for (const StagedPush& one : commit.pushes) {
@@ -258,7 +269,9 @@ bool Shard::commit(const StepCommit& commit) {
             decide_part(steps[i]->first, part, std::move(verdicts), rates);
             if (!step.buffered) to_answer_.emplace_back(part.from, header_of(part.push));
         }
+        const PushId id = steps[i]->first;
         staged_.erase(steps[i]);
+        forget_if_gone(id.worker);
     }
     return true;
 }
@@ -284,9 +297,21 @@ void Shard::abort(const StepAbort& abort, Answers& answers) {
             if (!step.buffered) answers.emplace_back(part.from, header_of(part.push));
         }
         staged_.erase(staged);
+        forget_if_gone(abort.push.worker);
     }
-    // Parts that are still on their way will find what became of their step.
-    if (decided < store_.trainable()) aborted_[abort.push] = abort;
+    // Parts that are still on their way will find what became of their step; those of a worker
+    // that is gone are refused anyway.
+    const auto known = workers_.find(abort.push.worker);
+    const bool may_come = known != workers_.end() && known->second == abort.push.incarnation;
+    if (decided < store_.trainable() && may_come) aborted_[abort.push] = abort;
+}
+
+// A policy's vectors of a worker that is gone go when nothing staged of it needs them any more.
+void Shard::forget_if_gone(WorkerId worker) {
+    if (workers_.contains(worker)) return;
+    const auto staged = staged_.lower_bound(PushId{worker, Incarnation{0}, Step{0}});
+    if (staged != staged_.end() && staged->first.worker == worker) return;
+    store_.forget(worker);
 }
 
 void Shard::acknowledge(WorkerId worker, Step step) {
@@ -411,6 +436,14 @@ void Shard::lead_membership() {
 }
 
 void Shard::repeat_unanswered() {
+    store_.reclaim();
+    act();
+    if (!decisions_.empty() && decisions_.begin()->first == acted_ + 1) {
+        effects_->log(LogLevel::warning,
+                      "decision " + std::to_string(acted_ + 1) + " of the lead shard waits for " +
+                          "spare buffers: " + std::to_string(store_.lent()) +
+                          " are held by replies that have not left yet or a checkpoint");
+    }
     for (auto& [id, step] : staged_) {
         if (step.complete() && setup_.id != kLeadShard) notify_lead(step);
     }

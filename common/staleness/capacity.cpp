@@ -5,7 +5,7 @@
 // Language Reasoning", section 5.1, eq. 3.
 //
 // state.workers: {1 while it computes, 1 while it is held}. state.kept: gradients of the next
-// update. state.values: {versions, accepted gradients}.
+// update.
 #include <algorithm>
 
 #include "common/staleness/makers.h"
@@ -21,15 +21,12 @@ class Capacity final : public Policy {
         : eta_s_(static_cast<double>(eta_s)), b_(b), limit_(static_cast<double>(limit)) {}
     std::string name() const override { return "capacity"; }
     Scope scope() const override { return Scope::step; }
-    PolicyState initial_state() const override {
-        PolicyState state;
-        state.values = {0, 0};
-        return state;
-    }
     void on(const PolicyEvent& event, PolicyState& state,
             std::vector<PolicyOutcome>& outcomes) const override {
         if (const auto* joined = std::get_if<Joined>(&event)) {
-            worker_of(joined->worker, state);
+            worker_of(joined->worker, state)[kHeld] = 1;
+            outcomes.emplace_back(HoldPull{joined->worker});
+            release(state, outcomes);
         } else if (const auto* pulled = std::get_if<Pulled>(&event)) {
             worker_of(pulled->worker, state)[kRunning] = 1;
         } else if (const auto* left = std::get_if<Left>(&event)) {
@@ -41,7 +38,6 @@ class Capacity final : public Policy {
             release(state, outcomes);
         } else if (const auto* arrived = std::get_if<Arrived>(&event)) {
             worker_of(arrived->worker, state)[kRunning] = 0;
-            state.values[1] += 1;
             state.kept.push_back({arrived->subject, arrived->worker, 1});
             if (state.kept.size() >= size(state)) {
                 apply(state, outcomes);
@@ -69,7 +65,6 @@ class Capacity final : public Policy {
         for (const PolicyState::Kept& kept : state.kept) apply.pushes.push_back({kept.subject, 1});
         apply.denominator = static_cast<double>(state.kept.size());
         state.kept.clear();
-        state.values[0] += 1;
         outcomes.emplace_back(std::move(apply));
     }
     void release(PolicyState& state, std::vector<PolicyOutcome>& outcomes) const {
@@ -79,8 +74,10 @@ class Capacity final : public Policy {
             if (worker[kHeld] == 0) continue;
             const double at_once =
                 limit_ > 0 ? limit_ - running : static_cast<double>(state.workers.size());
-            const double fresh = (eta_s_ + state.values[0] + 1) * static_cast<double>(size(state)) -
-                                 state.values[1] - running;
+            // (η_s + v + 1)·B − accepted − running, where accepted = v·B + what is kept; written so
+            // that it stays right when members, and with them B, change.
+            const double fresh = (eta_s_ + 1) * static_cast<double>(size(state)) -
+                                 static_cast<double>(state.kept.size()) - running;
             // Nothing runs and nothing may start: an update can no longer come, so one may start.
             const bool stuck = running == 0 && fresh <= 0;
             if (std::min(at_once, fresh) <= 0 && !stuck) continue;

@@ -42,6 +42,11 @@ class DanaZero final : public Policy {
             gradient[i] = velocity;
         }
     }
+    void forgotten(const BlockVectors& block) const override {
+        for (std::size_t i = 0; i < block.block_vectors[0].size(); ++i) {
+            block.block_vectors[0][i] -= block.worker_vectors[0][i];
+        }
+    }
     void look_ahead(double learning_rate, const BlockVectors& block,
                     std::span<float> weights) const override {
         const auto rate = static_cast<float>(learning_rate) * gamma_;

@@ -154,6 +154,8 @@ class Policy {
     // After an update; block.weights are the new ones. learning_rate: with schedule and scale.
     virtual void applied(double /*learning_rate*/, std::span<const float> /*before*/,
                          const BlockVectors& /*block*/) const {}
+    // The worker is gone, and its vectors go now.
+    virtual void forgotten(const BlockVectors& /*block*/) const {}
     // The half of the method that runs in the worker; nullptr = none. Owned by the policy.
     virtual const WorkerHalf* worker_half() const { return nullptr; }
 };

@@ -36,7 +36,7 @@ class Ringmaster final : public Policy {
                 return;
             }
             outcomes.emplace_back(ApplyThese{{{arrived->subject, 1}}, 1, 1});
-            state.values[0] = static_cast<double>(arrived->updates) + 1;
+            state.values[0] += 1;
             if (r_ == 0) return;
             for (auto& [id, worker] : state.workers) {
                 if (worker[1] == 0 || state.values[0] - worker[0] < static_cast<double>(r_)) {

@@ -54,13 +54,22 @@ TEST_CASE("progress: on a narrow terminal the line loses what matters least, nev
     const auto line = [&](std::size_t columns) {
         return progress_line(figures, {"item", "parity"}, columns);
     };
-    CHECK(line(110) ==
-          "step 2,000 · 32,000 samples/s · loss item 0.5000 parity 0.2500 · accepted 90.0 % "
-          "· 20 % done · 0:16 left");
-    CHECK(line(89) ==
-          "step 2,000 · 32,000 samples/s · loss item 0.5000 parity 0.2500 · 20 % done "
-          "· 0:16 left");
-    CHECK(line(60) == "step 2,000 · 32,000 samples/s · 20 % done · 0:16 left");
+    const std::string brief =
+        "step 2,000 · 32,000/s · item 0.50 parity 0.25 · stale 0/3 · ok 90 % · 0:16 left";
+    CHECK(line(110) == brief);
+    CHECK(line(79) == brief);  // a terminal of 80 columns: nothing is left out
+    CHECK(line(78) == "step 2,000 · 32,000/s · item 0.50 parity 0.25 · ok 90 % · 0:16 left");
+    CHECK(line(60) == "step 2,000 · 32,000/s · item 0.50 parity 0.25 · 0:16 left");
+    CHECK(line(40) == "step 2,000 · 32,000/s · 0:16 left");
+}
+
+TEST_CASE("progress: in short, the share done stands where no time left is known") {
+    ProgressFigures figures;
+    figures.steps = 12;
+    figures.losses = {0.5, 0.25};
+    figures.accepted = 0.999;
+    CHECK(progress_line(figures, {"item", "parity"}, 79) ==
+          "step 12 · 0/s · item 0.50 parity 0.25 · stale 0/0 · ok 99 % · 0 % done");
 }
 
 TEST_CASE("progress: staleness quantiles, mean and the open last bin") {

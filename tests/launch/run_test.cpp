@@ -77,7 +77,12 @@ TEST_CASE("join: the rendezvous file differs between launches and stays in one f
     placement.size = 4;
     placement.launch_key = "pmix-a/1";
     CHECK(rendezvous_file("", job, placement) == "runs/.join-x-4-pmix-a_1");
-    CHECK(rendezvous_file("/shared/run", job, placement) == "/shared/.join-x-4-pmix-a_1");
+    CHECK(rendezvous_file("/shared/run", job, placement) == "/shared/.join-x-4-pmix-a_1-run");
+    placement.launch_key = "";  // MPICH: --out alone tells two launches of one job apart
+    CHECK(rendezvous_file("", job, placement) == "runs/.join-x-4");
+    CHECK(rendezvous_file("one", job, placement) == ".join-x-4-one");
+    CHECK(rendezvous_file("/shared/one/", job, placement) == "/shared/.join-x-4-one");
+    CHECK(rendezvous_file("/shared/two", job, placement) == "/shared/.join-x-4-two");
 }
 
 TEST_CASE("processes: which lines of a log are for the screen") {

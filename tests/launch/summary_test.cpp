@@ -97,6 +97,18 @@ TEST_CASE("summary: a resumed run tells from where, and how many updates the res
                    Catch::Contains("with the 4,000 before the resume: 5,600 samples"));
 }
 
+TEST_CASE("summary: the table says that processes were lost, and where to read why") {
+    ClusterView view = finished_view();
+    const Summary whole = summary_of(view, Outcome{}, RunDirectory{"/r"});
+    CHECK_THAT(table(whole), !Catch::Contains("processes lost"));
+    Failure lost;
+    lost.node = node_of(WorkerId{0});
+    view.failures = {lost};
+    const Summary summary = summary_of(view, Outcome{}, RunDirectory{"/r"});
+    CHECK_THAT(table(summary),
+               Catch::Contains("processes lost: 1; who and why: /r/coordinator.log\n"));
+}
+
 TEST_CASE("summary: a failure is told with role, host, end, words, step and log, then the rest") {
     ClusterView view = finished_view();
     Failure fell;
@@ -121,6 +133,27 @@ TEST_CASE("summary: a failure is told with role, host, end, words, step and log,
                          Catch::Contains("invariant broken at x.cpp:3") &&
                          Catch::Contains("last step:  812") && Catch::Contains("/r/server-1.log"));
     CHECK(text.find("fell with it") < text.find("worker:0: shard:1 does not answer"));
+    // What the coordinator wrote of it is how it ended: said once.
+    CHECK_THAT(text, !Catch::Contains("error:  ") &&
+                         Catch::Contains("ended:      killed by signal 11 (SIGSEGV)"));
+}
+
+TEST_CASE("summary: a failed shard, which counts no steps, is told with what it did last") {
+    ClusterView view = finished_view();
+    view.processes[0].last.activity = "applied 6920 block updates";
+    Failure broken;
+    broken.node = node_of(ShardId{0});
+    broken.code = ErrorCode::io;
+    broken.text = "cannot write /r/ledger/shard-0-1.ledger";
+    broken.told_by_itself = true;
+    view.failures = {broken};
+    const Outcome outcome{true, fail(ErrorCode::io, broken.text)};
+    const std::vector<EndedProcess> ended = {{"server:0", ProcessEnd{1, 0}, {}}};
+    const std::string text = failure_report(view, outcome, ended, RunDirectory{"/r"});
+    CHECK_THAT(text, Catch::Contains("error:      cannot write /r/ledger") &&
+                         Catch::Contains("ended:      exit code 1\n") &&
+                         Catch::Contains("last seen:  applied 6920 block updates\n") &&
+                         !Catch::Contains("last step"));
 }
 
 TEST_CASE("pages: /status names every process, what it does and what it waits for") {

@@ -13,7 +13,7 @@ struct Scene {
         rule = std::move(*made);
         std::vector<ShardId> ids;
         for (std::uint32_t i = 0; i < shards; ++i) ids.push_back(ShardId{i});
-        lead = std::make_unique<Lead>(*rule, ids, workers, Epoch{1});
+        lead = std::make_unique<Lead>(*rule, ids, shards, workers, Epoch{1});
     }
     static PushId push(std::uint32_t worker, std::uint64_t step, std::uint32_t incarnation = 1) {
         return {WorkerId{worker}, Incarnation{incarnation}, Step{step}};

@@ -533,7 +533,8 @@ TEST_CASE("ledger: JSON lines and text say what happened") {
           "    0.052032 s  pull     worker:1 step 2, epoch 1, versions 0:4 2:4 3:4 6:4 9:4");
     CHECK_THAT(ledger_to_text(step[1]),
                Catch::Contains("batch 0.4, 64 samples, hash 78dde6e5fd29f054: 0 applied 4>7 "
-                               "stale 2 rate 0.01"));
+                               "stale 2 tasks 0+1 rate 0.01; ") &&
+                   Catch::Contains("; 6 applied 4>7 stale 2 tasks 0 rate 0.01; "));
     VerdictRecord late;
     VerdictRecord::Row row;
     row.verdict = Verdict::rejected;

@@ -96,7 +96,7 @@ TEST_CASE("only the first request of a step opens its books, and only once") {
     CHECK(shard.count<PullReply>() == 3);
 }
 
-TEST_CASE("a newer incarnation takes over: open steps are lost, its predecessor is refused") {
+TEST_CASE("a newer incarnation takes over: open steps are lost, its predecessor is not heard") {
     OneShard shard;
     shard.initialise();
     shard.pull(0, 1);
@@ -112,8 +112,10 @@ TEST_CASE("a newer incarnation takes over: open steps are lost, its predecessor 
     CHECK(closed[0].blocks + closed[1].blocks == 3);
     CHECK_FALSE(closed[0].reason.empty());
 
+    // Not answered: the no would reach the new process, which speaks for that worker now.
+    const std::size_t answers = shard.world().of<Refusal>().size();
     shard.from(0, shard.push_of(2, {shard.gradient(kTrunk)}), 1);
-    CHECK(shard.last<Refusal>().code == ErrorCode::peer_lost);
+    CHECK(shard.world().of<Refusal>().size() == answers);
     CHECK(shard.version(kTrunk) == 1);
     // The same step and part of the new process is a push of its own.
     shard.from(0, shard.push_of(1, {shard.gradient(kTrunk, 1, {1})}), 2);

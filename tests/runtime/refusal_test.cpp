@@ -157,6 +157,28 @@ TEST_CASE("zmq: a truncated header, a lost payload frame and a frame too many ar
     CHECK(server.heard.empty());
 }
 
+TEST_CASE("zmq: more frames or bytes than a message may have are refused, and the server goes on") {
+    Server server;
+    server.loop.start();
+    RawDealer peer(server.loop.loop().endpoint().tcp, kWorkerName);
+    const auto text_of_refusal = [&peer](const std::vector<std::string>& frames) {
+        peer.send(frames);
+        const auto no = peer.receive();
+        return refusal_in(no) == ErrorCode::bad_message ? std::get<Refusal>(no->body).text : "";
+    };
+    const std::vector<std::string> many(2 + kMostPayloadFrames, "x");
+    CHECK_THAT(text_of_refusal(many),
+               Catch::Contains("1 to 66 frames") && Catch::Contains("found more"));
+    const std::string large(7U << 20U, 'x');  // as a frame it passes: libzmq's bound is 8 MiB
+    CHECK_THAT(text_of_refusal({"x", large, large}),
+               Catch::Contains("at most 13631488 bytes, found 14680065 bytes"));
+    peer.send(from_worker(6));
+    CHECK(number_of(Received{peer.receive().value()}) == 6);
+    server.loop.stop();
+    REQUIRE(server.loop.ended_within(kTestDeadline));
+    CHECK(server.heard == std::vector<std::uint64_t>{6});
+}
+
 TEST_CASE(
     "zmq: another generation, another build, a false sender and a false receiver get a typed "
     "no that names the step") {

@@ -396,6 +396,53 @@ TEST_CASE("weights do not depend on the number of shards when one worker trains"
     CHECK(results[0] == results[2]);
 }
 
+TEST_CASE("small blocks travel together: 200 of 4 KiB are one push and no pull a step") {
+    ClusterOptions options = small_cluster();
+    options.job.workers = 1;
+    options.job.servers = 1;
+    options.job.block_bytes = 4096;
+    options.model.trunk_elements = 200 * 1024;
+    options.model.head_elements = 0;
+    std::uint64_t pushes = 0;
+    std::uint64_t pulls = 0;
+    options.world.wire = [&](const Message& message, bool, std::uint64_t) {
+        if (const auto* push = std::get_if<Push>(&message.body)) {
+            ++pushes;
+            REQUIRE(push->parts == 1);
+            REQUIRE(push->blocks.size() == 200);
+        }
+        if (std::holds_alternative<PullRequest>(message.body)) ++pulls;
+        return std::optional(message);
+    };
+    Cluster cluster(options);
+    REQUIRE(cluster.run());
+    CHECK(pushes == batches_of(options));
+    CHECK(pulls <= 2);  // the first weights, and a step after the last batch that is not computed
+}
+
+TEST_CASE("a rejected batch is computed again as often as the job says, then dropped") {
+    ClusterOptions options = small_cluster();
+    options.job.workers = 6;
+    options.job.policy = {"bounded_reject", {{"tau_max", "0"}}};
+    options.job.on_rejection = OnRejection::recompute;
+    options.job.most_recomputes = 2;
+    Cluster cluster(options);
+    REQUIRE(cluster.run());
+    CHECK(cluster.finished_batches == batches_of(options));
+    using Batch = std::pair<std::uint32_t, std::uint32_t>;
+    std::map<Batch, std::set<std::pair<std::uint32_t, std::uint64_t>>> computed;
+    for (const LedgerEntry& entry : cluster.world().ledger(node_of(ShardId{0}))) {
+        const auto* record = std::get_if<VerdictRecord>(&entry.record);
+        if (record == nullptr) continue;
+        computed[{record->batch.data_epoch, record->batch.first}].insert(
+            {record->worker.value, record->step.value});
+    }
+    std::size_t most = 0;
+    for (const auto& [batch, steps] : computed) most = std::max(most, steps.size());
+    CHECK(most == 3);
+    CHECK(cluster.books().rejected > 0);
+}
+
 TEST_CASE("large blocks: replies in flight are never torn by later updates") {
     ClusterOptions options = small_cluster();
     options.job.workers = 4;

@@ -141,6 +141,74 @@ TEST_CASE("step scope: a lost worker tears no step and holds nobody up") {
     }
 }
 
+TEST_CASE("step scope: shards without a trainable block act on decisions like the others") {
+    for (const std::string& policy : step_policies()) {
+        INFO(policy);
+        ClusterOptions options = cluster_of(policy, 5);
+        options.job.servers = 6;  // more shards than blocks
+        options.world.network.drop = 0.05;
+        Cluster cluster(options);
+        REQUIRE(cluster.run());
+        CHECK(cluster.books().in_flight == 0);
+        CHECK(cluster.finished_batches == batches_of(options));
+        for (const auto& [node, last] : cluster.coordinator().last) {
+            INFO(to_string(node) << ": " << last.error);
+            CHECK_FALSE(last.failed);
+        }
+    }
+}
+
+TEST_CASE("step scope: policies that correct gradients, on several shards, with a lost worker") {
+    for (const std::string policy :
+         {"dc_asgd", "gap_aware", "delayed_nesterov", "dana_zero", "dana_slim", "easgd"}) {
+        for (std::uint64_t seed = 1; seed <= 10; ++seed) {
+            INFO(policy << " seed " << seed);
+            ClusterOptions options = cluster_of(policy, seed);
+            options.job.admission = Admission::step;
+            options.world.network.drop = 0.05;
+            options.world.network.jitter = Nanos(1'000'000);
+            Cluster cluster(options);
+            const NodeId victim = node_of(WorkerId{1});
+            cluster.world().at(Time{Nanos(5'000'000)}, [&] {
+                cluster.world().crash(victim);
+                cluster.world().announce_down(victim, Incarnation{1}, "lost");
+            });
+            REQUIRE(cluster.run());
+            REQUIRE(cluster.books().in_flight == 0);
+            REQUIRE(cluster.finished_batches == batches_of(options));
+            require_same_on_all_shards(cluster);
+        }
+    }
+}
+
+TEST_CASE("step scope: a worker that starts again while its old push is staged tears nothing") {
+    for (std::uint64_t seed = 1; seed <= 10; ++seed) {
+        for (const std::string& policy : step_policies()) {
+            INFO(policy << " seed " << seed);
+            ClusterOptions options = cluster_of(policy, seed);
+            options.world.network.drop = 0.03;
+            options.world.network.jitter = Nanos(1'000'000);
+            Cluster cluster(options);
+            const WorkerId again{2};
+            cluster.world().at(Time{Nanos(4'000'000)}, [&] {
+                cluster.world().crash(node_of(again));
+                cluster.add_worker(again, Incarnation{2}, options.model);
+                Message welcome;
+                welcome.envelope.from = kCoordinator;
+                welcome.body = Welcome{};
+                cluster.world().post(node_of(again), Received{welcome});
+                Message go = welcome;
+                go.body = Go{};
+                cluster.world().post(node_of(again), Received{go});
+            });
+            REQUIRE(cluster.run());
+            REQUIRE(cluster.books().in_flight == 0);
+            REQUIRE(cluster.finished_batches == batches_of(options));
+            require_same_on_all_shards(cluster);
+        }
+    }
+}
+
 TEST_CASE("bsp: each update is the average of all workers, nothing is stale") {
     ClusterOptions options = cluster_of("bsp", 3);
     Cluster cluster(options);

@@ -260,12 +260,39 @@ TEST_CASE("capacity: no more is started than can end within eta_s versions") {
     Table table({"capacity", {{"eta_s", "0"}, {"b", "2"}}}, 2);
     table.on(Pulled{WorkerId{0}, Step{1}, 0});
     table.on(Pulled{WorkerId{1}, Step{1}, 0});
-    table.arrive(0);  // accepted 1, running 1, room for (0 + 0 + 1)·2: worker 0 has to wait
+    table.arrive(0);  // one kept, one running: no room in this update's two
     CHECK(table.of<HoldPull>().size() == 1);
     CHECK(table.of<ReleasePull>().empty());
-    table.arrive(1);  // the update: version 1, room for two
+    table.arrive(1);  // the update: room for two
     CHECK(table.applied().size() == 2);
     CHECK(table.of<ReleasePull>().size() == 2);
+}
+
+TEST_CASE("capacity: first starts are gated too") {
+    Table table({"capacity", {{"eta_s", "0"}, {"b", "1"}}}, 1);
+    CHECK(table.of<ReleasePull>().size() == 1);
+    table.on(Joined{WorkerId{1}});
+    CHECK(table.of<HoldPull>().size() == 1);
+    CHECK(table.of<ReleasePull>().empty());
+    Table limited({"capacity", {{"limit", "2"}}}, 3);
+    CHECK(limited.of<ReleasePull>().empty());  // the third waits
+}
+
+TEST_CASE("capacity: when a member leaves, as many go on at once as before") {
+    Table table({"capacity", {{"eta_s", "1"}}}, 3);
+    for (int round = 0; round < 50; ++round) {
+        for (std::uint32_t worker = 0; worker < 3; ++worker) table.arrive(worker);
+    }
+    table.on(Left{WorkerId{2}});
+    int held = 0;
+    for (int round = 0; round < 10; ++round) {
+        for (std::uint32_t worker = 0; worker < 2; ++worker) {
+            table.arrive(worker);
+            held += static_cast<int>(table.of<HoldPull>().size());
+            held -= static_cast<int>(table.of<ReleasePull>().size());
+        }
+    }
+    CHECK(held == 0);
 }
 
 }  // namespace detente

@@ -90,7 +90,8 @@ TinyRun::TinyRun(const std::string& options, const std::string& tables) {
                    std::string(TINY_MODEL) + "\"\n\n[model.options]\nsamples = 2048\n" + options +
                    "\n\n[data]\nbatch = 8\nlease_batches = 4\n\n[blocks]\nbytes = 4096\n\n"
                    "[rule]\nname = \"sgd\"\nlearning_rate = 0.05\n\n"
-                   "[deadlines]\npeer_s = 2.0\nheartbeat_s = 0.1\nreply_s = 0.5\n\n" +
+                   "[deadlines]\npeer_s = 2.0\nheartbeat_s = 0.1\nreply_s = 0.5\n\n"
+                   "[transport]\nchecksum = \"on\"\n\n" +
                    tables);
 }
 

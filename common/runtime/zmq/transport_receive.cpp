@@ -2,6 +2,7 @@
 #include <string>
 #include <utility>
 
+#include "common/codec/codec.h"
 #include "common/runtime/zmq/inspection.h"
 #include "common/runtime/zmq/transport.h"
 
@@ -9,8 +10,22 @@ namespace detente {
 namespace {
 
 constexpr std::size_t kBatch = 16;              // messages per socket and round
-constexpr std::size_t kMostFrames = 1U << 10U;  // of one message; more are refused
 constexpr std::size_t kMostLogged = 1U << 10U;  // (peer, code) pairs
+// Of one message, without its routing id: what the codec would take, padding between copied blocks
+// included. More is refused before anything keeps it.
+constexpr std::size_t kMostBytes =
+    kMostHeaderBytes + kMostMessageBytes + 16 * kMostBlocksPerMessage;
+
+// Of a message without a header frame, or beyond the bounds.
+Error out_of_bounds(bool has_header, std::size_t bytes) {
+    std::string found = "none";
+    if (has_header) found = "more";
+    if (bytes > kMostBytes) found = std::to_string(bytes) + " bytes";
+    return fail(ErrorCode::bad_message,
+                "expected a message of 1 to " + std::to_string(1 + kMostPayloadFrames) +
+                    " frames and at most " + std::to_string(kMostBytes) + " bytes, found " + found +
+                    ": no process of this build sends that; end the one that does");
+}
 
 }  // namespace
 
@@ -53,10 +68,12 @@ bool Transport::receive_message(ZmqSocket& socket, Arrived& arrived) {
             arrived.bytes += payload.size();
             if (!arrived.header) {
                 arrived.header = std::move(payload);
-            } else if (arrived.payloads.size() < kMostFrames) {
+            } else if (!arrived.too_many && arrived.payloads.size() < kMostPayloadFrames &&
+                       arrived.bytes <= kMostBytes) {
                 arrived.payloads.push_back(std::move(payload));
-            } else {
+            } else {  // its other frames are taken from the socket, and let go at once
                 arrived.too_many = true;
+                arrived.payloads.clear();
             }
         }
         if (more) more = socket.receive(frame);  // all parts are here: a message is atomic
@@ -74,7 +91,7 @@ bool Transport::take_routed(Arrived& arrived, const Deliver& deliver) {
     }
     Inspected inspected;
     if (arrived.too_many || !arrived.header) {
-        inspected.refused = fail(ErrorCode::bad_message, "a message has 1 to 1025 frames");
+        inspected.refused = out_of_bounds(arrived.header.has_value(), arrived.bytes);
     } else {
         inspected =
             inspect({id->node, id->incarnation, options_.self, options_.generation, options_.build},
@@ -105,7 +122,7 @@ bool Transport::take_routed(Arrived& arrived, const Deliver& deliver) {
 bool Transport::take_dealt(NodeId from, Arrived& arrived, const Deliver& deliver) {
     Inspected inspected;
     if (arrived.too_many) {
-        inspected.refused = fail(ErrorCode::bad_message, "a message has 1 to 1025 frames");
+        inspected.refused = out_of_bounds(true, arrived.bytes);
     } else {
         inspected =
             inspect({from, std::nullopt, options_.self, options_.generation, options_.build},
