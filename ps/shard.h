@@ -130,6 +130,8 @@ class Shard : public Node {
     bool decides_steps() const { return store_.step_policy() != nullptr; }
     using Answers = std::vector<std::pair<Envelope, Push>>;  // headers of pushes
     void stage(const Envelope& from, const Push& body);
+    Result<void> check_gradients(const Push& body, const std::vector<LiveBlock*>& blocks,
+                                 WorkerId worker) const;
     void acknowledge(WorkerId worker, Step step);
     void notify_lead(StagedStep& step);
     void stage_notice(const Envelope& from, const StageNotice& notice);

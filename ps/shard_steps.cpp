@@ -33,6 +33,27 @@ void Shard::wait(const Envelope& to, Step step, Part part, std::uint32_t request
     reply(to, Wait{step, part, request, why});
 }
 
+// bad_checksum: altered on its way; not_finite, wrong_epoch: the step is to be refused.
+Result<void> Shard::check_gradients(const Push& body, const std::vector<LiveBlock*>& blocks,
+                                    WorkerId worker) const {
+    Result<void> sound;
+    for (std::size_t i = 0; i < blocks.size(); ++i) {
+        const GradientBlock& gradient = body.blocks[i];
+        const std::string name = "step " + std::to_string(body.step.value) + ", block " +
+                                 std::to_string(gradient.block.value) + ": ";
+        auto verified = verify_block(gradient.gradient.bytes, gradient.checksum);
+        if (!verified && verified.error().code != ErrorCode::not_finite) return verified;
+        if (!verified) {
+            sound = fail(ErrorCode::not_finite,
+                         name + verified.error().text + "; nothing of that step is applied");
+        } else if (sound && (gradient.epoch != blocks[i]->epoch ||
+                             !store_.can_correct(*blocks[i], worker, gradient.base))) {
+            sound = fail(ErrorCode::wrong_epoch, name + "computed at weights of another epoch");
+        }
+    }
+    return sound;
+}
+
 void Shard::stage(const Envelope& from, const Push& body) {
     const WorkerId worker{from.from.index};
     const PushId id{worker, from.incarnation, body.step};
@@ -67,20 +88,10 @@ void Shard::stage(const Envelope& from, const Push& body) {
         return;
     }
     if (lost) return answer_lost(from, body, blocks);
-    ErrorCode refusal = ErrorCode::internal;
-    for (std::size_t i = 0; i < blocks.size(); ++i) {
-        const GradientBlock& gradient = body.blocks[i];
-        auto verified = verify_block(gradient.gradient.bytes, gradient.checksum);
-        if (!verified && verified.error().code != ErrorCode::not_finite) {  // altered: ask again
-            refuse(from, verified.error(), body.step, body.part);
-            return;
-        }
-        if (!verified) {
-            refusal = ErrorCode::not_finite;
-        } else if (gradient.epoch != blocks[i]->epoch ||
-                   !store_.can_correct(*blocks[i], worker, gradient.base)) {
-            refusal = ErrorCode::wrong_epoch;
-        }
+    const Result<void> sound = check_gradients(body, blocks, worker);
+    if (!sound && sound.error().code == ErrorCode::bad_checksum) {  // altered: ask again
+        refuse(from, sound.error(), body.step, body.part);
+        return;
     }
     if (!open_step(from, body.step, body.part)) return;
     if (auto fits = duplicates_.fits(worker, body.step, body.blocks); !fits) {
@@ -106,14 +117,11 @@ void Shard::stage(const Envelope& from, const Push& body) {
     }
     const std::uint64_t version = model_version_ - std::min(model_version_, oldest);
     step.notice.version = step.parts.size() == 1 ? version : std::min(step.notice.version, version);
-    if (refusal != ErrorCode::internal) {
+    if (!sound) {
         step.refused = true;
         step.notice.staged = false;
-        step.notice.reason = refusal;
-        if (refusal == ErrorCode::not_finite) {
-            count_refused(from, fail(refusal, "step " + std::to_string(body.step.value) +
-                                                  " has NaN or Inf; nothing of it is applied"));
-        }
+        step.notice.reason = sound.error().code;
+        if (step.notice.reason == ErrorCode::not_finite) count_refused(from, sound.error());
     }
     const auto aborted = aborted_.find(id);
     if (aborted != aborted_.end()) {  // the others were faster: its fate is known
@@ -124,7 +132,6 @@ void Shard::stage(const Envelope& from, const Push& body) {
     }
     wait(from, body.step, body.part, 0, WaitFor::verdict);
     if (step.complete()) notify_lead(step);
-    return;
 }
 
 void Shard::notify_lead(StagedStep& step) {
@@ -157,6 +164,7 @@ void Shard::stage_notice(const Envelope& from, const StageNotice& notice) {
 }
 
 void Shard::take_decision(StageDecision&& decision) {
+    const Epoch lead_epoch = decision.sequence.lead_epoch;
     const std::uint64_t number = decision.sequence.number;
     // The one that is due is always taken; what comes before its turn within a bound.
     if (number == acted_ + 1 || (number > acted_ && decisions_.size() < kMostWaiting)) {
@@ -165,7 +173,7 @@ void Shard::take_decision(StageDecision&& decision) {
     }
     if (setup_.id == kLeadShard) return;
     Message message;
-    message.body = StageReply{{decision.sequence.lead_epoch, acted_}};
+    message.body = StageReply{{lead_epoch, acted_}};
     effects_->send(node_of(kLeadShard), std::move(message));
 }
 

@@ -137,7 +137,7 @@ PolicyEntry softsync_policy() {
 
 PolicyEntry fedbuff_policy() {
     return {"fedbuff",
-            {{"k", "gradients in an update", std::uint64_t{10}, 1}},
+            {{"k", "gradients in an update", std::uint64_t{10}, 1, kMostAveraged}},
             [](const Parameters& parameters) -> Result<std::unique_ptr<const Policy>> {
                 return std::make_unique<const FedBuff>(parameters.count("k"));
             }};
@@ -146,7 +146,7 @@ PolicyEntry fedbuff_policy() {
 PolicyEntry rennala_policy() {
     return {"rennala",
             {{"b", "gradients in an update, all taken at one point; 0 = the number of workers",
-              std::uint64_t{0}}},
+              std::uint64_t{0}, 0, kMostAveraged}},
             [](const Parameters& parameters) -> Result<std::unique_ptr<const Policy>> {
                 return std::make_unique<const Rennala>(parameters.count("b"));
             }};

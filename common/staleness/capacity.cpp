@@ -98,7 +98,8 @@ class Capacity final : public Policy {
 PolicyEntry capacity_policy() {
     return {"capacity",
             {{"eta_s", "largest staleness that anything started may reach", std::uint64_t{4}},
-             {"b", "gradients in an update; 0 = the number of workers", std::uint64_t{0}},
+             {"b", "gradients in an update; 0 = the number of workers", std::uint64_t{0}, 0,
+              kMostAveraged},
              {"limit", "workers computing at once; 0 = all", std::uint64_t{0}}},
             [](const Parameters& parameters) -> Result<std::unique_ptr<const Policy>> {
                 return std::make_unique<const Capacity>(

@@ -18,6 +18,9 @@ struct PolicyEntry {
     Result<std::unique_ptr<const Policy>> (*make)(const Parameters& parameters);
 };
 
+// Gradients that one update may average: each is kept whole until then, on every shard.
+inline constexpr double kMostAveraged = 4096;
+
 PolicyEntry async_policy();
 PolicyEntry bounded_reject_policy();
 PolicyEntry bsp_policy();
