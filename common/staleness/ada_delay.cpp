@@ -22,7 +22,7 @@ class AdaDelay final : public Policy {
             const double base = smoothness_ > 0 ? smoothness_ : 1 / arrived->learning_rate;
             scale = 1 / ((base + c_ * root) * arrived->learning_rate);
         }
-        outcomes.emplace_back(ApplyThese{{{arrived->subject, 1}}, 1, static_cast<float>(scale)});
+        outcomes.emplace_back(alone(*arrived, scale));
     }
 
   private:

@@ -13,7 +13,7 @@ class Async final : public Policy {
             std::vector<PolicyOutcome>& outcomes) const override {
         const auto* arrived = std::get_if<Arrived>(&event);
         if (arrived == nullptr) return;
-        outcomes.emplace_back(ApplyThese{{Contribution{arrived->subject, 1}}, 1, 1});
+        outcomes.emplace_back(alone(*arrived));
     }
 };
 

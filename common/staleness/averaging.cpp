@@ -49,8 +49,7 @@ class Averaging : public Policy {
         if (const auto* arrived = std::get_if<Arrived>(&event)) {
             state.workers[arrived->worker];
             if (bound() && arrived->staleness > *bound()) {
-                outcomes.emplace_back(
-                    RejectThis{arrived->subject, Advice::refresh, ErrorCode::over_limit});
+                outcomes.emplace_back(too_stale(*arrived));
                 return;
             }
             state.kept.push_back({arrived->subject, arrived->worker, weight(*arrived)});

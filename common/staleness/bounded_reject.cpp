@@ -16,11 +16,10 @@ class BoundedReject final : public Policy {
         const auto* arrived = std::get_if<Arrived>(&event);
         if (arrived == nullptr) return;
         if (arrived->staleness > tau_max_) {
-            outcomes.emplace_back(
-                RejectThis{arrived->subject, Advice::refresh, ErrorCode::over_limit});
+            outcomes.emplace_back(too_stale(*arrived));
             return;
         }
-        outcomes.emplace_back(ApplyThese{{Contribution{arrived->subject, 1}}, 1, 1});
+        outcomes.emplace_back(alone(*arrived));
     }
 
   private:

@@ -41,8 +41,7 @@ class Bsp : public Policy {
             state.workers[arrived->worker];
             // It was computed before the last update: too late for its own step.
             if (arrived->staleness > 0) {
-                outcomes.emplace_back(
-                    RejectThis{arrived->subject, Advice::refresh, ErrorCode::over_limit});
+                outcomes.emplace_back(too_stale(*arrived));
                 return;
             }
             state.kept.push_back({arrived->subject, arrived->worker, 0});
@@ -97,7 +96,7 @@ class SyncSwitch final : public Bsp {
             state.values[0] = 1;
         }
         if (state.values[0] == 0) return Bsp::on(event, state, outcomes);
-        if (arrived != nullptr) outcomes.emplace_back(ApplyThese{{{arrived->subject, 1}}, 1, 1});
+        if (arrived != nullptr) outcomes.emplace_back(alone(*arrived));
     }
 
   private:

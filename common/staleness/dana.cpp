@@ -30,7 +30,7 @@ class DanaZero final : public Policy {
             std::vector<PolicyOutcome>& outcomes) const override {
         const auto* arrived = std::get_if<Arrived>(&event);
         if (arrived == nullptr) return;
-        outcomes.emplace_back(ApplyThese{{{arrived->subject, 1}}, 1, 1});
+        outcomes.emplace_back(alone(*arrived));
     }
     void correct(const Arrived& /*arrived*/, const PolicyState& /*state*/,
                  const BlockVectors& block, std::span<float> gradient) const override {
@@ -89,7 +89,7 @@ class DanaSlim final : public Policy {
             std::vector<PolicyOutcome>& outcomes) const override {
         const auto* arrived = std::get_if<Arrived>(&event);
         if (arrived == nullptr) return;
-        outcomes.emplace_back(ApplyThese{{{arrived->subject, 1}}, 1, 1});
+        outcomes.emplace_back(alone(*arrived));
     }
     const WorkerHalf* worker_half() const override { return &worker_; }
 

@@ -28,7 +28,7 @@ class DelayCompensation final : public Policy {
             std::vector<PolicyOutcome>& outcomes) const override {
         const auto* arrived = std::get_if<Arrived>(&event);
         if (arrived == nullptr) return;
-        outcomes.emplace_back(ApplyThese{{{arrived->subject, 1}}, 1, 1});
+        outcomes.emplace_back(alone(*arrived));
     }
     void correct(const Arrived& /*arrived*/, const PolicyState& /*state*/,
                  const BlockVectors& block, std::span<float> gradient) const override {

@@ -28,12 +28,10 @@ class DelayAdaptive final : public Policy {
         const auto* arrived = std::get_if<Arrived>(&event);
         if (arrived == nullptr) return;
         if (form_ == Form::drop && arrived->staleness > tau_c_) {
-            outcomes.emplace_back(
-                RejectThis{arrived->subject, Advice::refresh, ErrorCode::over_limit});
+            outcomes.emplace_back(too_stale(*arrived));
             return;
         }
-        outcomes.emplace_back(
-            ApplyThese{{{arrived->subject, 1}}, 1, static_cast<float>(scale(*arrived))});
+        outcomes.emplace_back(alone(*arrived, scale(*arrived)));
     }
 
   private:

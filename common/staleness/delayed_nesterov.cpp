@@ -36,7 +36,7 @@ class DelayedNesterov final : public Policy {
         state.values[0] += 1;
         state.values[1] = state.values[0] >= n ? 1 : 0;
         if (state.values[1] == 1) state.values[0] = 0;
-        outcomes.emplace_back(ApplyThese{{{arrived->subject, 1}}, 1, 1});
+        outcomes.emplace_back(alone(*arrived));
     }
     void correct(const Arrived& /*arrived*/, const PolicyState& state, const BlockVectors& block,
                  std::span<float> gradient) const override {

@@ -54,8 +54,8 @@ class Easgd final : public Policy {
         const auto* arrived = std::get_if<Arrived>(&event);
         if (arrived == nullptr) return;
         const double rate = arrived->learning_rate;
-        const auto scale = static_cast<float>(rate > 0 ? 1 / rate : 0);
-        outcomes.emplace_back(ApplyThese{{{arrived->subject, 1}}, 1, scale});
+        const double scale = rate > 0 ? 1 / rate : 0;
+        outcomes.emplace_back(alone(*arrived, scale));
     }
     const WorkerHalf* worker_half() const override { return &worker_; }
 

@@ -36,7 +36,7 @@ class GapAware final : public Policy {
         const auto* arrived = std::get_if<Arrived>(&event);
         if (arrived == nullptr) return;
         state.values[0] = std::max(state.values[0], arrived->learning_rate);
-        outcomes.emplace_back(ApplyThese{{{arrived->subject, 1}}, 1, 1});
+        outcomes.emplace_back(alone(*arrived));
     }
     void correct(const Arrived& /*arrived*/, const PolicyState& state, const BlockVectors& block,
                  std::span<float> gradient) const override {

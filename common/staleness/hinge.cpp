@@ -17,7 +17,7 @@ class Hinge final : public Policy {
         if (arrived->staleness > b_) {
             scale = 1 / (a_ * static_cast<double>(arrived->staleness - b_) + 1);
         }
-        outcomes.emplace_back(ApplyThese{{{arrived->subject, 1}}, 1, static_cast<float>(scale)});
+        outcomes.emplace_back(alone(*arrived, scale));
     }
 
   private:

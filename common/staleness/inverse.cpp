@@ -17,8 +17,7 @@ class Inverse final : public Policy {
         const auto* arrived = std::get_if<Arrived>(&event);
         if (arrived == nullptr) return;
         const auto divisor = static_cast<double>(std::max<std::uint64_t>(1, arrived->staleness));
-        outcomes.emplace_back(
-            ApplyThese{{Contribution{arrived->subject, 1}}, 1, static_cast<float>(1 / divisor)});
+        outcomes.emplace_back(alone(*arrived, 1 / divisor));
     }
 };
 

@@ -18,6 +18,14 @@ struct PolicyEntry {
     Result<std::unique_ptr<const Policy>> (*make)(const Parameters& parameters);
 };
 
+// The two outcomes most policies know: this gradient alone, with the rate scaled; and too stale.
+inline ApplyThese alone(const Arrived& arrived, double step_scale = 1) {
+    return {{{arrived.subject, 1}}, 1, static_cast<float>(step_scale)};
+}
+inline RejectThis too_stale(const Arrived& arrived) {
+    return {arrived.subject, Advice::refresh, ErrorCode::over_limit};
+}
+
 // Gradients that one update may average: each is kept whole until then, on every shard.
 inline constexpr double kMostAveraged = 4096;
 

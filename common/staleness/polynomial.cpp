@@ -18,7 +18,7 @@ class Polynomial final : public Policy {
         const auto* arrived = std::get_if<Arrived>(&event);
         if (arrived == nullptr) return;
         const double scale = std::pow(1 + static_cast<double>(arrived->staleness), -a_);
-        outcomes.emplace_back(ApplyThese{{{arrived->subject, 1}}, 1, static_cast<float>(scale)});
+        outcomes.emplace_back(alone(*arrived, scale));
     }
 
   private:

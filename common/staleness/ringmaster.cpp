@@ -31,11 +31,10 @@ class Ringmaster final : public Policy {
         } else if (const auto* arrived = std::get_if<Arrived>(&event)) {
             state.workers[arrived->worker] = {0, 0};
             if (r_ > 0 && arrived->staleness >= r_) {
-                outcomes.emplace_back(
-                    RejectThis{arrived->subject, Advice::refresh, ErrorCode::over_limit});
+                outcomes.emplace_back(too_stale(*arrived));
                 return;
             }
-            outcomes.emplace_back(ApplyThese{{{arrived->subject, 1}}, 1, 1});
+            outcomes.emplace_back(alone(*arrived));
             state.values[0] += 1;
             if (r_ == 0) return;
             for (auto& [id, worker] : state.workers) {

@@ -43,7 +43,7 @@ class Ssp : public Policy {
             worker[kClock] += 1;
             worker[kBefore] = worker[kLast];
             worker[kLast] = arrived->at_s;
-            outcomes.emplace_back(ApplyThese{{{arrived->subject, 1}}, 1, 1});
+            outcomes.emplace_back(alone(*arrived));
             if (!may_start(worker, state)) {
                 worker[kHeld] = 1;
                 outcomes.emplace_back(HoldPull{arrived->worker});
