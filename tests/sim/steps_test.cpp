@@ -75,6 +75,21 @@ void require_same_on_all_shards(Cluster& cluster) {
     for (const auto& [block, other] : cluster.versions) REQUIRE(other == version);
 }
 
+// Every batch finished, nothing left in flight, all shards the same.
+void require_finished(Cluster& cluster, const ClusterOptions& options) {
+    REQUIRE(cluster.run());
+    REQUIRE(cluster.books().in_flight == 0);
+    REQUIRE(cluster.finished_batches == batches_of(options));
+    require_same_on_all_shards(cluster);
+}
+
+void require_no_failure(Cluster& cluster) {
+    for (const auto& [node, last] : cluster.coordinator().last) {
+        INFO(to_string(node) << ": " << last.error);
+        REQUIRE_FALSE(last.failed);
+    }
+}
+
 }  // namespace
 
 TEST_CASE("step scope: every policy finishes every batch, the same on all shards") {
@@ -82,15 +97,9 @@ TEST_CASE("step scope: every policy finishes every batch, the same on all shards
         INFO(policy);
         const ClusterOptions options = cluster_of(policy, 7);
         Cluster cluster(options);
-        REQUIRE(cluster.run());
-        CHECK(cluster.books().in_flight == 0);
+        require_finished(cluster, options);
         CHECK(cluster.books().lost == 0);
-        CHECK(cluster.finished_batches == batches_of(options));
-        require_same_on_all_shards(cluster);
-        for (const auto& [node, last] : cluster.coordinator().last) {
-            INFO(to_string(node) << ": " << last.error);
-            CHECK_FALSE(last.failed);
-        }
+        require_no_failure(cluster);
     }
 }
 
@@ -105,15 +114,9 @@ TEST_CASE("step scope: drops, doubles and reordering change nothing, for every p
             options.world.network.duplicate = 0.08;
             options.world.network.jitter = Nanos(2'000'000);
             Cluster cluster(options);
-            REQUIRE(cluster.run());
-            REQUIRE(cluster.books().in_flight == 0);
+            require_finished(cluster, options);
             REQUIRE(cluster.books().lost == 0);
-            REQUIRE(cluster.finished_batches == batches_of(options));
-            require_same_on_all_shards(cluster);
-            for (const auto& [node, last] : cluster.coordinator().last) {
-                INFO(to_string(node) << ": " << last.error);
-                REQUIRE_FALSE(last.failed);
-            }
+            require_no_failure(cluster);
         }
     }
 }
@@ -133,10 +136,7 @@ TEST_CASE("step scope: a lost worker tears no step and holds nobody up") {
                                    cluster.world().crash(victim);
                                    cluster.world().announce_down(victim, Incarnation{1}, "lost");
                                });
-            REQUIRE(cluster.run());
-            REQUIRE(cluster.books().in_flight == 0);
-            REQUIRE(cluster.finished_batches == batches_of(options));
-            require_same_on_all_shards(cluster);
+            require_finished(cluster, options);
         }
     }
 }
@@ -148,13 +148,8 @@ TEST_CASE("step scope: shards without a trainable block act on decisions like th
         options.job.servers = 6;  // more shards than blocks
         options.world.network.drop = 0.05;
         Cluster cluster(options);
-        REQUIRE(cluster.run());
-        CHECK(cluster.books().in_flight == 0);
-        CHECK(cluster.finished_batches == batches_of(options));
-        for (const auto& [node, last] : cluster.coordinator().last) {
-            INFO(to_string(node) << ": " << last.error);
-            CHECK_FALSE(last.failed);
-        }
+        require_finished(cluster, options);
+        require_no_failure(cluster);
     }
 }
 
@@ -173,10 +168,7 @@ TEST_CASE("step scope: policies that correct gradients, on several shards, with 
                 cluster.world().crash(victim);
                 cluster.world().announce_down(victim, Incarnation{1}, "lost");
             });
-            REQUIRE(cluster.run());
-            REQUIRE(cluster.books().in_flight == 0);
-            REQUIRE(cluster.finished_batches == batches_of(options));
-            require_same_on_all_shards(cluster);
+            require_finished(cluster, options);
         }
     }
 }
@@ -201,10 +193,7 @@ TEST_CASE("step scope: a worker that starts again while its old push is staged t
                 go.body = Go{};
                 cluster.world().post(node_of(again), Received{go});
             });
-            REQUIRE(cluster.run());
-            REQUIRE(cluster.books().in_flight == 0);
-            REQUIRE(cluster.finished_batches == batches_of(options));
-            require_same_on_all_shards(cluster);
+            require_finished(cluster, options);
         }
     }
 }
