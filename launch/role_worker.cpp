@@ -66,7 +66,7 @@ ExitCode run_worker(std::unique_ptr<ControlClient> control, const RoleOptions& o
     if (engine.has_error()) return link.give_up(engine.error());
     EngineComputer computer(std::move(*engine), briefing->plan, briefing->job->seed,
                             briefing->job->gradient_hashes);
-    auto halves = WorkerHalves::create(*briefing->job, briefing->plan);
+    auto halves = WorkerHalves::create(*briefing->job, *briefing->plan);
     if (halves.has_error()) return link.give_up(halves.error());
     computer.use(std::move(*halves));
 

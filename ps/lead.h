@@ -62,7 +62,6 @@ class Lead {
     std::size_t undecided() const { return pending_.size(); }
     // Shards whose notice the oldest undecided push lacks; empty if the policy keeps it.
     std::vector<ShardId> awaited() const;
-    const PolicyState& policy_state() const { return state_; }
 
   private:
     struct Pending {

@@ -48,14 +48,4 @@ BlockVectors PolicyVectors::of(const PolicyNeeds& needs, WorkerId worker, Versio
 
 void PolicyVectors::forget(WorkerId worker) { workers_.erase(worker); }
 
-std::uint64_t PolicyVectors::bytes() const {
-    std::uint64_t floats = 0;
-    for (const std::vector<float>& one : block_) floats += one.size();
-    for (const auto& [id, worker] : workers_) {
-        for (const std::vector<float>& one : worker.vectors) floats += one.size();
-        for (const Copy& copy : worker.copies) floats += copy.weights.size();
-    }
-    return floats * sizeof(float);
-}
-
 }  // namespace detente

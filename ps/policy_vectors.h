@@ -31,7 +31,6 @@ class PolicyVectors {
                     std::span<const float> weights);
     bool knows(WorkerId worker) const { return workers_.contains(worker); }
     void forget(WorkerId worker);
-    std::uint64_t bytes() const;
 
   private:
     struct Copy {

@@ -194,7 +194,6 @@ class Shard : public Node {
     std::uint64_t model_version_ = 0;
     Answers to_answer_;
     std::map<WorkerId, Step> opened_;  // lead: the step a worker computes
-    std::uint64_t staged_bytes_ = 0;
     std::optional<Stop> stopping_;
     Time stop_by_{};
 

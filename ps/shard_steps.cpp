@@ -15,12 +15,6 @@ namespace {
 constexpr std::size_t kDecisionsAtOnce = 32;
 constexpr std::size_t kMostWaiting = 4096;
 
-std::uint64_t payload_bytes(const Push& push) {
-    std::uint64_t bytes = 0;
-    for (const GradientBlock& block : push.blocks) bytes += block.gradient.size();
-    return bytes;
-}
-
 Push header_of(const Push& push) {
     Push header = push;
     header.blocks.clear();
@@ -99,16 +93,18 @@ void Shard::stage(const Envelope& from, const Push& body) {
         return;
     }
     ++pushes_;
-    for (const GradientBlock& gradient : body.blocks) push_bytes_ += gradient.gradient.size();
+    std::uint64_t bytes = 0;
+    for (const GradientBlock& gradient : body.blocks) bytes += gradient.gradient.size();
+    push_bytes_ += bytes;
     if (auto staged = duplicates_.stage(worker, body.step, body.blocks.size()); !staged) {
         invariant(false, "a step stages no more blocks than it opened");
     }
     StagedStep& step = staged_[id];
     step.expected = body.parts;
     step.parts.push_back({from, body});
-    staged_bytes_ += payload_bytes(body);
     step.notice.push = id;
     step.notice.samples = body.samples;
+    step.notice.staged_bytes += bytes;
     std::uint64_t oldest = 0;  // a pull of several pieces may have brought several versions
     for (std::size_t i = 0; i < blocks.size(); ++i) {
         const GradientBlock& gradient = body.blocks[i];
@@ -332,7 +328,6 @@ void Shard::acknowledge(WorkerId worker, Step step) {
 
 void Shard::decide_part(const PushId& push, StagedPart& part, std::vector<BlockVerdict> verdicts,
                         const std::map<BlockId, double>& rates) {
-    staged_bytes_ -= payload_bytes(part.push);
     std::vector<double> applied_at;
     for (const BlockVerdict& verdict : verdicts) {
         const auto rate = rates.find(verdict.block);

@@ -44,6 +44,7 @@ void ShardClient::transmit(const Outstanding& outstanding, Effects& effects) {
 
 void ShardClient::send(Outstanding outstanding, Time now, Effects& effects) {
     outstanding.first_sent = now;
+    outstanding.heard = now;
     outstanding.sent = now;
     transmit(outstanding, effects);
     outstanding_.push_back(std::move(outstanding));
@@ -176,7 +177,7 @@ void ShardClient::on(const Wait& wait, Time now, Effects& effects) {
     const auto found = find(about_pull ? Kind::pull : Kind::push, wait.step,
                             about_pull ? wait.request : wait.part.value);
     if (found == outstanding_.end()) return;
-    found->first_sent = now;
+    found->heard = now;
     found->sent = now;
     if (about_pull) return;
     if (wait.why == WaitFor::push_again) {
@@ -272,9 +273,9 @@ void ShardClient::settled(Step step) {
 Result<void> ShardClient::send_overdue_again(Time now, Effects& effects) {
     for (Outstanding& one : outstanding_) {
         if (now - one.sent < reply_deadline_) continue;
-        if (now - one.first_sent > kGiveUpAfter * reply_deadline_) {
+        if (now - one.heard > kGiveUpAfter * reply_deadline_) {
             const auto waited =
-                std::chrono::duration_cast<std::chrono::seconds>(now - one.first_sent).count();
+                std::chrono::duration_cast<std::chrono::seconds>(now - one.heard).count();
             return fail(ErrorCode::timed_out,
                         "no " + waiting_for() + " for " + std::to_string(waited) + " s; " +
                             (one.refused.empty() ? "is that process alive and reachable?"
@@ -302,7 +303,8 @@ std::string ShardClient::waiting_for() const {
                                  "farewell reply"};
     return std::string(names[static_cast<std::size_t>(oldest->kind)]) +
            " of shard:" + std::to_string(shard_.value) + " (step " +
-           std::to_string(oldest->step.value) + ", part " + std::to_string(oldest->number) + ")";
+           std::to_string(oldest->step.value) + ", part " + std::to_string(oldest->number) +
+           (oldest->staged ? "; staged, shard:0 decides)" : ")");
 }
 
 }  // namespace detente

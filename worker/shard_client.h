@@ -82,6 +82,7 @@ class ShardClient {
         Body body;
         std::uint64_t bytes = 0;  // counted against the credit, or asked for by a pull
         Time first_sent{};
+        Time heard{};  // when it was first sent, or the shard last said that it has it
         Time sent{};
         std::set<BlockId> blocks_seen{};  // of a pull
         bool sent_again_at_once = false;

@@ -5,8 +5,7 @@
 
 namespace detente {
 
-Result<std::unique_ptr<WorkerHalves>> WorkerHalves::create(const Job& job,
-                                                           std::shared_ptr<const Plan> plan) {
+Result<std::unique_ptr<WorkerHalves>> WorkerHalves::create(const Job& job, const Plan& plan) {
     std::unique_ptr<WorkerHalves> halves(new WorkerHalves);
     std::vector<const PolicyConfig*> configs{&job.policy};
     for (const PolicyFor& special : job.policy_for) configs.push_back(&special.policy);
@@ -19,8 +18,8 @@ Result<std::unique_ptr<WorkerHalves>> WorkerHalves::create(const Job& job,
     }
     if (!any) return std::unique_ptr<WorkerHalves>{};
     halves->workers_ = job.workers;
-    halves->places_.resize(plan->blocks.size());
-    for (const Block& block : plan->blocks) {
+    halves->places_.resize(plan.blocks.size());
+    for (const Block& block : plan.blocks) {
         if (block.frozen || block.owners.empty()) continue;
         Place& place = halves->places_[block.id.value];
         place.half = halves->policies_[block.policy]->worker_half();
@@ -29,7 +28,6 @@ Result<std::unique_ptr<WorkerHalves>> WorkerHalves::create(const Job& job,
                                               : job.rule_for[block.rule - 1].rule.learning_rate;
         place.vectors.assign(place.half->vectors(), std::vector<float>(block.elements, 0.0F));
     }
-    halves->plan_ = std::move(plan);
     return halves;
 }
 

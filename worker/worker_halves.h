@@ -19,8 +19,7 @@ namespace detente {
 class WorkerHalves {
   public:
     // nullptr: no policy of the job has a half in the worker. bad_job: one that cannot be made.
-    static Result<std::unique_ptr<WorkerHalves>> create(const Job& job,
-                                                        std::shared_ptr<const Plan> plan);
+    static Result<std::unique_ptr<WorkerHalves>> create(const Job& job, const Plan& plan);
 
     // The weights to compute at; valid until the next call.
     std::span<const std::byte> before_compute(const WeightBlock& pulled);
@@ -38,7 +37,6 @@ class WorkerHalves {
     WorkerHalf::Place seen_by_half(Place& place) const;
 
     std::vector<std::unique_ptr<const Policy>> policies_;
-    std::shared_ptr<const Plan> plan_;
     std::uint32_t workers_ = 1;
     std::vector<Place> places_;  // by block
     std::vector<float> rewritten_;
