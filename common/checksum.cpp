@@ -85,6 +85,36 @@ float float_at(std::span<const std::byte> bytes, std::size_t element) {
     std::memcpy(&value, bytes.data() + element * sizeof(float), sizeof(value));
     return value;
 }
+
+struct Looked {
+    std::optional<std::size_t> bad_tile;  // where the first tile with a NaN or infinity begins
+    std::uint64_t checksum = 0;           // if it was asked for
+};
+
+// One pass over memory, tile by tile. A block of one tile is hashed at one go: beginning and
+// ending a hash in pieces costs as much as hashing some KiB.
+Looked look_at(std::span<const std::byte> bytes, bool wants_checksum) {
+    Looked looked;
+    if (bytes.size() <= kTileBytes) {
+        if (!all_finite(bytes)) looked.bad_tile = 0;
+        if (wants_checksum) looked.checksum = checksum_of(bytes);
+        return looked;
+    }
+    XXH3_state_t state;
+    if (wants_checksum) XXH3_64bits_reset(&state);
+    for (std::size_t from = 0; from < bytes.size(); from += kTileBytes) {
+        const auto tile = bytes.subspan(from, std::min(kTileBytes, bytes.size() - from));
+        if (!looked.bad_tile && !all_finite(tile)) looked.bad_tile = from;
+        if (wants_checksum) {
+            XXH3_64bits_update(&state, tile.data(), tile.size());
+        } else if (looked.bad_tile) {
+            break;
+        }
+    }
+    if (wants_checksum) looked.checksum = XXH3_64bits_digest(&state);
+    return looked;
+}
+
 }  // namespace
 
 std::uint64_t checksum_of(std::span<const std::byte> bytes) {
@@ -115,21 +145,10 @@ Result<void> verify_block(std::span<const std::byte> float32_bytes,
             ErrorCode::bad_length,
             fmt::format("expected whole 4-byte floats, found {} bytes", float32_bytes.size()));
     }
-    std::optional<std::size_t> bad_tile;
-    XXH3_state_t state;
-    if (expected) XXH3_64bits_reset(&state);
-    for (std::size_t from = 0; from < float32_bytes.size(); from += kTileBytes) {
-        const auto tile =
-            float32_bytes.subspan(from, std::min(kTileBytes, float32_bytes.size() - from));
-        if (!bad_tile && !all_finite(tile)) bad_tile = from;
-        if (expected) {
-            XXH3_64bits_update(&state, tile.data(), tile.size());
-        } else if (bad_tile) {
-            break;
-        }
-    }
+    const Looked looked = look_at(float32_bytes, expected.has_value());
+    const std::optional<std::size_t> bad_tile = looked.bad_tile;
     if (expected) {
-        const std::uint64_t found = XXH3_64bits_digest(&state);
+        const std::uint64_t found = looked.checksum;
         if (found != *expected) {
             return fail(ErrorCode::bad_checksum,
                         fmt::format("expected checksum {:016x} over {} bytes, found {:016x}: the "

@@ -50,10 +50,11 @@ std::uint64_t batches_of(const ClusterOptions& options) {
 using Applied =
     std::tuple<std::uint32_t, std::uint32_t, std::uint64_t>;  // worker, incarnation, step
 
-// What each shard applied, in its order; a step's parts count once.
+// What each shard that has blocks applied, in its order; a step's parts count once.
 std::vector<std::vector<Applied>> applied_by_shard(Cluster& cluster) {
     std::vector<std::vector<Applied>> shards;
     for (std::uint32_t i = 0; i < cluster.job().shards(); ++i) {
+        if (cluster.plan().by_shard[i].empty()) continue;
         std::vector<Applied>& order = shards.emplace_back();
         for (const LedgerEntry& entry : cluster.world().ledger(node_of(ShardId{i}))) {
             const auto* record = std::get_if<VerdictRecord>(&entry.record);
