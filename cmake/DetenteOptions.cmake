@@ -11,6 +11,10 @@ target_compile_definitions(detente_options INTERFACE
 target_include_directories(detente_options INTERFACE
     $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}> $<BUILD_INTERFACE:${PROJECT_BINARY_DIR}/generated>
     $<INSTALL_INTERFACE:include/detente>)
+# For what is compiled more often than it is waited for: tests, the command line, the coordinator.
+# Half of such a file's time goes into optimising what no run would notice.
+add_library(detente_quick_build INTERFACE)
+target_compile_options(detente_quick_build INTERFACE $<$<CONFIG:Release>:-O1>)
 if(DETENTE_SANITIZE STREQUAL "address")
     target_compile_options(detente_options INTERFACE
         -fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
