@@ -68,6 +68,7 @@ std::unique_ptr<Message> World::boxed(Message&& message) {
 }
 
 void World::transmit(Place& from, NodeId to, Message&& message) {
+    if (options_.alter) options_.alter(to, message);
     const std::uint64_t bytes = payload_bytes(message.body);
     ++traffic_.sent;
     traffic_.payload_bytes += bytes;
