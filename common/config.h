@@ -12,6 +12,7 @@
 #include "common/ids.h"
 #include "common/rules/rule.h"
 #include "common/rules/schedule.h"
+#include "common/simulation_config.h"
 
 namespace detente {
 
@@ -107,6 +108,8 @@ struct Job {
     Nanos peer_deadline = std::chrono::seconds(5);    // silence after which a process is lost
     Nanos heartbeat_interval = std::chrono::milliseconds(500);
     Nanos stop_deadline = std::chrono::seconds(10);  // draining and checkpoint at the end
+
+    SimulationConfig simulate;  // [simulate]
 
     std::uint32_t shards() const { return servers * shards_per_server; }
 };

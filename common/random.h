@@ -19,6 +19,8 @@ enum class Purpose : std::uint64_t {
     network = 6,
     compute_time = 7,
     test = 8,
+    imposed_staleness = 9,
+    model = 10,  // of the models that need no library: their optimum, their noise
 };
 
 // SplitMix64's finaliser (Steele, Lea, Flood 2014): a bijection that scatters bits well.

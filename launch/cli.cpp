@@ -76,6 +76,7 @@ int run_command_line(int argc, char** argv) {
     int exit_code = 0;
     add_run_verb(app, exit_code);
     add_join_verb(app, exit_code);
+    add_simulate_verb(app, exit_code);
     add_evaluate_verb(app, exit_code);
     add_job_verb(app, exit_code);
     add_plan_verb(app, exit_code);

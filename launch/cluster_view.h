@@ -68,6 +68,7 @@ struct CheckpointView {
     std::string directory;
     std::uint64_t samples = 0;                             // finished when it was asked for
     std::vector<std::pair<std::string, double>> accuracy;  // per task; empty = not evaluated
+    std::vector<std::pair<std::string, double>> loss;      // on the test set, likewise
     double mean_accuracy() const;
 };
 

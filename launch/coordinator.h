@@ -6,7 +6,7 @@
 //   kMerger     takes CheckpointRequest once all shards' slices lie in the directory, answers
 //               CheckpointReply;
 //   kEvaluator  takes CheckpointRequest for a merged checkpoint, answers Stopped, whose status has
-//               `accuracy.<task>` per task.
+//               `accuracy.<task>` and `loss.<task>` per task.
 // A Stop from kCoordinator itself is a signal: drain = true the first, false the second.
 //
 // Invariants: Welcome goes out once, when every rank of the job has said hello; Go once, when every

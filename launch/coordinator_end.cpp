@@ -208,6 +208,10 @@ std::string Coordinator::resume_hint() const {
 
 void Coordinator::save_when_due(Effects& effects) {
     if (view_.stage != Stage::training || saving_) return;
+    // Asked at every status of every process: nothing is summed up where nothing can be due.
+    if (options_.job.evaluate_every_samples == 0 && options_.job.checkpoint_every_samples == 0) {
+        return;
+    }
     const std::uint64_t samples = total_samples(view_);
     const auto due = [&](std::uint64_t every, std::uint64_t& next) {
         if (every == 0 || samples < next) return false;
@@ -268,6 +272,10 @@ void Coordinator::on_evaluated(const Stopped& stopped, Effects& effects) {
     std::string scores;
     for (const NamedValue& value : stopped.last.values) {
         constexpr std::string_view kPrefix = "accuracy.";
+        constexpr std::string_view kLoss = "loss.";
+        if (value.name.starts_with(kLoss)) {
+            checkpoint.loss.emplace_back(value.name.substr(kLoss.size()), value.value);
+        }
         if (!value.name.starts_with(kPrefix)) continue;
         checkpoint.accuracy.emplace_back(value.name.substr(kPrefix.size()), value.value);
         scores += fmt::format("  {} {:.2f} %", checkpoint.accuracy.back().first, 100 * value.value);

@@ -6,9 +6,9 @@
 #include <boost/json.hpp>
 #include <filesystem>
 
+#include "launch/checkpoint_services.h"
 #include "launch/coordinator_loop.h"
 #include "launch/describe.h"
-#include "ps/checkpoint.h"
 
 namespace detente {
 
@@ -17,16 +17,8 @@ namespace fs = std::filesystem;
 
 void CoordinatorLoop::merge(const CheckpointRequest& request) {
     asio::post(merger_, [this, request] {
-        CheckpointReply reply{.number = request.number, .file = "", .code = {}, .error = ""};
-        const Result<Manifest> merged =
-            merge_checkpoint(request.directory, options_.plan, options_.model,
-                             {request.number, options_.generation, options_.job_text});
-        if (merged.has_error()) {
-            reply.code = merged.error().code;
-            reply.error = merged.error().text;
-        } else {
-            reply.file = request.directory + "/model.safetensors";
-        }
+        const CheckpointReply reply = merge_slices(request, options_.plan, options_.model,
+                                                   options_.generation, options_.job_text);
         asio::post(loop_, [this, reply] {
             answer(kMerger, reply);
             asio::post(loop_, [this] { remove_superfluous(); });
@@ -71,8 +63,10 @@ Result<std::vector<NamedValue>> scores_of(const std::string& text) {
         std::vector<NamedValue> scores;
         const boost::json::value parsed = boost::json::parse(text);
         for (const auto& [task, score] : parsed.as_object().at("tasks").as_object()) {
-            const double accuracy = score.as_object().at("accuracy").to_number<double>();
-            scores.push_back({"accuracy." + std::string(task), accuracy});
+            for (const char* what : {"accuracy", "loss"}) {
+                const double value = score.as_object().at(what).to_number<double>();
+                scores.push_back({what + ("." + std::string(task)), value});
+            }
         }
         return scores;
     } catch (const std::exception& error) {
@@ -109,13 +103,7 @@ void CoordinatorLoop::evaluated(const ProcessEnd& end) {
     answer(kEvaluator, std::move(answered));
     asio::post(loop_, [this] {
         if (!node_.view().best) return;
-        std::error_code ignored;
-        const fs::path link = options_.run.path + "/best";
-        const fs::path fresh = options_.run.path + "/.best";
-        fs::remove(fresh, ignored);
-        fs::create_directory_symlink("checkpoints/" + std::to_string(*node_.view().best), fresh,
-                                     ignored);
-        fs::rename(fresh, link, ignored);
+        point_best_to(options_.run, *node_.view().best);
         remove_superfluous();
     });
 }

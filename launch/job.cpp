@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "launch/job_reader.h"
+#include "worker/builtin/catalog.h"
 
 namespace detente {
 namespace {
@@ -25,6 +26,7 @@ std::vector<fs::path> candidates(const std::string& library, const fs::path& job
 
 Result<std::string> find_library(const std::string& library, const std::string& job_file,
                                  const fs::path& job_dir, const fs::path& program_dir) {
+    if (is_builtin(library)) return library;  // whether there is such a one it says when it is made
     std::vector<std::string> tried;
     for (const fs::path& candidate : candidates(library, job_dir, program_dir)) {
         std::error_code ignored;
@@ -78,6 +80,8 @@ Result<Job> read_job(const std::string& path, const std::vector<std::string>& ov
     if (!job->dataset_dir.empty()) {
         job->dataset_dir = (job_dir / job->dataset_dir).lexically_normal().string();
     }
+    std::string& trace = job->simulate.compute.trace;
+    if (!trace.empty()) trace = (job_dir / trace).lexically_normal().string();
     return job;
 }
 

@@ -10,6 +10,7 @@
 #include "common/rules/schedule.h"
 #include "common/staleness/policy.h"
 #include "launch/job_keys.h"
+#include "launch/simulation_faults.h"
 
 namespace detente {
 namespace {
@@ -192,6 +193,7 @@ std::vector<JobProblem> check_job(const Job& job) {
         check_rule(job.rule_for[i].rule, job.rule_for[i].schedule, fmt::format("rule.for.{}", i),
                    problems);
     }
+    check_simulation(job, problems);
     return problems;
 }
 

@@ -2,6 +2,7 @@
 
 #include "common/conflict/aggregator.h"
 #include "common/staleness/policy.h"
+#include "worker/builtin/catalog.h"
 
 namespace detente {
 namespace {
@@ -49,6 +50,15 @@ Table top_level() {
          {"workers", "processes", "Worker processes.", at(&Job::workers), {1, kMostProcesses}}}};
 }
 
+// "Without a library: builtin:null (…); …"
+std::string builtin_text() {
+    std::string text = "Without a library:";
+    for (const auto& [name, meaning] : builtin_models()) {
+        text += (text.back() == ':' ? " builtin:" : "; builtin:") + name + ", " + meaning;
+    }
+    return text + ".";
+}
+
 std::vector<Table> model_tables() {
     return {{"model",
              false,
@@ -56,7 +66,8 @@ std::vector<Table> model_tables() {
              {{"library",
                "",
                "The model library: a path (from this file's folder), or a bare name: 'x' is "
-               "examples/libx.so beside the program, then libx.so beside this file.",
+               "examples/libx.so beside the program, then libx.so beside this file. " +
+                   builtin_text(),
                at(&Job::model_library),
                {},
                {},
@@ -406,6 +417,7 @@ std::vector<Table> make_tables() {
     add(rule_tables());
     add(wire_tables());
     add(life_tables());
+    add(simulate_tables());
     return all;
 }
 

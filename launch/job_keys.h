@@ -25,8 +25,9 @@ struct ChoiceSlot {  // one of Key::valid, kept as an enum
     std::function<void(std::size_t)> set;
 };
 using NameList = std::vector<std::string>;
-using Slot = std::variant<std::string*, NameList*, bool*, std::uint32_t*, std::uint64_t*, double*,
-                          Nanos* /* seconds */, ByteSlot, ChoiceSlot>;
+using NumberList = std::vector<double>;
+using Slot = std::variant<std::string*, NameList*, NumberList*, bool*, std::uint32_t*,
+                          std::uint64_t*, double*, Nanos* /* seconds */, ByteSlot, ChoiceSlot>;
 
 // Both ends belong to the range.
 struct Limits {
@@ -64,6 +65,9 @@ struct Table {
 
 // In the order in which they are read and written: [rule] stands before what inherits from it.
 const std::vector<Table>& job_tables();
+
+// [simulate] and what lies below it (job_keys_simulate.cpp).
+std::vector<Table> simulate_tables();
 
 // nullptr where there is none. Paths are dotted, without entry numbers: "rule.for.learning_rate".
 const Table* find_table(std::string_view path);

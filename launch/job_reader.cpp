@@ -47,6 +47,7 @@ bool holds_text(const Key& key) {
     scratch.tasks.resize(1);
     scratch.rule_for.resize(1);
     scratch.policy_for.resize(1);
+    scratch.simulate.faults.resize(1);
     const Slot slot = key.slot(scratch, 0);
     return std::holds_alternative<std::string*>(slot) || std::holds_alternative<ChoiceSlot>(slot);
 }

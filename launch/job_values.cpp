@@ -90,6 +90,21 @@ struct Assign {
         }
         return std::nullopt;
     }
+    Complaint operator()(NumberList* slot) const {
+        const std::string expected =
+            "must be a list like [1, 2.5]: " + limits_text(key.limits, "each a number").substr(8);
+        const auto* list = node.as_array();
+        if (list == nullptr) return wrong(expected);
+        slot->clear();
+        for (const toml::node& element : *list) {
+            const auto value = real_of(element);
+            if (!value || !within(key.limits, *value)) {
+                return fmt::format("{}, found {} in it", expected, describe(element));
+            }
+            slot->push_back(*value);
+        }
+        return std::nullopt;
+    }
     Complaint operator()(bool* slot) const {
         const auto* flag = node.as_boolean();
         if (flag == nullptr) return wrong("must be true or false");
@@ -156,6 +171,11 @@ struct Write {
     std::string operator()(const NameList* slot) const {
         std::string text;
         for (const std::string& name : *slot) text += (text.empty() ? "" : ", ") + quoted(name);
+        return "[" + text + "]";
+    }
+    std::string operator()(const NumberList* slot) const {
+        std::string text;
+        for (const double number : *slot) text += (text.empty() ? "" : ", ") + number_text(number);
         return "[" + text + "]";
     }
     std::string operator()(const bool* slot) const { return *slot ? "true" : "false"; }

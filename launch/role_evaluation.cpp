@@ -8,7 +8,7 @@
 #include <filesystem>
 
 #include "common/file.h"
-#include "common/safetensors.h"
+#include "launch/checkpoint_services.h"
 #include "launch/describe.h"
 #include "launch/job.h"
 #include "launch/latest_checkpoint.h"
@@ -18,25 +18,6 @@
 namespace detente {
 
 namespace {
-
-Result<void> load_weights(Engine& engine, const std::string& path) {
-    const auto file = SafetensorsFile::open(path);
-    if (file.has_error()) return file.error();
-    const ModelDescription& model = engine.description();
-    for (std::size_t i = 0; i < model.tensors.size(); ++i) {
-        const SafetensorsFile::Tensor* tensor = file->find(model.tensors[i].name);
-        const std::uint64_t bytes = model.tensors[i].elements() * sizeof(float);
-        if (tensor == nullptr || tensor->entry.bytes() != bytes) {
-            return fail(ErrorCode::bad_checkpoint,
-                        fmt::format("{} has no tensor {} of {} bytes: it is of another model", path,
-                                    model.tensors[i].name, bytes));
-        }
-        const auto values = file->read(*tensor);
-        if (values.has_error()) return values.error();
-        engine.load(i, 0, values->bytes);
-    }
-    return {};
-}
 
 struct Scored {
     std::uint64_t number = 0;

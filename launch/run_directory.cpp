@@ -75,6 +75,15 @@ Result<RunDirectory> make_run_directory(const std::string& out, const std::strin
     return RunDirectory{path.string()};
 }
 
+void point_best_to(const RunDirectory& run, std::uint64_t number) {
+    std::error_code ignored;
+    const fs::path link = run.path + "/best";
+    const fs::path fresh = run.path + "/.best";
+    fs::remove(fresh, ignored);
+    fs::create_directory_symlink("checkpoints/" + std::to_string(number), fresh, ignored);
+    fs::rename(fresh, link, ignored);
+}
+
 Result<void> write_text(const std::string& path, const std::string& text) {
     const std::string partial = path + ".partial";
     const auto refuse = [&](int why) {

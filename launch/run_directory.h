@@ -35,6 +35,9 @@ struct RunDirectory {
 // error naming path, cause and remedy.
 Result<RunDirectory> make_run_directory(const std::string& out, const std::string& name);
 
+// Points RUN/best at a checkpoint.
+void point_best_to(const RunDirectory& run, std::uint64_t number);
+
 // Writes a small text file through a temporary one, so that a reader sees all of it or nothing.
 Result<void> write_text(const std::string& path, const std::string& text);
 

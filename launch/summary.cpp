@@ -25,7 +25,9 @@ Summary summary_of(const ClusterView& view, const Outcome& outcome, const RunDir
     summary.failed = outcome.failed;
     summary.error = outcome.error;
     for (const CheckpointView& checkpoint : view.checkpoints) {
-        if (!checkpoint.accuracy.empty()) summary.accuracy = checkpoint.accuracy;
+        if (checkpoint.accuracy.empty()) continue;
+        summary.accuracy = checkpoint.accuracy;
+        summary.loss = checkpoint.loss;
     }
     summary.books = total_books(view);
     summary.staleness = summarise(view);
@@ -60,6 +62,10 @@ std::string to_json(const Summary& summary) {
     for (const auto& [task, accuracy] : summary.accuracy) {
         tasks[task] = json::object{{"accuracy", accuracy}};
     }
+    for (const auto& [task, loss] : summary.loss) {
+        // JSON has no NaN.
+        if (std::isfinite(loss)) tasks[task].as_object()["loss"] = loss;
+    }
     const Books& books = summary.books;
     json::array histogram(summary.staleness_histogram.begin(), summary.staleness_histogram.end());
     json::object object{{"job", summary.job},
@@ -93,6 +99,12 @@ std::string to_json(const Summary& summary) {
         object["resumed"] = json::object{{"checkpoint", summary.resumed_from},
                                          {"samples", summary.samples_before},
                                          {"updates_taken_back", summary.updates_taken_back}};
+    }
+    if (summary.simulated) {
+        // 64 bits do not fit a JSON number of every reader.
+        object["digest"] = fmt::format("{:016x}", summary.simulated->digest);
+        object["events"] = summary.simulated->events;
+        object["virtual_s"] = summary.simulated->virtual_s;
     }
     if (summary.best_checkpoint) object["best_checkpoint"] = *summary.best_checkpoint;
     if (summary.failed) {
@@ -174,6 +186,11 @@ std::string table(const Summary& summary) {
     if (summary.processes_lost > 0) {
         fmt::format_to(out, "  processes lost: {}; who and why: {}\n", summary.processes_lost,
                        RunDirectory{summary.run_dir}.log_file("coordinator"));
+    }
+    if (summary.simulated) {
+        fmt::format_to(out, "  simulated: {} events, {:.1f} s in {:.1f} s; digest {:016x}\n",
+                       with_commas(summary.simulated->events), summary.simulated->virtual_s,
+                       summary.wall_s, summary.simulated->digest);
     }
     fmt::format_to(out, "  run directory: {}\n", summary.run_dir);
     return text;

@@ -19,6 +19,7 @@ struct Summary {
     bool failed = false;
     Error error;                                           // where failed
     std::vector<std::pair<std::string, double>> accuracy;  // of the last evaluated checkpoint
+    std::vector<std::pair<std::string, double>> loss;      // of the same, on the test set
     Books books;
     StalenessSummary staleness;
     std::vector<std::uint64_t> staleness_histogram;
@@ -36,6 +37,13 @@ struct Summary {
     std::string last_checkpoint;  // directory; empty = none
     std::optional<std::uint64_t> best_checkpoint;
     std::size_t processes_lost = 0;
+    // Of a simulated run. training_s and samples_per_s are of virtual time, wall_s is not.
+    struct Simulated {
+        std::uint64_t digest = 0;  // over all final blocks and versions
+        std::uint64_t events = 0;
+        double virtual_s = 0;
+    };
+    std::optional<Simulated> simulated;
 };
 
 Summary summary_of(const ClusterView& view, const Outcome& outcome, const RunDirectory& run);

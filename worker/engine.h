@@ -85,9 +85,9 @@ struct EngineEntry {
     Engine* (*create)(const EngineOptions& options, Error& error) = nullptr;
 };
 
-// Loads a model library (RTLD_LOCAL) and makes its engine. The library stays loaded as long as the
-// process. bad_model: no such file, not a model library, another ABI; the text names file and
-// remedy.
+// Loads a model library (RTLD_LOCAL), or takes a builtin model (worker/builtin/catalog.h), and
+// makes its engine. The library stays loaded as long as the process. bad_model: no such file, not a
+// model library, another ABI; the text names file and remedy.
 Result<std::unique_ptr<Engine>> load_engine(const std::string& library_path,
                                             const EngineOptions& options);
 

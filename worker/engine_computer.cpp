@@ -23,12 +23,18 @@ class HeldGradients : public GradientSet {
 }  // namespace
 
 EngineComputer::EngineComputer(std::unique_ptr<Engine> engine, std::shared_ptr<const Plan> plan,
-                               std::uint64_t seed, bool hashes)
+                               std::shared_ptr<SampleOrders> orders, bool hashes)
     : engine_(std::move(engine)),
       plan_(std::move(plan)),
-      seed_(seed),
       hashes_(hashes),
-      tasks_(engine_->description().tasks.size()) {}
+      tasks_(engine_->description().tasks.size()),
+      orders_(std::move(orders)) {}
+
+EngineComputer::EngineComputer(std::unique_ptr<Engine> engine, std::shared_ptr<const Plan> plan,
+                               std::uint64_t seed, bool hashes)
+    : EngineComputer(std::move(engine), std::move(plan), nullptr, hashes) {
+    orders_ = std::make_shared<SampleOrders>(seed, engine_->description().training_samples);
+}
 
 WorkResult EngineComputer::run(const Work& work, const std::atomic<bool>& cancelled,
                                const std::function<void(std::uint32_t, Payload)>& part) {
@@ -50,20 +56,12 @@ WorkResult EngineComputer::run_initial(const std::function<void(std::uint32_t, P
 
 std::vector<std::uint32_t> EngineComputer::samples_of(const BatchRange& batch,
                                                       std::uint32_t batch_samples) {
-    auto order = std::find_if(orders_.begin(), orders_.end(),
-                              [&](const auto& one) { return one.first == batch.data_epoch; });
-    const std::uint64_t total = engine_->description().training_samples;
-    if (order == orders_.end()) {
-        if (orders_.size() == 2) orders_.erase(orders_.begin());
-        orders_.emplace_back(batch.data_epoch, permutation(random_key(seed_, Purpose::batch_order,
-                                                                      {batch.data_epoch}),
-                                                           static_cast<std::uint32_t>(total)));
-        order = orders_.end() - 1;
-    }
+    const SampleOrders::Order order = orders_->order_of(batch.data_epoch);
+    const std::uint64_t total = order->size();
     const std::uint64_t first = std::min(total, std::uint64_t{batch.first} * batch_samples);
     const std::uint64_t last = std::min(total, first + batch_samples);
-    return {order->second.begin() + static_cast<std::ptrdiff_t>(first),
-            order->second.begin() + static_cast<std::ptrdiff_t>(last)};
+    return {order->begin() + static_cast<std::ptrdiff_t>(first),
+            order->begin() + static_cast<std::ptrdiff_t>(last)};
 }
 
 std::vector<const float*> EngineComputer::rows_of(const TaskGradients& gradients,

@@ -6,12 +6,12 @@
 
 #include <cstdint>
 #include <memory>
-#include <utility>
 #include <vector>
 
 #include "common/partition/plan.h"
 #include "common/runtime/contracts.h"
 #include "worker/engine.h"
+#include "worker/sample_orders.h"
 #include "worker/worker_halves.h"
 
 namespace detente {
@@ -22,6 +22,9 @@ class EngineComputer : public Computer {
     // replays).
     EngineComputer(std::unique_ptr<Engine> engine, std::shared_ptr<const Plan> plan,
                    std::uint64_t seed, bool hashes = false);
+    // The same, sharing the orders of samples with other computers of this process.
+    EngineComputer(std::unique_ptr<Engine> engine, std::shared_ptr<const Plan> plan,
+                   std::shared_ptr<SampleOrders> orders, bool hashes);
 
     WorkResult run(const Work& work, const std::atomic<bool>& cancelled,
                    const std::function<void(std::uint32_t, Payload)>& part) override;
@@ -44,11 +47,9 @@ class EngineComputer : public Computer {
     std::unique_ptr<Engine> engine_;
     std::shared_ptr<const Plan> plan_;
     std::unique_ptr<WorkerHalves> halves_;
-    std::uint64_t seed_;
     bool hashes_;
     std::size_t tasks_;
-    // The order of the last two data epochs asked for (workers straddle the boundary).
-    std::vector<std::pair<std::uint32_t, std::vector<std::uint32_t>>> orders_;
+    std::shared_ptr<SampleOrders> orders_;
 };
 
 }  // namespace detente

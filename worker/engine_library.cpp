@@ -5,6 +5,8 @@
 #include <filesystem>
 #include <system_error>
 
+#include "worker/builtin/catalog.h"
+
 namespace detente {
 
 namespace {
@@ -22,6 +24,7 @@ std::string last_dl_error() {
 
 Result<std::unique_ptr<Engine>> load_engine(const std::string& library_path,
                                             const EngineOptions& options) {
+    if (is_builtin(library_path)) return make_builtin(library_path, options);
     std::error_code ignored;
     // Absolute, or dlopen would search the system's library path for a bare name.
     const std::string path = std::filesystem::absolute(library_path, ignored).string();

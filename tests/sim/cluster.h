@@ -132,6 +132,14 @@ class Cluster {
         world_.add(node_of(id), incarnation, std::move(*worker), computers_.back().get());
     }
 
+    // Runs `action` at `when`, or as soon after as training has begun: a worker lost before is
+    // another matter (the first weights may be lost with it).
+    void in_training(Time when, std::function<void()> action) {
+        world_.at(when, [this, action = std::move(action)] {
+            if (coordinator_->ready.size() == job_->shards() + job_->workers) return action();
+            in_training(world_.now() + std::chrono::milliseconds(1), action);
+        });
+    }
     Shard& shard(std::uint32_t index) {
         return dynamic_cast<Shard&>(world_.node(node_of(ShardId{index})));
     }

@@ -68,7 +68,10 @@ std::vector<std::vector<Applied>> applied_by_shard(Cluster& cluster) {
 
 void require_same_on_all_shards(Cluster& cluster) {
     const auto shards = applied_by_shard(cluster);
-    for (const auto& order : shards) REQUIRE(order == shards.front());
+    for (std::size_t i = 0; i < shards.size(); ++i) {
+        // A shard without a trainable block has nothing to apply.
+        if (!cluster.plan().by_shard[i].empty()) REQUIRE(shards[i] == shards.front());
+    }
     auto once = shards.front();
     std::sort(once.begin(), once.end());
     REQUIRE(std::adjacent_find(once.begin(), once.end()) == once.end());
@@ -131,12 +134,12 @@ TEST_CASE("step scope: a lost worker tears no step and holds nobody up") {
             options.world.network.jitter = Nanos(500'000);
             Cluster cluster(options);
             const NodeId victim = node_of(WorkerId{static_cast<std::uint32_t>(seed % 4)});
-            cluster.world().at(Time{Nanos(2'000'000 + 700'000 * static_cast<std::int64_t>(seed))},
-                               [&] {
-                                   if (!cluster.world().alive(victim)) return;
-                                   cluster.world().crash(victim);
-                                   cluster.world().announce_down(victim, Incarnation{1}, "lost");
-                               });
+            cluster.in_training(Time{Nanos(2'000'000 + 700'000 * static_cast<std::int64_t>(seed))},
+                                [&] {
+                                    if (!cluster.world().alive(victim)) return;
+                                    cluster.world().crash(victim);
+                                    cluster.world().announce_down(victim, Incarnation{1}, "lost");
+                                });
             require_finished(cluster, options);
         }
     }
@@ -165,7 +168,7 @@ TEST_CASE("step scope: policies that correct gradients, on several shards, with 
             options.world.network.jitter = Nanos(1'000'000);
             Cluster cluster(options);
             const NodeId victim = node_of(WorkerId{1});
-            cluster.world().at(Time{Nanos(5'000'000)}, [&] {
+            cluster.in_training(Time{Nanos(5'000'000)}, [&] {
                 cluster.world().crash(victim);
                 cluster.world().announce_down(victim, Incarnation{1}, "lost");
             });
@@ -183,7 +186,7 @@ TEST_CASE("step scope: a worker that starts again while its old push is staged t
             options.world.network.jitter = Nanos(1'000'000);
             Cluster cluster(options);
             const WorkerId again{2};
-            cluster.world().at(Time{Nanos(4'000'000)}, [&] {
+            cluster.in_training(Time{Nanos(4'000'000)}, [&] {
                 cluster.world().crash(node_of(again));
                 cluster.add_worker(again, Incarnation{2}, options.model);
                 Message welcome;

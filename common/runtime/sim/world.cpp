@@ -2,103 +2,48 @@
 
 #include <utility>
 
-#include "common/checksum.h"
 #include "common/invariant.h"
-#include "common/random.h"
+#include "common/runtime/sim/world_effects.h"
 
 namespace detente::sim {
-namespace {
 
-template <class Visit>
-void for_each_block(Body& body, Visit&& visit) {
-    if (auto* reply = std::get_if<PullReply>(&body)) {
-        for (WeightBlock& block : reply->blocks) visit(block.weights, block.checksum);
-    } else if (auto* pushed = std::get_if<PushReply>(&body)) {
-        for (WeightBlock& block : pushed->blocks) visit(block.weights, block.checksum);
-    } else if (auto* first = std::get_if<Initialise>(&body)) {
-        for (WeightBlock& block : first->blocks) visit(block.weights, block.checksum);
-    } else if (auto* push = std::get_if<Push>(&body)) {
-        for (GradientBlock& block : push->blocks) visit(block.gradient, block.checksum);
+World::World(WorldOptions options)
+    : options_(std::move(options)),
+      network_(options_.seed, options_.network),
+      effects_(std::make_unique<NodeEffects>(*this)) {}
+
+World::~World() {
+    for (std::vector<Seat>& row : seats_) {
+        for (Seat& one : row) {
+            if (one.place == nullptr) continue;
+            for (Running& running : one.place->compute) join(running);
+        }
     }
 }
 
-}  // namespace
-
-// Collects a node's effects during on(); they are released afterwards, in order.
-class World::NodeEffects : public Effects {
-  public:
-    NodeEffects(World& world, NodeId id, Incarnation incarnation)
-        : world_(world), id_(id), incarnation_(incarnation) {}
-
-    void send(NodeId to, Message message) override {
-        later_.push_back([this, to, message = std::move(message)]() mutable {
-            world_.transmit(id_, incarnation_, to, std::move(message));
-        });
-    }
-    TimerId after(Nanos delay, Tag tag) override {
-        const TimerId timer{++world_.numbers_};
-        world_.places_[id_].timers.insert(timer.value);
-        world_.at(world_.now_ + delay,
-                  [world = &world_, id = id_, incarnation = incarnation_, timer, tag] {
-                      Place* place = world->place(id, incarnation);
-                      if (place == nullptr || place->timers.erase(timer.value) == 0) return;
-                      world->deliver(id, incarnation, TimerFired{timer, tag});
-                  });
-        return timer;
-    }
-    void cancel(TimerId timer) override { world_.places_[id_].timers.erase(timer.value); }
-    Ticket compute(Work work) override {
-        const Ticket ticket{++world_.numbers_};
-        later_.push_back([this, ticket, work = std::move(work)]() mutable {
-            Place& place = world_.places_[id_];
-            invariant(place.computer != nullptr, "a node that computes was given a computer");
-            place.compute.push_back({ticket, std::move(work), false});
-            if (place.compute.size() == 1) world_.start_compute(id_);
-        });
-        return ticket;
-    }
-    void cancel(Ticket ticket) override {
-        later_.push_back([this, ticket] { world_.cancel_compute(id_, ticket); });
-    }
-    Ticket store(StoreOp operation) override {
-        const Ticket ticket{++world_.numbers_};
-        later_.push_back([this, ticket, operation = std::move(operation)]() mutable {
-            world_.store(id_, incarnation_, ticket, std::move(operation));
-        });
-        return ticket;
-    }
-    void record(LedgerEntry entry) override { world_.ledgers_[id_].push_back(std::move(entry)); }
-    void log(LogLevel /*level*/, std::string text) override {
-        world_.log_.push_back(to_string(id_) + ": " + std::move(text));
-    }
-    void finish(Outcome outcome) override { finished_ = std::move(outcome); }
-
-    void release() {
-        for (auto& action : later_) action();
-        if (!finished_) return;
-        world_.outcomes_[id_] = std::move(*finished_);
-        world_.places_.erase(id_);
-    }
-
-  private:
-    World& world_;
-    NodeId id_;
-    Incarnation incarnation_;
-    std::vector<std::function<void()>> later_;
-    std::optional<Outcome> finished_;
-};
-
-World::World(WorldOptions options) : options_(std::move(options)) {}
-World::~World() = default;
-
-World::Place* World::place(NodeId id, Incarnation incarnation) {
-    const auto found = places_.find(id);
-    if (found == places_.end() || found->second.incarnation != incarnation) return nullptr;
-    return &found->second;
+World::Seat& World::seat(NodeId id) {
+    std::vector<Seat>& row = seats_[static_cast<std::size_t>(id.role)];
+    if (row.size() <= id.index) row.resize(id.index + 1);
+    return row[id.index];
 }
 
-bool World::alive(NodeId id) const { return places_.contains(id); }
-Node& World::node(NodeId id) { return *places_.at(id).node; }
+World::Place* World::place(NodeId id) const {
+    const std::vector<Seat>& row = seats_[static_cast<std::size_t>(id.role)];
+    return id.index < row.size() ? row[id.index].place.get() : nullptr;
+}
+
+World::Place* World::place(Whose whose) const {
+    Place* found = place(whose.id);
+    return found != nullptr && found->incarnation == whose.incarnation ? found : nullptr;
+}
+
+bool World::alive(NodeId id) const { return place(id) != nullptr; }
+
+Node& World::node(NodeId id) {
+    Place* found = place(id);
+    invariant(found != nullptr, "who asks for a node knows that it lives");
+    return *found->node;
+}
 
 std::optional<Outcome> World::outcome(NodeId id) const {
     const auto found = outcomes_.find(id);
@@ -110,21 +55,20 @@ void World::fail_stores(std::string prefix, Error error) {
 }
 
 void World::at(Time when, std::function<void()> action) {
-    queue_.push({when, ++sequence_, std::move(action)});
+    queue_.push(when, ActionDue{std::move(action)});
 }
 
 bool World::step() {
     if (queue_.empty()) return false;
-    Scheduled next = std::move(const_cast<Scheduled&>(queue_.top()));
-    queue_.pop();
+    auto next = queue_.pop();
     now_ = next.when;
-    next.action();
+    std::visit([&](auto&& event) { due(std::move(event), next.handle); }, std::move(next.event));
     return true;
 }
 
 bool World::run_until(const std::function<bool()>& done, Time limit) {
     while (!done()) {
-        if (queue_.empty() || queue_.top().when > limit) return false;
+        if (queue_.empty() || queue_.next_time() > limit) return false;
         step();
     }
     return true;
@@ -132,218 +76,112 @@ bool World::run_until(const std::function<bool()>& done, Time limit) {
 
 void World::add(NodeId id, Incarnation incarnation, std::unique_ptr<Node> node,
                 Computer* computer) {
-    invariant(!places_.contains(id), "a node is started once until it is gone");
-    Place& place = places_[id];
-    place.node = std::move(node);
-    place.incarnation = incarnation;
-    place.computer = computer;
-    at(now_, [this, id, incarnation] { deliver(id, incarnation, Started{}); });
-}
-
-void World::crash(NodeId id) { places_.erase(id); }
-
-void World::announce_down(NodeId id, Incarnation incarnation, const std::string& reason) {
-    for (const auto& [other, place] : places_) {
-        if (other == id) continue;
-        at(now_ + options_.network.latency,
-           [this, other = other, to = place.incarnation, id, incarnation, reason] {
-               deliver(other, to, PeerDown{id, incarnation, reason});
-           });
-    }
-}
-
-void World::announce_up(NodeId id, Incarnation incarnation) {
-    for (const auto& [other, place] : places_) {
-        if (other == id) continue;
-        at(now_ + options_.network.latency,
-           [this, other = other, to = place.incarnation, id, incarnation] {
-               deliver(other, to, PeerUp{id, incarnation});
-           });
-    }
+    Seat& one = seat(id);
+    invariant(one.place == nullptr, "a node is started once until it is gone");
+    one.place = std::make_unique<Place>();
+    one.place->id = id;
+    one.place->incarnation = incarnation;
+    one.place->node = std::move(node);
+    one.place->computer = computer;
+    post(id, Started{});
 }
 
 void World::post(NodeId id, Event event) {
-    const auto found = places_.find(id);
-    if (found == places_.end()) return;
-    auto shared = std::make_shared<Event>(std::move(event));
-    at(now_, [this, id, incarnation = found->second.incarnation, shared] {
-        deliver(id, incarnation, std::move(*shared));
-    });
+    const Place* found = place(id);
+    if (found == nullptr) return;
+    queue_.push(now_, PostDue{{id, found->incarnation}, std::make_unique<Event>(std::move(event))});
 }
 
-void World::deliver(NodeId id, Incarnation incarnation, Event event) {
-    Place* place = this->place(id, incarnation);
-    if (place == nullptr) return;
-    ++events_;
-    NodeEffects effects(*this, id, incarnation);
-    place->node->on(std::move(event), now_, effects);
-    if (observer_) observer_(id, now_);
-    effects.release();
+// ---- faults ----
+
+void World::crash(NodeId id) {
+    if (place(id) != nullptr) remove(id);
 }
 
-void World::transmit(NodeId from, Incarnation incarnation, NodeId to, Message message) {
-    ++traffic_.sent;
-    traffic_.payload_bytes += payload_bytes(message.body);
-    message.envelope.from = from;
-    message.envelope.to = to;
-    message.envelope.incarnation = incarnation;
-    message.envelope.generation = options_.generation;
-    if (options_.checksums) {
-        for_each_block(message.body, [](Payload& payload, std::optional<std::uint64_t>& checksum) {
-            if (!checksum) checksum = checksum_of(payload.bytes);
-        });
-    }
-    const auto shared = std::make_shared<const Message>(std::move(message));
-    const NetworkOptions& network = options_.network;
-    const std::uint64_t key = random_key(options_.seed, Purpose::network, {++messages_});
-    Random random(key);
-    const bool reliable = from == kCoordinator || to == kCoordinator;
-    if (reliable) {
-        at(now_ + network.latency,
-           [=, this] { arrive(from, incarnation, to, *shared, false, key); });
-        return;
-    }
-    // Always draw the same number of values, so that one fault's setting does not move another's.
-    const bool dropped = random.uniform() < network.drop;
-    const bool doubled = random.uniform() < network.duplicate;
-    const bool altered = random.uniform() < network.corrupt;
-    const auto jitter = [&] {
-        return Nanos(static_cast<std::int64_t>(random.uniform() *
-                                               static_cast<double>(network.jitter.count())));
-    };
-    const Nanos first = network.latency + jitter();
-    const Nanos second = network.latency + jitter();
-    if (doubled) {
-        ++traffic_.duplicated;
-        at(now_ + second, [=, this] { arrive(from, incarnation, to, *shared, false, key); });
-    }
-    if (dropped) {
-        ++traffic_.dropped;
-        buffers_back(from, incarnation);
-        return;
-    }
-    at(now_ + first, [=, this] { arrive(from, incarnation, to, *shared, altered, key); });
+void World::remove(NodeId id) {
+    Seat& one = seat(id);
+    if (options_.ending) options_.ending(id, *one.place->node);
+    for (Running& running : one.place->compute) join(running);
+    one.place.reset();
 }
 
-void World::arrive(NodeId from, Incarnation from_incarnation, NodeId to, const Message& message,
-                   bool corrupt, std::uint64_t key) {
-    const auto receiver = places_.find(to);
-    if (receiver == places_.end()) {
-        buffers_back(from, from_incarnation);
-        return;
-    }
-    if (options_.wire) {
-        std::optional<Message> arrived = options_.wire(message, corrupt, scatter(key));
-        traffic_.corrupted += corrupt ? 1 : 0;
-        traffic_.refused += arrived ? 0 : 1;
-        const Incarnation to_incarnation = receiver->second.incarnation;
-        buffers_back(from, from_incarnation);
-        if (arrived) deliver(to, to_incarnation, Received{*std::move(arrived)});
-        return;
-    }
-    Message own = message;
-    bool flip = corrupt;
-    for_each_block(own.body, [&](Payload& payload, std::optional<std::uint64_t>& /*checksum*/) {
-        auto copy = std::make_shared<AlignedBuffer>(payload.size());
-        std::copy(payload.bytes.begin(), payload.bytes.end(), copy->data());
-        if (flip && copy->size() > 0) {
-            Random where(scatter(key));
-            copy->data()[where.below(copy->size())] ^= std::byte{16};
-            flip = false;
-            ++traffic_.corrupted;
-        }
-        payload = payload_of(std::move(copy));
-    });
-    const Incarnation incarnation = receiver->second.incarnation;
-    buffers_back(from, from_incarnation);
-    deliver(to, incarnation, Received{std::move(own)});
+void World::pause(NodeId id, Nanos duration) {
+    Place* found = place(id);
+    if (found == nullptr || found->paused) return;
+    found->paused = true;
+    const Whose whose{id, found->incarnation};
+    at(now_ + duration, [this, whose] { resume(whose); });
 }
 
-// One event for all payloads that came back at this instant.
-void World::buffers_back(NodeId id, Incarnation incarnation) {
-    Place* sender = place(id, incarnation);
-    if (sender == nullptr || id.role != Role::shard || sender->buffers_due) return;
-    sender->buffers_due = true;
-    at(now_, [this, id, incarnation] {
-        Place* still = place(id, incarnation);
-        if (still == nullptr) return;
-        still->buffers_due = false;
-        deliver(id, incarnation, BuffersReturned{});
-    });
+void World::resume(Whose whose) {
+    Place* found = place(whose);
+    if (found == nullptr) return;
+    found->paused = false;
+    std::deque<Event> held = std::exchange(found->held, {});
+    for (Event& event : held) deliver(whose, std::move(event));
 }
 
-void World::start_compute(NodeId id) {
-    Place& place = places_[id];
-    const std::uint64_t token = ++place.compute_token;
-    const Running& running = place.compute.front();
-    Nanos duration{0};
-    if (running.cancelled) {
-        duration = options_.cancel_time;
-    } else if (options_.compute_time) {
-        duration = options_.compute_time(id, running.work, place.computed++);
-    }
-    at(now_ + duration,
-       [this, id, incarnation = place.incarnation, token] { end_compute(id, incarnation, token); });
+void World::spoil_gradient(NodeId id) {
+    if (Place* found = place(id)) found->spoil = true;
 }
 
-void World::end_compute(NodeId id, Incarnation incarnation, std::uint64_t token) {
-    Place* place = this->place(id, incarnation);
-    if (place == nullptr || place->compute_token != token) return;
-    Running running = std::move(place->compute.front());
-    if (running.cancelled) {
-        place->compute.pop_front();
-        if (!place->compute.empty()) start_compute(id);
-        deliver(id, incarnation,
-                ComputeEnded{running.ticket, fail(ErrorCode::cancelled, "cancelled as asked")});
-        return;
-    }
-    ++place->compute_token;
-    place->compute.pop_front();
-    // Before the parts are delivered: a node may ask for more work when it gets one, which starts
-    // it if nothing else waits, and no work is to start twice.
-    if (!place->compute.empty()) start_compute(id);
-    std::atomic<bool> cancelled{false};
-    std::vector<std::pair<std::uint32_t, Payload>> parts;
-    WorkResult result =
-        place->computer->run(running.work, cancelled, [&](std::uint32_t index, Payload payload) {
-            parts.emplace_back(index, std::move(payload));
-        });
-    for (auto& [index, payload] : parts) {
-        deliver(id, incarnation, ComputePart{running.ticket, index, std::move(payload)});
-    }
-    deliver(id, incarnation, ComputeEnded{running.ticket, std::move(result)});
-}
-
-void World::cancel_compute(NodeId id, Ticket ticket) {
-    const auto found = places_.find(id);
-    if (found == places_.end()) return;
-    Place& place = found->second;
-    for (std::size_t i = 0; i < place.compute.size(); ++i) {
-        if (place.compute[i].ticket != ticket || place.compute[i].cancelled) continue;
-        place.compute[i].cancelled = true;
-        if (i == 0) start_compute(id);  // ends after cancel_time instead
-    }
-}
-
-void World::store(NodeId id, Incarnation incarnation, Ticket ticket, StoreOp operation) {
-    auto held = std::make_shared<StoreOp>(std::move(operation));
-    at(now_ + options_.store_time, [this, id, incarnation, ticket, held]() {
-        if (place(id, incarnation) == nullptr) return;
-        Result<void> result;
-        for (const auto& [prefix, error] : store_failures_) {
-            if (held->path.starts_with(prefix)) result = error;
-        }
-        if (result) {
-            std::vector<std::byte>& file = files_[held->path];
-            file.clear();
-            for (const Payload& piece : held->pieces) {
-                file.insert(file.end(), piece.bytes.begin(), piece.bytes.end());
+void World::announce_down(NodeId id, Incarnation incarnation, const std::string& reason) {
+    at(now_ + options_.network.latency, [this, id, incarnation, reason] {
+        for (const auto& row : seats_) {
+            for (const Seat& other : row) {
+                if (other.place == nullptr || other.place->id == id) continue;
+                post(other.place->id, PeerDown{id, incarnation, reason});
             }
         }
-        held->pieces.clear();
-        deliver(id, incarnation, Stored{ticket, std::move(result)});
-        buffers_back(id, incarnation);
     });
+}
+
+void World::announce_up(NodeId id, Incarnation incarnation) {
+    at(now_ + options_.network.latency, [this, id, incarnation] {
+        for (const auto& row : seats_) {
+            for (const Seat& other : row) {
+                if (other.place == nullptr || other.place->id == id) continue;
+                post(other.place->id, PeerUp{id, incarnation});
+            }
+        }
+    });
+}
+
+// ---- events ----
+
+void World::deliver(Whose to, Event&& event) {
+    Place* found = place(to);
+    if (found == nullptr) return;
+    if (found->paused) {
+        found->held.push_back(std::move(event));
+        return;
+    }
+    hand_over(*found, std::move(event));
+}
+
+void World::hand_over(Place& place, Event&& event) {
+    ++events_;
+    effects_->begin(place);
+    place.node->on(std::move(event), now_, *effects_);
+    if (observer_) observer_(place.id, now_);
+    effects_->release();
+}
+
+void World::due(PostDue&& posted, std::uint64_t /*handle*/) {
+    deliver(posted.to, std::move(*posted.event));
+}
+
+void World::due(TimerDue&& timer, std::uint64_t handle) {
+    deliver(timer.to, TimerFired{TimerId{handle}, timer.tag});
+}
+
+void World::due(ArrivalDue&& arrival, std::uint64_t /*handle*/) { arrive(std::move(arrival)); }
+
+void World::due(BuffersDue&& buffers, std::uint64_t /*handle*/) {
+    Place* found = place(buffers.at);
+    if (found == nullptr) return;
+    found->buffers_due = false;
+    deliver(buffers.at, BuffersReturned{});
 }
 
 }  // namespace detente::sim

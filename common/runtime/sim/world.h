@@ -1,36 +1,32 @@
-// The simulated runtime: any number of nodes in one process, one thread, on virtual time. Events
-// are ordered by (time, sequence); all randomness is drawn from keys of (seed, purpose, message),
-// so the same seed gives the same run, event for event. Nodes are the very same objects that real
-// processes run.
+// The simulated runtime: any number of nodes in one process, on virtual time. Events are ordered by
+// (time, sequence); all randomness is a function of (seed, purpose, node, count), so the same seed
+// gives the same run, event for event. Nodes are the very same objects that real processes run.
 //
-// Network: messages between shards and workers may be lost, doubled, delayed past later ones or
-// altered, as the options say, never torn. Messages from and to the coordinator travel reliably and
-// in order, as over its TCP connection. A payload is copied at delivery: what was delivered is the
+// Thread: one, the world's; computations may run beside it on a pool (compute_pool.h), from their
+// virtual start to their virtual finish, which changes no event and no bit.
+//
+// The network is network.h's. A payload is copied at delivery: what was delivered is the
 // receiver's.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <functional>
 #include <map>
 #include <memory>
 #include <optional>
-#include <queue>
-#include <set>
 #include <string>
+#include <utility>
+#include <variant>
 #include <vector>
 
 #include "common/runtime/contracts.h"
+#include "common/runtime/sim/compute_pool.h"
+#include "common/runtime/sim/event_queue.h"
+#include "common/runtime/sim/network.h"
 
 namespace detente::sim {
-
-struct NetworkOptions {
-    Nanos latency{50'000};
-    Nanos jitter{0};       // added, uniform in [0, jitter]: reorders
-    double drop = 0;       // probability per message
-    double duplicate = 0;  // … that a second copy arrives, each with its own jitter
-    double corrupt = 0;    // … that one bit of one payload is flipped
-};
 
 // What the wire makes of a message on its way; nothing = the receiver's end refused it, which
 // counts as a loss. `corrupt`: the network alters this one. `key`: for random draws. The result
@@ -43,32 +39,55 @@ struct WorldOptions {
     NetworkOptions network;
     bool checksums = true;  // blocks carry XXH3, as between hosts
     Generation generation{1};
-    // Virtual duration of a computation; `count` is how many the node has started before.
+    std::uint64_t build = 0;  // in every envelope
+    // Virtual duration of a computation; `count` is how many the node has started before, in all
+    // its incarnations.
     std::function<Nanos(NodeId, const Work&, std::uint64_t count)> compute_time;
+    // Where computations that take time run; none: on the world's thread, at their virtual finish.
+    ComputePool* pool = nullptr;
     // Bytes and back, for tests (tests/sim/codec_wire.h): this runtime does not depend on the
     // codec. None: messages arrive as they are, copied.
     Wire wire;
+    // Sees every message as it leaves, before its checksums are made; may alter it.
+    std::function<void(NodeId to, Message&)> alter;
     Nanos cancel_time{0};  // from cancel() to the end event
     Nanos store_time{1'000'000};
+    // Where effects go that leave the world; none: kept, for files(), ledger() and log().
+    std::function<Result<void>(StoreOp&)> store;
+    std::function<void(NodeId, Incarnation, const LedgerEntry&)> record;
+    std::function<void(NodeId, Time, LogLevel, const std::string&)> log;
+    // A node has finished or crashed, and is about to go.
+    std::function<void(NodeId, Node&)> ending;
 };
 
 class World {
   public:
     explicit World(WorldOptions options);
     ~World();
+    World(const World&) = delete;
+    World& operator=(const World&) = delete;
 
     // Starts a node now. The computer is shared with nobody else while the world runs.
     void add(NodeId id, Incarnation incarnation, std::unique_ptr<Node> node,
              Computer* computer = nullptr);
-    // The node vanishes with everything it had not sent; nobody is told.
-    void crash(NodeId id);
-    // Tells every other node that this incarnation is gone, as the coordinator does.
-    void announce_down(NodeId id, Incarnation incarnation, const std::string& reason);
-    void announce_up(NodeId id, Incarnation incarnation);
     // Hands an event to a node at the current time.
     void post(NodeId id, Event event);
     // Runs `action` at a virtual time.
     void at(Time when, std::function<void()> action);
+
+    // ---- faults ----
+    // The node vanishes with everything it had not sent; nobody is told.
+    void crash(NodeId id);
+    // It is handed nothing for so long, then all that came meanwhile, in order.
+    void pause(NodeId id, Nanos duration);
+    // The next gradient it has combined holds a NaN.
+    void spoil_gradient(NodeId id);
+    void disturb(Disturbance disturbance) { network_.disturb(std::move(disturbance)); }
+    // Tells every other node that this incarnation is gone, as the coordinator does.
+    void announce_down(NodeId id, Incarnation incarnation, const std::string& reason);
+    void announce_up(NodeId id, Incarnation incarnation);
+    // Store operations to paths with this prefix fail with this error (a full disk).
+    void fail_stores(std::string prefix, Error error);
 
     // One event; false if none is left.
     bool step();
@@ -76,7 +95,7 @@ class World {
     bool run_until(const std::function<bool()>& done, Time limit);
 
     Time now() const { return now_; }
-    std::uint64_t events() const { return events_; }
+    std::uint64_t events() const { return events_; }  // handed to nodes
     bool alive(NodeId id) const;
     Node& node(NodeId id);
     std::optional<Outcome> outcome(NodeId id) const;
@@ -85,8 +104,6 @@ class World {
     const std::vector<std::string>& log() const { return log_; }
     // Called after every event a node was handed.
     void observe(std::function<void(NodeId, Time)> observer) { observer_ = std::move(observer); }
-    // Store operations to paths with this prefix fail with this error (a full disk).
-    void fail_stores(std::string prefix, Error error);
 
     struct Traffic {
         std::uint64_t sent = 0;
@@ -102,49 +119,112 @@ class World {
     class NodeEffects;
     struct Running {
         Ticket ticket;
-        Work work;
+        std::unique_ptr<ComputeJob> job;
         bool cancelled = false;
+        bool on_pool = false;
+        bool begun = false;  // at its virtual start it was not cancelled yet
     };
+    // One incarnation of a node.
     struct Place {
-        std::unique_ptr<Node> node;
+        NodeId id;
         Incarnation incarnation;
+        std::unique_ptr<Node> node;
         Computer* computer = nullptr;
         std::deque<Running> compute;  // front is running
         std::uint64_t compute_token = 0;
-        std::uint64_t computed = 0;
-        std::set<std::uint64_t> timers;
+        std::deque<Event> held;  // while paused
+        bool paused = false;
+        bool spoil = false;
         bool buffers_due = false;
     };
-    struct Scheduled {
-        Time when;
-        std::uint64_t sequence;
+    // What outlives a node's incarnations.
+    struct Seat {
+        std::unique_ptr<Place> place;
+        std::uint64_t sent = 0;
+        std::uint64_t computed = 0;
+    };
+
+    // What may be due. Each names the incarnation it is for: another one does not get it.
+    struct Whose {
+        NodeId id;
+        Incarnation incarnation;
+    };
+    struct ActionDue {
         std::function<void()> action;
     };
-    struct Later {
-        bool operator()(const Scheduled& a, const Scheduled& b) const {
-            return a.when != b.when ? a.when > b.when : a.sequence > b.sequence;
-        }
+    struct PostDue {
+        Whose to;
+        std::unique_ptr<Event> event;
     };
+    struct TimerDue {
+        Whose to;
+        Tag tag;
+    };
+    struct ArrivalDue {
+        Whose from;
+        NodeId to;
+        std::unique_ptr<Message> message;
+        std::uint64_t key = 0;
+        bool corrupt = false;
+        bool through_link = false;  // has waited its turn at the receiver's end
+    };
+    struct ComputeDue {
+        Whose at;
+        std::uint64_t token = 0;
+    };
+    struct StoreDue {
+        Whose at;
+        Ticket ticket;
+        std::unique_ptr<StoreOp> operation;
+    };
+    struct BuffersDue {
+        Whose at;
+    };
+    // monostate: a timer that was cancelled.
+    using Due = std::variant<std::monostate, ActionDue, PostDue, TimerDue, ArrivalDue, ComputeDue,
+                             StoreDue, BuffersDue>;
 
-    void deliver(NodeId id, Incarnation incarnation, Event event);
-    void transmit(NodeId from, Incarnation incarnation, NodeId to, Message message);
-    void arrive(NodeId from, Incarnation from_incarnation, NodeId to, const Message& message,
-                bool corrupt, std::uint64_t key);
-    void buffers_back(NodeId id, Incarnation incarnation);
-    void start_compute(NodeId id);
-    void end_compute(NodeId id, Incarnation incarnation, std::uint64_t token);
-    void cancel_compute(NodeId id, Ticket ticket);
-    void store(NodeId id, Incarnation incarnation, Ticket ticket, StoreOp operation);
-    Place* place(NodeId id, Incarnation incarnation);
+    Seat& seat(NodeId id);
+    Place* place(NodeId id) const;
+    Place* place(Whose whose) const;
+    void deliver(Whose to, Event&& event);
+    void hand_over(Place& place, Event&& event);
+    void remove(NodeId id);
+    void resume(Whose whose);
+
+    void due(std::monostate&&, std::uint64_t) {}
+    void due(ActionDue&& action, std::uint64_t) { action.action(); }
+    void due(PostDue&& posted, std::uint64_t);
+    void due(TimerDue&& timer, std::uint64_t handle);
+    void due(ArrivalDue&& arrival, std::uint64_t);
+    void due(ComputeDue&& compute, std::uint64_t);
+    void due(StoreDue&& store, std::uint64_t);
+    void due(BuffersDue&& buffers, std::uint64_t);
+
+    // messages (world_messages.cpp)
+    void transmit(Place& from, NodeId to, Message&& message);
+    void schedule_arrival(const Network::Copy& copy, ArrivalDue arrival);
+    void arrive(ArrivalDue&& arrival);
+    void buffers_back(Whose sender);
+    std::unique_ptr<Message> boxed(Message&& message);
+
+    // computations and stores (world_compute.cpp)
+    void compute(Place& place, Ticket ticket, Work&& work);
+    void start_compute(Place& place);
+    void cancel_compute(Place& place, Ticket ticket);
+    void join(Running& running) const;
+    void store(Place& place, Ticket ticket, StoreOp&& operation);
+    Result<void> keep_file(StoreOp& operation);
 
     WorldOptions options_;
+    Network network_;
     Time now_{};
-    std::uint64_t sequence_ = 0;
     std::uint64_t events_ = 0;
-    std::uint64_t messages_ = 0;
-    std::uint64_t numbers_ = 0;  // timers and tickets
-    std::priority_queue<Scheduled, std::vector<Scheduled>, Later> queue_;
-    std::map<NodeId, Place> places_;
+    std::uint64_t tickets_ = 0;
+    EventQueue<Due> queue_;
+    std::array<std::vector<Seat>, 4> seats_;  // by role and index
+    std::unique_ptr<NodeEffects> effects_;
+    std::vector<std::unique_ptr<Message>> spare_messages_;
     std::map<NodeId, Outcome> outcomes_;
     std::map<NodeId, std::vector<LedgerEntry>> ledgers_;
     std::map<std::string, std::vector<std::byte>> files_;

@@ -1,0 +1,53 @@
+// How long a simulated gradient takes: a function of (seed, worker, number of the gradient), and,
+// for `markov`, of the worker's gradients before it.
+//
+// Thread: the world's.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "common/result.h"
+#include "common/simulation_config.h"
+
+namespace detente::sim {
+
+// What simulate.compute.distribution may be.
+std::vector<std::string> compute_time_names();
+
+class ComputeTimes {
+  public:
+    // bad_job: an unknown distribution; a trace that is missing, or a line of it that is no
+    // "WORKER SECONDS", named with its number.
+    static Result<ComputeTimes> create(const ComputeTimeConfig& config, std::uint64_t seed);
+
+    // Of the worker's gradient number `count`, from 0. Requires: asked in order, each once.
+    Nanos next(std::uint32_t worker, std::uint64_t count);
+
+  private:
+    enum class Kind {
+        constant,
+        gamma,
+        exponential,
+        half_normal,
+        lognormal,
+        pareto,
+        markov,
+        index,
+        trace
+    };
+    ComputeTimes(ComputeTimeConfig config, Kind kind, std::uint64_t seed)
+        : config_(std::move(config)), kind_(kind), seed_(seed) {}
+    Result<void> read_trace();
+    double draw(std::uint32_t worker, std::uint64_t count);  // over the mean
+    double factor(std::uint32_t worker) const;
+
+    ComputeTimeConfig config_;
+    Kind kind_;
+    std::uint64_t seed_;
+    std::vector<bool> slow_;                  // markov, by worker
+    std::vector<std::vector<double>> trace_;  // seconds, by worker
+};
+
+}  // namespace detente::sim

@@ -1,0 +1,64 @@
+// What a job file says under [simulate]: of a simulated run's times, network and faults. A real run
+// validates it and does nothing with it. Plain values.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "common/ids.h"
+
+namespace detente {
+
+struct ComputeTimeConfig {  // [simulate.compute]: of one gradient, all its tasks
+    std::string distribution = "gamma";
+    Nanos mean = std::chrono::milliseconds(20);
+    double spread = 0.25;     // gamma, lognormal: standard deviation over mean
+    double alpha = 2.5;       // pareto: exponent of the tail
+    double slow_factor = 10;  // markov: how much longer a gradient takes in the slow state
+    double to_slow = 0.02;    // markov: probabilities per gradient
+    double to_fast = 0.2;
+    std::vector<double> factors;  // of worker 0, 1, …: each takes so many times as long
+    std::uint32_t straggler = 0;  // this worker …
+    double straggler_factor = 1;  // … takes so many times as long
+    std::string trace;            // file of recorded times
+    Nanos cancel{0};              // from the order to stop to the stop
+};
+
+struct SimulatedNetworkConfig {  // [simulate.network]
+    Nanos latency = std::chrono::microseconds(50);
+    Nanos jitter{0};
+    std::uint64_t bandwidth_bytes_per_s = 0;  // 0 = without limit
+    double drop = 0;
+    double duplicate = 0;
+    double corrupt = 0;
+};
+
+struct ImposedStalenessConfig {  // [simulate.staleness]
+    std::string distribution = "none";
+    double mean = 0;          // versions
+    std::uint32_t most = 64;  // versions that are kept
+};
+
+enum class FaultKind { crash, pause, partition, clog, nan };
+struct FaultConfig {  // [[simulate.fault]]
+    FaultKind kind = FaultKind::crash;
+    std::string node;  // "worker:2", "server:0", "shard:1", "coordinator"
+    std::string peer;  // partition, clog: the other side; empty = everybody
+    Nanos at{0};
+    Nanos lasts{0};
+    Nanos delay{0};  // clog
+    bool both_ways = true;
+};
+
+struct SimulationConfig {
+    Nanos limit = std::chrono::seconds(1'000'000);  // of virtual time
+    bool invariants = true;
+    ComputeTimeConfig compute;
+    SimulatedNetworkConfig network;
+    ImposedStalenessConfig staleness;
+    std::vector<FaultConfig> faults;
+};
+
+}  // namespace detente

@@ -1,0 +1,190 @@
+#include "launch/simulate.h"
+
+#include <fmt/core.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <ctime>
+#include <thread>
+
+#include "launch/describe.h"
+#include "launch/job.h"
+#include "launch/progress.h"
+#include "launch/simulation.h"
+#include "launch/summary.h"
+#include "worker/builtin/catalog.h"
+
+namespace detente {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds(Nanos duration) { return std::chrono::duration<double>(duration).count(); }
+
+ExitCode refuse(const Error& error) { return static_cast<ExitCode>(report("simulate", error)); }
+
+// Signals are asked for between events instead of interrupting one. Threads started later inherit
+// the mask.
+class PendingSignals {
+  public:
+    PendingSignals() {
+        sigemptyset(&set_);
+        for (const int number : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&set_, number);
+        pthread_sigmask(SIG_BLOCK, &set_, &before_);
+    }
+    ~PendingSignals() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+    PendingSignals(const PendingSignals&) = delete;
+    PendingSignals& operator=(const PendingSignals&) = delete;
+
+    // What a coordinator is told: the first drains, a second one ends at once.
+    std::optional<Stop> next() {
+        const timespec at_once{};
+        const int number = ::sigtimedwait(&set_, nullptr, &at_once);
+        if (number <= 0) return std::nullopt;
+        const bool first = first_ == 0;
+        if (first) first_ = number;
+        return Stop{.reason = fmt::format("{}SIG{}", first ? "" : "a second signal, ",
+                                          ::sigabbrev_np(number)),
+                    .drain = first};
+    }
+    int first() const { return first_; }
+
+  private:
+    sigset_t set_{};
+    sigset_t before_{};
+    int first_ = 0;
+};
+
+// Stages as lines, progress now and then; times are virtual.
+class SimulationScreen {
+  public:
+    SimulationScreen() : screen_(stdout, ::isatty(STDOUT_FILENO) == 1) {}
+
+    void line(const std::string& text) { screen_.line(text); }
+    void said(NodeId id, Time now, LogLevel level, const std::string& text) {
+        if (level == LogLevel::debug) return;
+        const std::string who = id == kCoordinator ? "" : to_string(id) + ": ";
+        screen_.line(fmt::format("{}{}{}{}", when(now),
+                                 level >= LogLevel::warning ? "warning: " : "", who, text));
+    }
+    void show(const ClusterView& view) {
+        if (view.stage != shown_) {
+            shown_ = view.stage;
+            screen_.end_progress();
+            screen_.line(when(view.now) + name_of(view.stage));
+        }
+        const auto wall = Clock::now() - start_;
+        if (wall - last_ < std::chrono::milliseconds(250)) return;
+        last_ = wall;
+        const ProgressFigures figures = meter_.measure(view);
+        screen_.progress(when(view.now) + progress_line(figures, view.tasks, screen_.columns()),
+                         Time{std::chrono::duration_cast<Nanos>(wall)});
+    }
+    void end() { screen_.end_progress(); }
+    double wall_s() const { return std::chrono::duration<double>(Clock::now() - start_).count(); }
+
+  private:
+    static std::string when(Time now) {
+        return fmt::format("{:>12.3f} s  ", seconds(now.time_since_epoch()));
+    }
+    Screen screen_;
+    ProgressMeter meter_;
+    Stage shown_ = Stage::gathering;
+    Clock::time_point start_ = Clock::now();
+    Clock::duration last_{0};
+};
+
+Result<RunDirectory> make_directory(const Job& job, const std::string& out,
+                                    const ModelDescription& model) {
+    auto run = make_run_directory(out, job.name + "-simulated");
+    if (run.has_error()) return run;
+    if (auto done = write_text(run->job_file(), to_toml(job)); done.has_error()) {
+        return done.error();
+    }
+    if (auto done = write_text(run->model_file(), to_json(model) + "\n"); done.has_error()) {
+        return done.error();
+    }
+    return run;
+}
+
+std::size_t threads_for(const SimulateOptions& options, const Job& job) {
+    if (options.threads > 0) return options.threads;
+    if (is_builtin(job.model_library)) return 1;
+    const std::size_t cores = std::max(1U, std::thread::hardware_concurrency());
+    return std::max<std::size_t>(1, std::min<std::size_t>(cores / job.threads, job.workers));
+}
+
+ExitCode exit_code_for(const Simulation& simulation, const Outcome& outcome, int signal) {
+    if (!outcome.failed) return ExitCode::ok;
+    if (outcome.error.code == ErrorCode::cancelled && signal != 0) {
+        return signal == SIGINT ? ExitCode::interrupted : ExitCode::terminated;
+    }
+    if (outcome.error.code == ErrorCode::internal &&
+        total_books(simulation.view()).balance("the run").has_error()) {
+        return ExitCode::books;
+    }
+    return exit_code_of(outcome.error.code);
+}
+
+void tell_the_end(const Simulation& simulation, const Outcome& outcome, const RunDirectory& run,
+                  SimulationScreen& screen) {
+    const ClusterView& view = simulation.view();
+    Summary summary = summary_of(view, outcome, run);
+    const SimulationFigures figures = simulation.figures();
+    summary.simulated = Summary::Simulated{figures.digest, figures.events, figures.virtual_s};
+    summary.wall_s = screen.wall_s();
+    if (auto written = write_text(run.summary_file(), to_json(summary)); written.has_error()) {
+        screen.line("warning: " + written.error().text);
+    }
+    screen.end();
+    if (view.training_began) screen.line("\n" + table(summary));
+    if (!outcome.failed) return;
+    if (outcome.error.code == ErrorCode::cancelled) {
+        screen.line("interrupted: " + outcome.error.text);
+    } else {
+        std::fputs(failure_report(view, outcome, {}, run).c_str(), stderr);
+    }
+}
+
+}  // namespace
+
+ExitCode simulate_job(const SimulateOptions& options) {
+    auto read = read_job(options.job);
+    if (read.has_error()) return refuse(read.error());
+    Job job = std::move(*read);
+    if (options.seed) job.seed = *options.seed;
+    SimulationScreen screen;
+    const std::size_t threads = threads_for(options, job);
+    auto engines = EnginePool::create(
+        threads, [&job] { return load_engine(job.model_library, engine_options_of(job)); });
+    if (engines.has_error()) return refuse(engines.error());
+    const ModelDescription& model = (*engines)->description();
+    auto plan = make_plan(model, job);
+    if (plan.has_error()) return refuse(plan.error());
+    const auto run = make_directory(job, options.out, model);
+    if (run.has_error()) return refuse(run.error());
+    screen.line(fmt::format(
+        "simulate  {}: {} shards, {} workers, seed {}, {} thread{}\nrun       {}", job.name,
+        job.shards(), job.workers, job.seed, threads, threads == 1 ? "" : "s", run->path));
+    PendingSignals signals;
+    SimulationSetup setup;
+    setup.job = job;
+    setup.plan = std::move(*plan);
+    setup.run = *run;
+    setup.engines = *engines;
+    setup.threads = threads;
+    setup.said = [&screen](NodeId id, Time now, LogLevel level, const std::string& text) {
+        screen.said(id, now, level, text);
+    };
+    auto simulation = Simulation::create(std::move(setup));
+    if (simulation.has_error()) return refuse(simulation.error());
+    const Outcome outcome = (*simulation)->run([&] {
+        screen.show((*simulation)->view());
+        return signals.next();
+    });
+    tell_the_end(**simulation, outcome, *run, screen);
+    return exit_code_for(**simulation, outcome, signals.first());
+}
+
+}  // namespace detente

@@ -1,0 +1,22 @@
+// What `detente simulate` does: one run on virtual time, from the job file to the exit code.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "launch/cli.h"
+#include "launch/exit_code.h"
+
+namespace detente {
+
+struct SimulateOptions {
+    JobArguments job;
+    std::optional<std::uint64_t> seed;  // instead of the job's
+    std::string out;                    // run directory; empty = runs/<name>-simulated-<time>
+    std::uint32_t threads = 0;          // that compute; 0 = one per core, or 1 for builtin models
+};
+
+ExitCode simulate_job(const SimulateOptions& options);
+
+}  // namespace detente

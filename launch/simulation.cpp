@@ -1,0 +1,359 @@
+#include "launch/simulation.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <utility>
+
+#include "common/build_id.h"
+#include "common/checksum.h"
+#include "common/random.h"
+#include "launch/job.h"
+#include "launch/machine.h"
+#include "launch/simulated_services.h"
+#include "launch/simulation_faults.h"
+
+namespace detente {
+namespace {
+
+double seconds(Nanos duration) { return std::chrono::duration<double>(duration).count(); }
+
+sim::NetworkOptions network_of(const SimulatedNetworkConfig& config) {
+    sim::NetworkOptions network;
+    network.latency = config.latency;
+    network.jitter = config.jitter;
+    network.bandwidth_bytes_per_s = static_cast<double>(config.bandwidth_bytes_per_s);
+    network.drop = config.drop;
+    network.duplicate = config.duplicate;
+    network.corrupt = config.corrupt;
+    return network;
+}
+
+}  // namespace
+
+Simulation::~Simulation() = default;
+
+Result<std::unique_ptr<Simulation>> Simulation::create(SimulationSetup setup) {
+    std::unique_ptr<Simulation> made(new Simulation(std::move(setup)));
+    if (auto done = made->make_world(); done.has_error()) return done.error();
+    return made;
+}
+
+Result<void> Simulation::make_world() {
+    job_ = std::make_shared<const Job>(setup_.job);
+    plan_ = std::make_shared<const Plan>(setup_.plan);
+    orders_ =
+        std::make_shared<SampleOrders>(job_->seed, setup_.engines->description().training_samples);
+    const SimulationConfig& simulate = job_->simulate;
+    auto times = sim::ComputeTimes::create(simulate.compute, job_->seed);
+    if (times.has_error()) return times.error();
+    times_ = std::move(*times);
+    if (setup_.threads > 1) pool_ = std::make_unique<sim::ComputePool>(setup_.threads);
+    sim::WorldOptions options;
+    options.seed = job_->seed;
+    options.network = network_of(simulate.network);
+    options.generation = generation_;
+    options.build = build_id();
+    options.pool = pool_.get();
+    options.cancel_time = simulate.compute.cancel;
+    // Only the gradient takes time: what follows it (Gramian, combination) is counted in.
+    options.compute_time = [this](NodeId node, const Work& work, std::uint64_t count) {
+        if (!std::holds_alternative<GradientWork>(work)) return Nanos{0};
+        return times_->next(node.index, count);
+    };
+    options.store = [this](StoreOp& operation) { return store(operation); };
+    options.record = [this](NodeId id, Incarnation incarnation, const LedgerEntry& entry) {
+        record(id, incarnation, entry);
+    };
+    options.log = [this](NodeId id, Time now, LogLevel level, const std::string& text) {
+        write_log(id, now, level, text);
+    };
+    options.ending = [this](NodeId id, Node& node) { ending(id, node); };
+    if (simulate.staleness.distribution != "none") {
+        staleness_.emplace(simulate.staleness, job_->seed);
+        options.alter = [this](NodeId to, Message& message) { staleness_->alter(to, message); };
+    }
+    world_ = std::make_unique<sim::World>(std::move(options));
+    world_->observe([this](NodeId id, Time) { after_event(id); });
+    add_coordinator();
+    for (std::uint32_t i = 0; i < job_->shards(); ++i) {
+        if (auto added = add_shard(ShardId{i}); added.has_error()) return added;
+    }
+    for (std::uint32_t i = 0; i < job_->workers; ++i) {
+        if (auto added = add_worker(WorkerId{i}); added.has_error()) return added;
+    }
+    for (std::size_t i = 0; i < simulate.faults.size(); ++i) schedule(simulate.faults[i], i);
+    return {};
+}
+
+void Simulation::add_coordinator() {
+    const ModelDescription& model = setup_.engines->description();
+    CoordinatorOptions options;
+    options.job = *job_;
+    options.job_text = to_toml(*job_);
+    options.model_json = to_json(model);
+    options.tasks = model.tasks;
+    options.training_samples = model.training_samples;
+    options.checkpoint_dir = setup_.run.checkpoint_dir();
+    options.host = "simulation";
+    auto node = std::make_unique<Coordinator>(std::move(options));
+    coordinator_ = node.get();
+    world_->add(kCoordinator, Incarnation{1}, std::move(node));
+    auto merge = [this, text = to_toml(*job_)](const CheckpointRequest& request) {
+        return merge_slices(request, *plan_, setup_.engines->description(), generation_, text);
+    };
+    world_->add(kMerger, Incarnation{1}, std::make_unique<SimulatedMerger>(std::move(merge)));
+    world_->add(kEvaluator, Incarnation{1},
+                std::make_unique<SimulatedEvaluator>(setup_.engines->engine()));
+}
+
+// As the control link of its process would.
+void Simulation::post_hello(NodeId id) {
+    Hello hello;
+    hello.endpoint.node = id;
+    hello.endpoint.host = to_string(id);
+    hello.build = build_description();
+    Message message;
+    message.envelope.from = id;
+    message.envelope.to = kCoordinator;
+    message.envelope.generation = generation_;
+    message.body = std::move(hello);
+    world_->post(kCoordinator, Received{std::move(message)});
+}
+
+Result<void> Simulation::add_shard(ShardId id) {
+    ShardSetup setup;
+    setup.id = id;
+    setup.job = job_;
+    setup.plan = plan_;
+    setup.training_samples = setup_.engines->description().training_samples;
+    auto shard = Shard::create(std::move(setup));
+    if (shard.has_error()) return shard.error();
+    world_->add(node_of(id), Incarnation{1}, std::move(*shard));
+    post_hello(node_of(id));
+    return {};
+}
+
+Result<void> Simulation::add_worker(WorkerId id) {
+    WorkerSetup setup;
+    setup.id = id;
+    setup.job = job_;
+    setup.plan = plan_;
+    setup.tasks = setup_.engines->description().tasks;
+    auto worker = Worker::create(std::move(setup));
+    if (worker.has_error()) return worker.error();
+    auto halves = WorkerHalves::create(*job_, *plan_);
+    if (halves.has_error()) return halves.error();
+    computers_.push_back(std::make_unique<EngineComputer>(setup_.engines->engine(), plan_, orders_,
+                                                          job_->gradient_hashes));
+    computers_.back()->use(std::move(*halves));
+    world_->add(node_of(id), Incarnation{1}, std::move(*worker), computers_.back().get());
+    post_hello(node_of(id));
+    return {};
+}
+
+// ---- faults ----
+
+void Simulation::schedule(const FaultConfig& fault, std::size_t number) {
+    const std::vector<NodeId> nodes = *nodes_named(fault.node, *job_);
+    const Time begins{fault.at};
+    if (fault.kind == FaultKind::partition || fault.kind == FaultKind::clog) {
+        sim::Disturbance disturbance;
+        disturbance.from = nodes;
+        if (!fault.peer.empty()) disturbance.to = *nodes_named(fault.peer, *job_);
+        disturbance.both_ways = fault.both_ways;
+        disturbance.begins = begins;
+        disturbance.ends = begins + fault.lasts;
+        disturbance.cut = fault.kind == FaultKind::partition;
+        disturbance.delay = fault.delay;
+        world_->disturb(std::move(disturbance));
+        return;
+    }
+    world_->at(begins, [this, fault, nodes, number] {
+        for (const NodeId id : nodes) {
+            if (fault.kind == FaultKind::pause) world_->pause(id, fault.lasts);
+            if (fault.kind == FaultKind::nan) world_->spoil_gradient(id);
+            if (fault.kind == FaultKind::crash) {
+                crash(id, fmt::format("crashed at {:.3f} s, as simulate.fault.{} says",
+                                      seconds(fault.at), number));
+            }
+        }
+    });
+}
+
+// The coordinator hears of it as of a control connection that closed.
+void Simulation::crash(NodeId id, const std::string& reason) {
+    if (!world_->alive(id)) return;
+    world_->crash(id);
+    world_->at(world_->now() + job_->simulate.network.latency, [this, id, reason] {
+        world_->post(kCoordinator, PeerDown{id, Incarnation{1}, reason});
+    });
+}
+
+// ---- what leaves the world ----
+
+// Not flushed to the disk: what a simulation leaves behind need not outlive a loss of power.
+Result<void> Simulation::store(StoreOp& operation) {
+    std::error_code failed;
+    std::filesystem::create_directories(std::filesystem::path(operation.path).parent_path(),
+                                        failed);
+    std::ofstream file(operation.path, std::ios::binary | std::ios::trunc);
+    for (const Payload& piece : operation.pieces) {
+        file.write(reinterpret_cast<const char*>(piece.bytes.data()),
+                   static_cast<std::streamsize>(piece.size()));
+    }
+    file.close();
+    if (file) return {};
+    return fail(ErrorCode::io, fmt::format("cannot write {}; choose another --out, or free some "
+                                           "space",
+                                           operation.path));
+}
+
+void Simulation::record(NodeId id, Incarnation incarnation, const LedgerEntry& entry) {
+    std::unique_ptr<LedgerWriter>& writer = ledgers_[{id, incarnation}];
+    if (writer == nullptr) {
+        LedgerOrigin origin;
+        origin.node = id;
+        origin.incarnation = incarnation;
+        origin.generation = generation_;
+        origin.job = job_->name;
+        origin.build = build_description();
+        const ModelDescription& model = setup_.engines->description();
+        origin.machine = machine_description(
+            job_->threads, id.role == Role::worker ? model.versions : std::string());
+        auto made = LedgerWriter::create(
+            setup_.run.ledger_dir() + "/" + ledger_file_name(id, incarnation), origin);
+        if (made.has_error()) {
+            if (!broken_) broken_ = made.error();
+            return;
+        }
+        writer = std::move(*made);
+    }
+    if (auto written = writer->append(entry); written.has_error() && !broken_) {
+        broken_ = written.error();
+    }
+}
+
+void Simulation::write_log(NodeId id, Time now, LogLevel level, const std::string& text) {
+    const std::string label = id == kCoordinator ? "coordinator" : view().label_of(id);
+    // Opened anew each time: nodes say little, and there may be more of them than open files.
+    const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(
+        std::fopen(setup_.run.log_file(label).c_str(), "a"),
+        [](std::FILE* open) { return open == nullptr ? 0 : std::fclose(open); });
+    if (file != nullptr) {
+        fmt::print(file.get(), "{:.6f} {}: {}\n", seconds(now.time_since_epoch()), to_string(id),
+                   text);
+    }
+    if (setup_.said && (id == kCoordinator || level >= LogLevel::warning)) {
+        setup_.said(id, now, level, text);
+    }
+}
+
+// ---- after events ----
+
+void Simulation::take_digest(Shard& shard) {
+    if (!shard.store().initialised()) return;
+    for (const LiveBlock& block : shard.store().blocks()) {
+        const BlockId id = block.plan->id;
+        const std::span<const std::byte> bytes(block.weights->data(), block.plan->bytes());
+        block_hashes_[id] = random_key(checksum_of(bytes), Purpose::test,
+                                       {id.value, block.epoch.value, block.version.value});
+    }
+}
+
+void Simulation::ending(NodeId id, Node& node) {
+    if (id == kCoordinator) {
+        last_view_ = coordinator_->view();
+        coordinator_ = nullptr;
+    } else if (id.role == Role::shard) {
+        take_digest(dynamic_cast<Shard&>(node));
+    }
+}
+
+void Simulation::after_event(NodeId id) {
+    if (id == kCoordinator) return tidy_checkpoints(*coordinator_);
+    if (!job_->simulate.invariants || id.role != Role::shard || broken_) return;
+    const auto wrong = invariants_.check(id, dynamic_cast<Shard&>(world_->node(id)));
+    if (!wrong) return;
+    broken_ = fail(ErrorCode::internal,
+                   fmt::format("invariant broken at event {}, {:.9f} s, {}: {}", world_->events(),
+                               seconds(world_->now().time_since_epoch()), to_string(id), *wrong));
+}
+
+void Simulation::tidy_checkpoints(const Coordinator& coordinator) {
+    const ClusterView& view = coordinator.view();
+    if (view.checkpoints.size() == checkpoints_seen_ && view.best == best_seen_) return;
+    checkpoints_seen_ = view.checkpoints.size();
+    best_seen_ = view.best;
+    if (view.best) point_best_to(setup_.run, *view.best);
+    std::error_code ignored;
+    for (const std::uint64_t number : coordinator.superfluous_checkpoints()) {
+        std::filesystem::remove_all(setup_.run.checkpoint_dir() + "/" + std::to_string(number),
+                                    ignored);
+    }
+}
+
+// ---- the run ----
+
+const ClusterView& Simulation::view() const {
+    return coordinator_ != nullptr ? coordinator_->view() : *last_view_;
+}
+
+Outcome Simulation::ended_by_limit() const {
+    std::string text = fmt::format(
+        "after {:.0f} s of virtual time (simulate.limit_s) the run has "
+        "not ended: {}",
+        seconds(job_->simulate.limit), name_of(view().stage));
+    for (const ProcessView& process : view().processes) {
+        if (!process.live() || process.last.waiting_for.empty()) continue;
+        text += fmt::format("; {} ({}) waits for {}", to_string(process.node),
+                            process.last.activity, process.last.waiting_for);
+    }
+    return {true, fail(ErrorCode::timed_out, text)};
+}
+
+Outcome Simulation::run(const std::function<std::optional<Stop>()>& pause_point) {
+    constexpr std::uint64_t kEventsBetween = 4096;
+    std::uint64_t next = kEventsBetween;
+    const auto over = [&] {
+        if (world_->events() >= next) {
+            next = world_->events() + kEventsBetween;
+            if (std::optional<Stop> stop = pause_point()) {
+                Message message;
+                message.envelope.from = kCoordinator;
+                message.body = std::move(*stop);
+                world_->post(kCoordinator, Received{std::move(message)});
+            }
+        }
+        return coordinator_ == nullptr || broken_.has_value();
+    };
+    const bool ended = world_->run_until(over, Time{job_->simulate.limit});
+    for (std::uint32_t i = 0; i < job_->shards(); ++i) {
+        const NodeId id = node_of(ShardId{i});
+        if (world_->alive(id)) take_digest(dynamic_cast<Shard&>(world_->node(id)));
+    }
+    for (auto& [node, writer] : ledgers_) {
+        if (writer == nullptr) continue;
+        if (auto flushed = writer->flush(); flushed.has_error() && !broken_) {
+            broken_ = flushed.error();
+        }
+    }
+    if (broken_) return {true, *broken_};
+    if (!ended) return ended_by_limit();
+    return *world_->outcome(kCoordinator);
+}
+
+SimulationFigures Simulation::figures() const {
+    SimulationFigures figures;
+    for (const auto& [block, hash] : block_hashes_) {
+        figures.digest = scatter(figures.digest ^ hash);
+    }
+    figures.events = world_->events();
+    figures.virtual_s = seconds(world_->now().time_since_epoch());
+    return figures;
+}
+
+}  // namespace detente

@@ -1,0 +1,103 @@
+// A whole run on virtual time, in one process: the real coordinator, shards and workers as nodes of
+// a simulated world (common/runtime/sim/world.h), over the same run directory as a real run's.
+//
+// In place of processes and control links: a Hello is posted for every node at the start, a crash
+// reaches the coordinator as its closed connection would, and merging and evaluating are nodes
+// (simulated_services.h). Nodes count as hosts of their own: blocks carry checksums.
+//
+// Thread: one, but for computations (ComputePool). The same job gives the same events, weights and
+// digest for any number of threads.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/runtime/sim/compute_time.h"
+#include "common/runtime/sim/imposed_staleness.h"
+#include "common/runtime/sim/world.h"
+#include "launch/cluster_view.h"
+#include "launch/coordinator.h"
+#include "launch/run_directory.h"
+#include "launch/shard_invariants.h"
+#include "ps/ledger.h"
+#include "ps/shard.h"
+#include "worker/engine_computer.h"
+#include "worker/engine_pool.h"
+#include "worker/worker.h"
+
+namespace detente {
+
+struct SimulationSetup {
+    Job job;
+    Plan plan;
+    RunDirectory run;  // made
+    std::shared_ptr<EnginePool> engines;
+    std::size_t threads = 1;  // that compute
+    // A warning or error of a node, or what the coordinator says, for the screen.
+    std::function<void(NodeId, Time, LogLevel, const std::string&)> said;
+};
+
+struct SimulationFigures {
+    std::uint64_t digest = 0;  // over (block, epoch, version, weights) of all shards at their ends
+    std::uint64_t events = 0;  // handed to nodes
+    double virtual_s = 0;
+};
+
+class Simulation {
+  public:
+    // bad_job: what no validation of the job file can see (a trace); io: the run directory.
+    static Result<std::unique_ptr<Simulation>> create(SimulationSetup setup);
+    ~Simulation();
+
+    // To the end, or to simulate.limit_s: timed_out then, and who waited for what. `pause_point` is
+    // called every few thousand events; what it returns is posted to the coordinator as a signal.
+    Outcome run(const std::function<std::optional<Stop>()>& pause_point);
+
+    const ClusterView& view() const;
+    SimulationFigures figures() const;
+    sim::World& world() { return *world_; }
+
+  private:
+    explicit Simulation(SimulationSetup setup) : setup_(std::move(setup)) {}
+    Result<void> make_world();
+    Result<void> add_shard(ShardId id);
+    Result<void> add_worker(WorkerId id);
+    void add_coordinator();
+    void post_hello(NodeId id);
+    void schedule(const FaultConfig& fault, std::size_t number);
+    void crash(NodeId id, const std::string& reason);
+    void record(NodeId id, Incarnation incarnation, const LedgerEntry& entry);
+    void write_log(NodeId id, Time now, LogLevel level, const std::string& text);
+    Result<void> store(StoreOp& operation);
+    void ending(NodeId id, Node& node);
+    void take_digest(Shard& shard);
+    void after_event(NodeId id);
+    void tidy_checkpoints(const Coordinator& coordinator);
+    Outcome ended_by_limit() const;
+
+    SimulationSetup setup_;
+    std::shared_ptr<const Job> job_;
+    std::shared_ptr<const Plan> plan_;
+    std::shared_ptr<SampleOrders> orders_;
+    std::optional<sim::ComputeTimes> times_;
+    std::optional<sim::ImposedStaleness> staleness_;
+    Generation generation_{1};
+    std::vector<std::unique_ptr<EngineComputer>> computers_;
+    std::map<std::pair<NodeId, Incarnation>, std::unique_ptr<LedgerWriter>> ledgers_;
+    std::map<BlockId, std::uint64_t> block_hashes_;
+    ShardInvariants invariants_;
+    const Coordinator* coordinator_ = nullptr;  // while it lives
+    std::optional<ClusterView> last_view_;
+    std::size_t checkpoints_seen_ = 0;
+    std::optional<std::uint64_t> best_seen_;
+    std::optional<Error> broken_;  // an invariant, or the ledger's disk
+    std::unique_ptr<sim::ComputePool> pool_;
+    std::unique_ptr<sim::World> world_;  // first to go
+};
+
+}  // namespace detente

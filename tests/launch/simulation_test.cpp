@@ -1,0 +1,207 @@
+// Whole runs on virtual time: the real coordinator, shards and workers.
+#include "launch/simulation.h"
+
+#include <catch2/catch.hpp>
+#include <set>
+
+#include "tests/launch/simulated_run.h"
+
+namespace detente::test {
+namespace {
+
+TEST_CASE("simulate: a run ends with a checkpoint, scores, and balanced books") {
+    const SimulatedRun run = simulate(kQuadraticJob, {});
+    require_whole(run);
+    CHECK(run.summary.books.applied == 200 * 4);  // batches times blocks
+    CHECK(run.summary.steps == 200);
+    CHECK(run.summary.samples == 3200);
+    REQUIRE(run.summary.accuracy.size() == 2);
+    REQUIRE(run.view.checkpoints.size() == 1);
+    CHECK(run.loss() < 40);
+    CHECK(run.summary.mean_cosine.has_value());
+    CHECK(run.summary.staleness.mean == Approx(2).margin(0.2));
+    // 200 gradients of 20 ms on three workers.
+    CHECK(run.summary.training_s == Approx(200 * 0.02 / 3).epsilon(0.1));
+}
+
+TEST_CASE("simulate: the same seed gives the same digest and events, another seed others") {
+    const SimulatedRun first = simulate(kQuadraticJob, {"seed=7"});
+    const SimulatedRun again = simulate(kQuadraticJob, {"seed=7"});
+    const SimulatedRun other = simulate(kQuadraticJob, {"seed=8"});
+    CHECK(first.figures.digest == again.figures.digest);
+    CHECK(first.figures.events == again.figures.events);
+    CHECK(first.figures.virtual_s == again.figures.virtual_s);
+    CHECK(first.figures.digest != other.figures.digest);
+}
+
+TEST_CASE("simulate: any number of threads gives the same digest and events") {
+    for (const char* policy : {"async", "ringmaster", "easgd"}) {
+        INFO(policy);
+        const std::vector<std::string> job = {std::string("staleness.policy=") + policy,
+                                              "simulate.network.drop=0.02"};
+        const SimulatedRun one = simulate(kQuadraticJob, job, 1);
+        const SimulatedRun two = simulate(kQuadraticJob, job, 2);
+        require_whole(one);
+        CHECK(one.figures.digest == two.figures.digest);
+        CHECK(one.figures.events == two.figures.events);
+    }
+}
+
+TEST_CASE("simulate: faults of the network do not move the data") {
+    // One worker's weights depend on its data only, not on when its messages arrive.
+    const std::vector<std::string> job = {"workers=1", "deadlines.reply_s=0.1"};
+    const SimulatedRun clean = simulate(kQuadraticJob, job);
+    for (const char* fault :
+         {"drop=0.05", "duplicate=0.05", "jitter_s=0.005", "corrupt=0.05", "bandwidth=100000"}) {
+        INFO(fault);
+        std::vector<std::string> faulty = job;
+        faulty.push_back(std::string("simulate.network.") + fault);
+        const SimulatedRun run = simulate(kQuadraticJob, faulty);
+        require_whole(run);
+        CHECK(run.figures.events > clean.figures.events);
+        CHECK(run.figures.digest == clean.figures.digest);
+    }
+}
+
+TEST_CASE("simulate: summary.json has every key of a real run's, and digest, events, virtual_s") {
+    const SimulatedRun run = simulate(kQuadraticJob, {});
+    const auto simulated = boost::json::parse(to_json(run.summary)).as_object();
+    Summary real = run.summary;
+    real.simulated.reset();
+    const auto promised = boost::json::parse(to_json(real)).as_object();
+    for (const auto& [key, value] : promised) {
+        INFO(std::string(key));
+        CHECK(simulated.contains(key));
+    }
+    CHECK(simulated.at("digest").as_string().size() == 16);
+    CHECK(simulated.at("events").to_number<std::uint64_t>() == run.figures.events);
+    CHECK(simulated.at("virtual_s").to_number<double>() == run.figures.virtual_s);
+    CHECK(simulated.at("tasks").as_object().at("task0").as_object().contains("loss"));
+    CHECK_THAT(table(run.summary), Catch::Contains("simulated:"));
+}
+
+TEST_CASE("simulate: the ledger on disk tells of every update") {
+    const SimulatedRun run = simulate(kQuadraticJob, {});
+    std::uint64_t applied = 0;
+    for (const LedgerEntry& entry : run.ledger) {
+        const auto* verdict = std::get_if<VerdictRecord>(&entry.record);
+        if (verdict == nullptr) continue;
+        for (const auto& row : verdict->rows) applied += row.verdict == Verdict::applied ? 1 : 0;
+    }
+    CHECK(applied == run.summary.books.applied);
+}
+
+TEST_CASE("simulate: evaluations during training take no virtual time") {
+    const SimulatedRun plain = simulate(kQuadraticJob, {"data.epochs=4"});
+    const SimulatedRun scored =
+        simulate(kQuadraticJob, {"data.epochs=4", "evaluate.every=3200", "checkpoint.keep=1"});
+    require_whole(scored);
+    CHECK(scored.view.checkpoints.size() >= 3);
+    for (const CheckpointView& checkpoint : scored.view.checkpoints) {
+        CHECK(checkpoint.accuracy.size() == 2);
+    }
+    CHECK(scored.summary.training_s == Approx(plain.summary.training_s).epsilon(0.01));
+}
+
+TEST_CASE("simulate: a run that does not end is ended by limit_s, and says who waits") {
+    const SimulatedRun run = simulate(kQuadraticJob, {"simulate.limit_s=0.5"});
+    REQUIRE(run.outcome.failed);
+    CHECK(run.outcome.error.code == ErrorCode::timed_out);
+    CHECK_THAT(run.outcome.error.text, Catch::Contains("simulate.limit_s"));
+}
+
+TEST_CASE("simulate: every policy runs to its end, and its books balance") {
+    for (const std::string& policy : policy_names()) {
+        INFO(policy);
+        const SimulatedRun run =
+            simulate(kQuadraticJob, {"staleness.policy=" + policy, "simulate.network.drop=0.01",
+                                     "worker.on_rejection=recompute",
+                                     "simulate.compute.distribution=exponential"});
+        require_whole(run);
+        CHECK(run.loss() < 40);
+    }
+}
+
+// ---- faults ----
+
+const char* const kFault = R"(
+[[simulate.fault]]
+)";
+
+TEST_CASE("simulate: a crashed worker is lost with its reason, and its batches are leased again") {
+    const SimulatedRun run = simulate(
+        kQuadraticJob + kFault + "kind = \"crash\"\nnode = \"worker:1\"\nat_s = 0.5\n", {});
+    require_whole(run);
+    CHECK(run.summary.books.lost > 0);
+    CHECK(run.summary.processes_lost == 1);
+    CHECK(run.summary.batches_done == 1);
+    CHECK(run.summary.batches_leased_again > 0);
+    CHECK_THAT(run.view.failures.front().text, Catch::Contains("crashed at 0.500 s"));
+}
+
+TEST_CASE("simulate: a crashed server ends the run, and is named first") {
+    const SimulatedRun run = simulate(
+        kQuadraticJob + kFault + "kind = \"crash\"\nnode = \"server:1\"\nat_s = 0.5\n", {});
+    REQUIRE(run.outcome.failed);
+    CHECK(run.outcome.error.code == ErrorCode::peer_lost);
+    CHECK(run.view.first_failure()->node == node_of(ShardId{1}));
+    CHECK(run.figures.virtual_s < 10.5);
+}
+
+TEST_CASE("simulate: a worker that stands still goes on; one given up comes back as a zombie") {
+    const std::string pause = "kind = \"pause\"\nnode = \"worker:2\"\nat_s = 0.3\nlasts_s = ";
+    const SimulatedRun brief = simulate(kQuadraticJob + kFault + pause + "0.7\n", {});
+    require_whole(brief);
+    CHECK(brief.summary.processes_lost == 0);
+    CHECK(brief.summary.books.lost == 0);
+    CHECK(brief.summary.staleness.max > 40);  // what it computed before is late
+    const SimulatedRun zombie =
+        simulate(kQuadraticJob + kFault + pause + "7\n", {"data.epochs=20"});
+    require_whole(zombie);
+    CHECK(zombie.summary.processes_lost == 1);
+    CHECK(zombie.summary.batches_done == 1);
+    CHECK_THAT(zombie.view.failures.front().text, Catch::Contains("no sign of life"));
+    double refused = 0;
+    for (const ProcessView& process : zombie.view.processes) {
+        refused += process.value("refused.peer_lost").value_or(0);
+    }
+    CHECK(refused > 0);
+}
+
+TEST_CASE("simulate: a partition heals, whether it cuts both ways or one") {
+    const std::string cut =
+        "kind = \"partition\"\nnode = \"worker:0\"\npeer = \"server:1\"\nat_s = 0.2\nlasts_s = "
+        "0.5\n";
+    for (const char* ways : {"both_ways = true\n", "both_ways = false\n"}) {
+        const SimulatedRun run =
+            simulate(kQuadraticJob + kFault + cut + ways, {"deadlines.reply_s=0.1"});
+        require_whole(run);
+        CHECK(run.traffic.dropped > 0);
+        CHECK(run.summary.books.lost == 0);
+        CHECK(run.summary.batches_done == 1);
+    }
+}
+
+TEST_CASE("simulate: a clog delays, and loses nothing") {
+    const SimulatedRun plain = simulate(kQuadraticJob, {"workers=1"});
+    const SimulatedRun run = simulate(
+        kQuadraticJob + kFault +
+            "kind = \"clog\"\nnode = \"worker:0\"\nat_s = 0.5\nlasts_s = 1\ndelay_s = 0.05\n",
+        {"workers=1"});
+    require_whole(run);
+    CHECK(run.traffic.dropped == 0);
+    CHECK(run.figures.digest == plain.figures.digest);
+    CHECK(run.summary.training_s > plain.summary.training_s + 0.5);
+}
+
+TEST_CASE("simulate: a gradient with a NaN is refused, counted, and everything else goes on") {
+    const SimulatedRun run =
+        simulate(kQuadraticJob + kFault + "kind = \"nan\"\nnode = \"worker:1\"\nat_s = 0.5\n", {});
+    require_whole(run);
+    CHECK(run.summary.books.rejected > 0);
+    CHECK(run.summary.batches_done == 1);
+    CHECK(std::isfinite(run.loss()));
+}
+
+}  // namespace
+}  // namespace detente::test
