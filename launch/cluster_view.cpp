@@ -192,6 +192,29 @@ std::optional<double> mean_cosine(const ClusterView& view) {
     return sum / count;
 }
 
+std::vector<std::vector<double>> pairwise_cosines(const ClusterView& view) {
+    const std::size_t tasks = view.tasks.size();
+    std::vector<std::vector<double>> sums(tasks, std::vector<double>(tasks, 0.0));
+    double steps = 0;
+    for (const ProcessView& process : view.processes) {
+        const double count = process.value("cosine.count").value_or(0);
+        if (process.node.role != Role::worker || count == 0) continue;
+        steps += count;
+        for (std::size_t i = 0; i < tasks; ++i) {
+            for (std::size_t j = i + 1; j < tasks; ++j) {
+                const std::string name = "cosine.mean." + view.tasks[i] + "." + view.tasks[j];
+                sums[i][j] += count * process.value(name).value_or(0);
+            }
+        }
+    }
+    if (steps == 0) return {};
+    for (std::size_t i = 0; i < tasks; ++i) {
+        sums[i][i] = 1;
+        for (std::size_t j = i + 1; j < tasks; ++j) sums[j][i] = sums[i][j] /= steps;
+    }
+    return sums;
+}
+
 StalenessSummary summarise(const ClusterView& view) {
     const std::vector<std::uint64_t> histogram = total_staleness(view);
     StalenessSummary summary;

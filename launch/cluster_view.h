@@ -102,7 +102,7 @@ struct ClusterView {
 // shard:  updates.{computed,applied,rejected,cancelled,lost,in_flight,taken_back}, in blocks;
 //         refused.<code>, in messages: a push with NaN in three blocks is one
 //         staleness.{sum,max}; the lead shard also batches.{total,finished,leased,returned}
-// worker: steps, samples, cosine.sum, cosine.count
+// worker: steps, samples, cosine.sum, cosine.count, cosine.mean.<task>.<task>, compute_ms, wait_ms
 Books books_of(const Status& status);
 
 // ---- sums over the processes ----
@@ -117,6 +117,8 @@ std::uint64_t total_steps(const ClusterView& view);
 // Mean over the workers that reported losses; empty = none yet.
 std::vector<double> mean_losses(const ClusterView& view);
 std::optional<double> mean_cosine(const ClusterView& view);
+// Mean cosine of every pair of tasks over all steps, as a symmetric matrix; empty = none yet.
+std::vector<std::vector<double>> pairwise_cosines(const ClusterView& view);
 
 struct StalenessSummary {
     double mean = 0;

@@ -181,6 +181,7 @@ void CoordinatorLoop::answer(NodeId from, Body body) {
 
 // What the node decided about processes: one that is lost is not to come back.
 void CoordinatorLoop::after_event() {
+    callbacks_.seen(node_.view());
     if (node_.view().stage != shown_stage_) {
         shown_stage_ = node_.view().stage;
         callbacks_.stage(node_.view());

@@ -58,6 +58,7 @@ class CoordinatorLoop {
         std::function<void(LogLevel level, const std::string& text)> log;
         // A warning or error of a process, for the screen.
         std::function<void(const std::string& label, const std::string& line)> said;
+        std::function<void(const ClusterView& view)> seen;      // after every event
         std::function<void(const ClusterView& view)> stage;     // when it has changed
         std::function<void(const ClusterView& view)> progress;  // every progress_interval
         Nanos progress_interval = std::chrono::milliseconds(500);

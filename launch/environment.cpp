@@ -1,10 +1,13 @@
 #include "launch/environment.h"
 
 #include <fmt/format.h>
+#include <sys/socket.h>
 
 #include <charconv>
 #include <cstdlib>
 #include <vector>
+
+#include "launch/roles.h"
 
 namespace detente {
 namespace {
@@ -180,10 +183,28 @@ Result<void> find_coordinator(Placement& placement, const RankFlags& flags,
     return {};
 }
 
+// MPICH's proxy, which holds the other end of every local rank's PMI_FD, also of those that a
+// script of their own started. Empty: not under MPICH, or with ranks on other hosts, whose proxies
+// differ.
+std::string mpich_proxy(const Variables& variables) {
+    const auto local = variables("MPI_LOCALNRANKS");
+    const auto descriptor = number(variables, "PMI_FD");
+    if (!local || local != variables("PMI_SIZE") || !descriptor || !*descriptor) return {};
+    ucred proxy{};
+    socklen_t length = sizeof(proxy);
+    const int socket = static_cast<int>(**descriptor);
+    if (::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &proxy, &length) != 0 || proxy.pid <= 0) {
+        return {};
+    }
+    return fmt::format("mpich-{}-{}", this_host(), proxy.pid);
+}
+
 std::string find_launch_key(const Variables& variables) {
     if (const auto own = variables("DETENTE_LAUNCH_KEY")) return "detente-" + *own;
     if (const auto run = variables("TORCHELASTIC_RUN_ID")) return "torchrun-" + *run;
     if (const auto space = variables("PMIX_NAMESPACE")) return "pmix-" + *space;
+    if (const auto launch = variables("PMI_JOBID")) return "pmi-" + *launch;
+    if (const std::string proxy = mpich_proxy(variables); !proxy.empty()) return proxy;
     const auto job = variables("SLURM_JOB_ID");
     const auto step = variables("SLURM_STEP_ID");
     if (job && step) return "slurm-" + *job + "." + *step;

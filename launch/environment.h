@@ -6,7 +6,8 @@
 // variables (those of the batch step, or of the node's mpirun daemon), so beneath another launcher
 // they are not looked at.
 //
-// Thread: pure; the only place where a rank's variables are read.
+// Thread: pure, but for the one look at who is behind PMI_FD; the only place where a rank's
+// variables are read.
 #pragma once
 
 #include <cstdint>
@@ -41,7 +42,9 @@ struct Placement {
     std::optional<std::uint16_t> coordinator_port;
     std::string coordinator_source;  // for people; empty = not said
     // The same for every rank of one launch and different between launches, where the launcher has
-    // such a thing (PMIX_NAMESPACE, SLURM_JOB_ID and _STEP_ID, TORCHELASTIC_RUN_ID); else empty.
+    // such a thing (DETENTE_LAUNCH_KEY, TORCHELASTIC_RUN_ID, PMIX_NAMESPACE, PMI_JOBID,
+    // SLURM_JOB_ID and _STEP_ID; under MPICH, with all ranks on this host, the process at the other
+    // end of PMI_FD); else empty.
     std::string launch_key;
 };
 

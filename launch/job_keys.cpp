@@ -1,5 +1,7 @@
 #include "launch/job_keys.h"
 
+#include <algorithm>
+
 #include "common/conflict/aggregator.h"
 #include "common/staleness/policy.h"
 #include "worker/builtin/catalog.h"
@@ -426,6 +428,27 @@ std::vector<Table> make_tables() {
 const std::vector<Table>& job_tables() {
     static const std::vector<Table> tables = make_tables();
     return tables;
+}
+
+void complete_parameters(Job& job) {
+    for (const Table& table : job_tables()) {
+        if (!table.known_parameters) continue;
+        const std::size_t entries = table.repeated ? table.entries(job) : 1;
+        for (std::size_t entry = 0; entry < entries; ++entry) {
+            ParameterList& given = table.parameters(job, entry);
+            ParameterList complete;
+            for (const ExplainedParameter& known : table.known_parameters(job, entry)) {
+                const auto written = std::find_if(given.begin(), given.end(), [&](const auto& p) {
+                    return p.first == known.name;
+                });
+                const bool missing = written == given.end();
+                complete.emplace_back(known.name, missing ? known.standard : written->second);
+                if (!missing) given.erase(written);
+            }
+            complete.insert(complete.end(), given.begin(), given.end());
+            given = std::move(complete);
+        }
+    }
 }
 
 const Table* find_table(std::string_view path) {

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "common/config.h"
+#include "common/explained_parameter.h"
 
 namespace detente {
 
@@ -54,8 +55,8 @@ struct Table {
     std::vector<Key> keys;
     // Where keys beside `keys` go, as text; none = they are refused.
     std::function<ParameterList&(Job&, std::size_t entry)> parameters{};
-    // (name, meaning) of the parameters allowed; none = any.
-    std::function<ParameterList(Job&, std::size_t entry)> known_parameters{};
+    // The parameters allowed; none = any.
+    std::function<std::vector<ExplainedParameter>(Job&, std::size_t entry)> known_parameters{};
     // Makes the entry (or the table's defaults) before its keys are read; `name` is the value of
     // the first key, where it is given as text.
     std::function<void(Job&, const std::optional<std::string>& name)> prepare{};
@@ -68,6 +69,10 @@ const std::vector<Table>& job_tables();
 
 // [simulate] and what lies below it (job_keys_simulate.cpp).
 std::vector<Table> simulate_tables();
+
+// Gives the job every parameter of its policies and methods that nobody wrote, at its default, in
+// the order of the policy's or method's own table; what that table does not know stays, last.
+void complete_parameters(Job& job);
 
 // nullptr where there is none. Paths are dotted, without entry numbers: "rule.for.learning_rate".
 const Table* find_table(std::string_view path);

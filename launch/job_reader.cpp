@@ -164,8 +164,8 @@ void JobReader::refuse_unknown(const Table& table, const std::string& path, cons
     for (const Key& known : table.keys) valid.push_back(known.name);
     for (const std::string& child : children_of(table)) valid.push_back(child);
     if (table.known_parameters) {
-        for (const auto& [known, meaning] : table.known_parameters(job_, entry)) {
-            valid.push_back(known);
+        for (const ExplainedParameter& known : table.known_parameters(job_, entry)) {
+            valid.push_back(known.name);
         }
     }
     const Table* home = only_home_of(name);
@@ -208,8 +208,8 @@ void JobReader::read_table(const Table& table, const toml::table* node, const st
     // --set of another policy or method leaves the file's parameters of the old one behind.
     const bool switched = !table.keys.empty() && table.parameters &&
                           overrides_.contains(join_path(path, table.keys.front().name));
-    const ParameterList known =
-        table.known_parameters ? table.known_parameters(job_, entry) : ParameterList{};
+    std::vector<ExplainedParameter> known;
+    if (table.known_parameters) known = table.known_parameters(job_, entry);
     const NameList children = children_of(table);
     for (const auto& [key, value] : *node) {
         const std::string name(key.str());
@@ -218,9 +218,9 @@ void JobReader::read_table(const Table& table, const toml::table* node, const st
         if (std::any_of(table.keys.begin(), table.keys.end(), is_name)) continue;
         if (std::find(children.begin(), children.end(), name) != children.end()) continue;
         const bool allowed =
-            table.parameters && (!table.known_parameters ||
-                                 std::any_of(known.begin(), known.end(),
-                                             [&](const auto& p) { return p.first == name; }));
+            table.parameters &&
+            (!table.known_parameters || std::any_of(known.begin(), known.end(),
+                                                    [&](const auto& p) { return p.name == name; }));
         if (allowed) {
             note_place(full, value.source());
             read_parameter(table, path, name, value, entry);
@@ -309,7 +309,10 @@ Result<Job> JobReader::read() {
     if (mistakes_.empty()) {
         for (const JobProblem& problem : check_job(job_)) complain(problem.path, problem.sentence);
     }
-    if (mistakes_.empty()) return job_;
+    if (mistakes_.empty()) {
+        complete_parameters(job_);
+        return job_;
+    }
     const std::size_t shown = std::min(mistakes_.size(), kMostMistakesShown);
     std::string text = fmt::format(
         "{}", fmt::join(mistakes_.begin(), mistakes_.begin() + static_cast<long>(shown), "\n"));

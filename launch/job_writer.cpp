@@ -29,6 +29,7 @@ Job defaults_for(const Job& job) {
             plain.rule_for[i].rule = *rule;
         }
     }
+    complete_parameters(plain);
     return plain;
 }
 
@@ -63,7 +64,9 @@ bool is_bare(const std::string& key) {
 class Writer {
   public:
     Writer(const Job& job, bool explained)
-        : job_(job), defaults_(defaults_for(job)), explained_(explained) {}
+        : job_(job), defaults_(defaults_for(job)), explained_(explained) {
+        complete_parameters(job_);
+    }
 
     std::string write() {
         const std::vector<Table>& tables = job_tables();
@@ -120,23 +123,15 @@ class Writer {
     }
 
     void write_parameters(const Table& table, std::size_t entry, const std::string& before) {
-        const ParameterList& given = table.parameters(job_, entry);
-        ParameterList known;
+        std::vector<ExplainedParameter> known;
         if (table.known_parameters) known = table.known_parameters(job_, entry);
-        for (const auto& parameter : given) {
-            const std::string& name = parameter.first;
-            const auto explained = std::find_if(
-                known.begin(), known.end(), [&](const auto& other) { return other.first == name; });
-            if (explained_ && explained != known.end()) add_comment(out_, explained->second);
+        for (const auto& [name, value] : table.parameters(job_, entry)) {
+            const auto explained =
+                std::find_if(known.begin(), known.end(),
+                             [&name = name](const auto& other) { return other.name == name; });
+            if (explained_ && explained != known.end()) add_comment(out_, explained->meaning);
             out_ += fmt::format("{}{} = {}\n", before, is_bare(name) ? name : quoted(name),
-                                toml_parameter(parameter.second));
-        }
-        if (!explained_) return;
-        for (const auto& parameter : known) {
-            const std::string& name = parameter.first;
-            const bool is_given = std::any_of(
-                given.begin(), given.end(), [&](const auto& other) { return other.first == name; });
-            if (!is_given) add_comment(out_, fmt::format("{} = … {}", name, parameter.second));
+                                toml_parameter(value));
         }
     }
 

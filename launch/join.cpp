@@ -12,8 +12,8 @@
 #include "common/file.h"
 #include "launch/job.h"
 #include "launch/latest_checkpoint.h"
+#include "launch/rendezvous.h"
 #include "launch/roles.h"
-#include "launch/run_directory.h"
 
 namespace detente {
 
@@ -79,21 +79,17 @@ ExitCode coordinate_rank(const JoinOptions& options, const Job& job, const Place
         return coordinate(wanted);
     }
     const std::string file = rendezvous_file(options.run.out, job, placement);
-    std::error_code ignored;
-    if (fs::path(file).has_parent_path())
-        fs::create_directories(fs::path(file).parent_path(), ignored);
-    fs::remove(file, ignored);
+    auto rendezvous = Rendezvous::hold(file);
+    if (rendezvous.has_error()) return refuse(rendezvous.error());
     wanted.opened = [&](const CoordinatorLoop& loop) -> Result<void> {
         std::string address = loop.control_address();
         if (job.bind_address == "0.0.0.0") {
             address = this_host() + address.substr(address.rfind(':'));
         }
         std::printf("found by the file %s\n", file.c_str());
-        return write_text(file, address + "\n");
+        return rendezvous->announce(address);
     };
-    const ExitCode code = coordinate(wanted);
-    fs::remove(file, ignored);
-    return code;
+    return coordinate(wanted);
 }
 
 // Reads the file and connects, again and again: it may not be there yet, or be an older run's.

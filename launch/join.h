@@ -7,12 +7,14 @@
 //      listens on that port, the others connect to that host.
 //   2. a file that rank 0 writes once it listens, in the folder of the run directory (--out's, or
 //      runs/), which every rank must see: ".join-<job>-<size>-<launch>-<run>" with the address.
-//      Rank 0 removes it at the end; one left by a killed run is overwritten, and whoever read it
-//      tries again until deadlines.start_s.
+//      Rank 0 holds it while it lives and removes it at the end (launch/rendezvous.h); one left by
+//      a killed run is overwritten, and whoever read it tries again until deadlines.start_s.
 // What makes the file's name differ between launches that share a folder: <launch>, what the
-// launcher calls this launch (PMIX_NAMESPACE, Slurm's job and step, DETENTE_LAUNCH_KEY if you set
-// one), and <run>, the last name of --out. Either is left out where there is none. MPICH names no
-// launch: to start one job twice at once under it, give each its own --out or DETENTE_LAUNCH_KEY.
+// launcher calls this launch (Placement::launch_key), and <run>, the last name of --out. Either is
+// left out where there is none. MPICH names no launch, so on one host its proxy's pid stands for
+// one; over several hosts, and for ranks started by hand, the second of two launches that share a
+// folder is refused (by its rank 0, while the first one lives): give each its own --out or
+// DETENTE_LAUNCH_KEY.
 // Rank 0 listens on the job's transport.bind_address: set it to 0.0.0.0 or an interface's address
 // when the ranks are on several hosts.
 #pragma once

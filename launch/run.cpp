@@ -13,6 +13,7 @@
 #include "launch/latest_checkpoint.h"
 #include "launch/progress.h"
 #include "launch/roles.h"
+#include "launch/series.h"
 #include "launch/summary.h"
 #include "ps/checkpoint.h"
 
@@ -124,7 +125,12 @@ std::string stage_text(const ClusterView& view) {
     return "";
 }
 
-CoordinatorLoop::Callbacks callbacks_to(Screen& screen, ProgressMeter& meter, std::FILE* log) {
+void warn_of(Screen& screen, const Result<void>& done) {
+    if (done.has_error()) screen.line("warning   " + done.error().text);
+}
+
+CoordinatorLoop::Callbacks callbacks_to(Screen& screen, ProgressMeter& meter, std::FILE* log,
+                                        SeriesWriter& series) {
     CoordinatorLoop::Callbacks callbacks;
     callbacks.log = [&screen, log](LogLevel level, const std::string& text) {
         if (log != nullptr) {
@@ -137,6 +143,10 @@ CoordinatorLoop::Callbacks callbacks_to(Screen& screen, ProgressMeter& meter, st
     };
     callbacks.said = [&screen](const std::string& label, const std::string& line) {
         screen.line(fmt::format("{} | {}", label, line));
+    };
+    // What a full disk loses of the series is not worth the run.
+    callbacks.seen = [&screen, &series](const ClusterView& view) {
+        warn_of(screen, series.note(view));
     };
     callbacks.stage = [&screen, log](const ClusterView& view) {
         const std::string text = stage_text(view);
@@ -170,9 +180,7 @@ ExitCode exit_code_for(const CoordinatorLoop& loop, const Outcome& outcome) {
 void tell_the_end(const CoordinatorLoop& loop, const Outcome& outcome, const RunDirectory& run,
                   Screen& screen) {
     const Summary summary = summary_of(loop.view(), outcome, run);
-    if (auto written = write_text(run.summary_file(), to_json(summary)); written.has_error()) {
-        screen.line("warning   " + written.error().text);
-    }
+    warn_of(screen, write_text(run.summary_file(), to_json(summary)));
     screen.end_progress();
     if (loop.view().training_began) screen.line("\n" + table(summary));
     if (!outcome.failed) return;
@@ -226,7 +234,9 @@ ExitCode coordinate(const Coordination& wanted) {
     const std::unique_ptr<std::FILE, int (*)(std::FILE*)> log(
         std::fopen(run->log_file("coordinator").c_str(), "w"),
         [](std::FILE* file) { return file == nullptr ? 0 : std::fclose(file); });
-    CoordinatorLoop loop(std::move(options), callbacks_to(screen, meter, log.get()));
+    auto series = SeriesWriter::create(run->series_file(), {});
+    if (series.has_error()) return refuse(series.error());
+    CoordinatorLoop loop(std::move(options), callbacks_to(screen, meter, log.get(), *series));
     if (auto opened = loop.open(); opened.has_error()) return refuse(opened.error());
     if (wanted.opened) {
         if (auto told = wanted.opened(loop); told.has_error()) return refuse(told.error());
@@ -238,6 +248,7 @@ ExitCode coordinate(const Coordination& wanted) {
         if (started.has_error()) return refuse(started.error());
     }
     const Outcome outcome = loop.run();
+    warn_of(screen, series->finish(loop.view()));
     tell_the_end(loop, outcome, *run, screen);
     return exit_code_for(loop, outcome);
 }

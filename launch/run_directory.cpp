@@ -29,13 +29,19 @@ Error cannot_make(const fs::path& path, const std::error_code& why) {
                             path.string(), why.message()));
 }
 
-fs::path unused_path(const std::string& name) {
+// Made here, since of two runs that start in one second only one makes it.
+Result<fs::path> make_unused(const std::string& name) {
     const std::time_t now = std::time(nullptr);
     const fs::path base =
         fs::path("runs") / fmt::format("{}-{:%Y%m%d-%H%M%S}", name, fmt::localtime(now));
+    std::error_code error;
+    fs::create_directories(base.parent_path(), error);
+    if (error) return cannot_make(base, error);
     fs::path path = base;
-    std::error_code ignored;
-    for (int i = 2; fs::exists(path, ignored); ++i) path = base.string() + "-" + std::to_string(i);
+    for (int i = 2; !fs::create_directory(path, error); ++i) {
+        if (error) return cannot_make(path, error);
+        path = base.string() + "-" + std::to_string(i);
+    }
     return path;
 }
 
@@ -54,8 +60,13 @@ void point_latest_to(const fs::path& run) {
 }  // namespace
 
 Result<RunDirectory> make_run_directory(const std::string& out, const std::string& name) {
-    fs::path path = out.empty() ? unused_path(name) : fs::path(out);
+    fs::path path = out;
     std::error_code error;
+    if (out.empty()) {
+        const auto unused = make_unused(name);
+        if (unused.has_error()) return unused.error();
+        path = *unused;
+    }
     path = fs::absolute(path, error).lexically_normal();
     if (!path.has_filename()) path = path.parent_path();
     if (fs::exists(path / "job.toml", error)) {

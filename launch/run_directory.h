@@ -6,6 +6,7 @@
 //   RUN/<role>-<rank>.log   one per process           RUN/coordinator.log
 //   RUN/ledger/             one file per shard/worker RUN/checkpoints/<n>/
 //   RUN/best                symlink to the best evaluated checkpoint
+//   RUN/series.jsonl        the run's course (launch/series.h)
 //   RUN/summary.json        written at the end, failed runs too
 #pragma once
 
@@ -27,6 +28,7 @@ struct RunDirectory {
     std::string log_file(const std::string& label) const;  // "worker:2" → worker-2.log
     std::string ledger_dir() const { return path + "/ledger"; }
     std::string checkpoint_dir() const { return path + "/checkpoints"; }
+    std::string series_file() const { return path + "/series.jsonl"; }
     std::string summary_file() const { return path + "/summary.json"; }
 };
 

@@ -16,6 +16,43 @@ namespace json = boost::json;
 
 namespace {
 double seconds(Nanos duration) { return std::chrono::duration<double>(duration).count(); }
+
+std::vector<WorkerSummary> workers_of(const ClusterView& view) {
+    std::vector<WorkerSummary> workers;
+    for (const ProcessView& process : view.processes) {
+        if (process.node.role != Role::worker) continue;
+        const auto value = [&process](const char* name) { return process.value(name).value_or(0); };
+        workers.push_back({process.node.index, static_cast<std::uint64_t>(value("steps")),
+                           static_cast<std::uint64_t>(value("samples")), value("compute_ms") / 1e3,
+                           value("wait_ms") / 1e3});
+    }
+    return workers;
+}
+
+json::object conflict_of(const Summary& summary) {
+    json::object conflict;
+    if (summary.mean_cosine) conflict["mean_cosine"] = *summary.mean_cosine;
+    if (!summary.cosines.empty()) {
+        json::array rows;
+        for (const auto& row : summary.cosines)
+            rows.emplace_back(json::array(row.begin(), row.end()));
+        conflict["tasks"] = json::array(summary.tasks.begin(), summary.tasks.end());
+        conflict["cosines"] = std::move(rows);
+    }
+    return conflict;
+}
+
+json::array workers_json(const std::vector<WorkerSummary>& workers) {
+    json::array rows;
+    for (const WorkerSummary& worker : workers) {
+        rows.push_back(json::object{{"worker", worker.worker},
+                                    {"steps", worker.steps},
+                                    {"samples", worker.samples},
+                                    {"computing_s", worker.computing_s},
+                                    {"waiting_s", worker.waiting_s}});
+    }
+    return rows;
+}
 }  // namespace
 
 Summary summary_of(const ClusterView& view, const Outcome& outcome, const RunDirectory& run) {
@@ -33,6 +70,9 @@ Summary summary_of(const ClusterView& view, const Outcome& outcome, const RunDir
     summary.staleness = summarise(view);
     summary.staleness_histogram = total_staleness(view);
     summary.mean_cosine = mean_cosine(view);
+    summary.tasks = view.tasks;
+    summary.cosines = pairwise_cosines(view);
+    summary.workers = workers_of(view);
     summary.steps = total_steps(view);
     summary.samples = total_samples(view);
     summary.resumed_from = view.resumed_from;
@@ -82,7 +122,8 @@ std::string to_json(const Summary& summary) {
                                                    {"p99", summary.staleness.p99},
                                                    {"max", summary.staleness.max},
                                                    {"histogram", std::move(histogram)}}},
-                        {"conflict", json::object{}},
+                        {"conflict", conflict_of(summary)},
+                        {"workers", workers_json(summary.workers)},
                         {"steps", summary.steps},
                         {"samples", summary.samples},
                         {"wall_s", summary.wall_s},
@@ -92,9 +133,6 @@ std::string to_json(const Summary& summary) {
                                                  {"leased_again", summary.batches_leased_again}}},
                         {"processes_lost", summary.processes_lost},
                         {"last_checkpoint", summary.last_checkpoint}};
-    if (summary.mean_cosine) {
-        object["conflict"].as_object()["mean_cosine"] = *summary.mean_cosine;
-    }
     if (!summary.resumed_from.empty()) {
         object["resumed"] = json::object{{"checkpoint", summary.resumed_from},
                                          {"samples", summary.samples_before},

@@ -13,6 +13,14 @@
 
 namespace detente {
 
+struct WorkerSummary {
+    std::uint32_t worker = 0;
+    std::uint64_t steps = 0;
+    std::uint64_t samples = 0;
+    double computing_s = 0;
+    double waiting_s = 0;  // for replies: with weights, a verdict or a batch to come
+};
+
 struct Summary {
     std::string job;
     std::string run_dir;
@@ -24,6 +32,9 @@ struct Summary {
     StalenessSummary staleness;
     std::vector<std::uint64_t> staleness_histogram;
     std::optional<double> mean_cosine;
+    std::vector<std::string> tasks;
+    std::vector<std::vector<double>> cosines;  // mean of each pair, in the order of `tasks`
+    std::vector<WorkerSummary> workers;
     std::uint64_t steps = 0;
     std::uint64_t samples = 0;             // those before a resume included
     std::string resumed_from;              // directory of a checkpoint; empty = none

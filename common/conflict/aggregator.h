@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "common/conflict/gramian.h"
+#include "common/explained_parameter.h"
 #include "common/result.h"
 
 namespace detente {
@@ -66,8 +67,8 @@ struct AggregatorConfig {
     std::vector<std::pair<std::string, std::string>> parameters;
 };
 std::vector<std::string> aggregator_names();
-// Parameter names valid for a method (with a one-line meaning each), for errors and --explain.
-std::vector<std::pair<std::string, std::string>> aggregator_parameters(const std::string& name);
+// The parameters a method takes; none = no such method.
+std::vector<ExplainedParameter> aggregator_parameters(const std::string& name);
 // bad_job: unknown method or parameter (naming the nearest valid one), value out of range.
 Result<std::unique_ptr<const Aggregator>> make_aggregator(const AggregatorConfig& config);
 

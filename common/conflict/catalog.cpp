@@ -31,7 +31,7 @@ std::vector<std::string> aggregator_names() {
     return names;
 }
 
-std::vector<std::pair<std::string, std::string>> aggregator_parameters(const std::string& name) {
+std::vector<ExplainedParameter> aggregator_parameters(const std::string& name) {
     for (const methods::Method& method : all_methods()) {
         if (method.name == name) return method.parameters;
     }
@@ -49,7 +49,7 @@ Result<std::unique_ptr<const Aggregator>> make_aggregator(const AggregatorConfig
                                 config.name, nearest_name(config.name, names), joined(names)));
     }
     std::vector<std::string> valid;
-    for (const auto& parameter : method->parameters) valid.push_back(parameter.first);
+    for (const auto& parameter : method->parameters) valid.push_back(parameter.name);
     for (std::size_t i = 0; i < config.parameters.size(); ++i) {
         const std::string& key = config.parameters[i].first;
         if (valid.empty()) {

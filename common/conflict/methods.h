@@ -17,8 +17,9 @@ namespace detente::methods {
 
 struct Method {
     std::string name;
-    // Name and one-line meaning (with the default) of each parameter, under the paper's names.
-    std::vector<std::pair<std::string, std::string>> parameters;
+    // Under the paper's names. A job's config holds each of them, at `standard` where the file said
+    // nothing; a config made in code may leave them out.
+    std::vector<ExplainedParameter> parameters;
     // The catalog has checked that every name in the config is one of `parameters` and comes once;
     // values are checked here (bad_job).
     Result<std::unique_ptr<const Aggregator>> (*make)(const AggregatorConfig& config);

@@ -16,6 +16,8 @@
 namespace detente::methods {
 namespace {
 
+constexpr const char* kDrawn = "drawn";
+
 using Orders = std::vector<std::vector<std::uint32_t>>;  // per task, whom it visits in turn
 
 class Pcgrad final : public Aggregator {
@@ -115,7 +117,7 @@ Result<std::vector<std::uint32_t>> parse_visits(std::string_view text, std::stri
 
 Result<std::unique_ptr<const Aggregator>> make(const AggregatorConfig& config) {
     Orders orders;
-    if (const auto text = parameter(config, "order")) {
+    if (const auto text = parameter(config, "order"); text && *text != kDrawn) {
         const std::vector<std::string_view> lists = split(*text, ';');
         for (std::size_t task = 0; task < lists.size(); ++task) {
             auto visits = parse_visits(*text, lists[task], task, lists.size());
@@ -132,7 +134,8 @@ Method pcgrad() {
     return {"pcgrad",
             {{"order",
               "fixed visiting order: per task, separated by ';', the tasks it visits, separated by "
-              "',' (two tasks: 1;0); default: drawn from the seed at every step"}},
+              "',' (two tasks: 1;0), or drawn: from the seed at every step (default drawn)",
+              kDrawn}},
             make};
 }
 

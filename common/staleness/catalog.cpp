@@ -61,12 +61,12 @@ std::vector<std::string> policy_names() {
     return names;
 }
 
-std::vector<std::pair<std::string, std::string>> policy_parameters(const std::string& policy) {
-    std::vector<std::pair<std::string, std::string>> explained;
+std::vector<ExplainedParameter> policy_parameters(const std::string& policy) {
+    std::vector<ExplainedParameter> explained;
     const std::optional<PolicyEntry> entry = find(policy);
     if (!entry) return explained;
     for (const ParameterSpec& spec : entry->parameters) {
-        explained.emplace_back(spec.name, explain(spec));
+        explained.push_back({spec.name, explain(spec), standard_text(spec)});
     }
     return explained;
 }

@@ -105,10 +105,12 @@ const std::string& Parameters::choice(const std::string& name) const {
     return std::get<std::string>(at->second);
 }
 
+std::string standard_text(const ParameterSpec& spec) {
+    return std::visit([](const auto& v) { return fmt::format("{}", v); }, spec.standard);
+}
+
 std::string explain(const ParameterSpec& spec) {
-    const std::string standard =
-        std::visit([](const auto& v) { return fmt::format("{}", v); }, spec.standard);
-    return fmt::format("{} ({}; default {})", spec.meaning, range_of(spec), standard);
+    return fmt::format("{} ({}; default {})", spec.meaning, range_of(spec), standard_text(spec));
 }
 
 }  // namespace detente

@@ -28,6 +28,7 @@
 #include <vector>
 
 #include "common/config.h"
+#include "common/explained_parameter.h"
 #include "common/ids.h"
 #include "common/messages.h"
 #include "common/result.h"
@@ -161,8 +162,8 @@ class Policy {
 };
 
 std::vector<std::string> policy_names();
-// (name, meaning) of the parameters a policy takes; for errors and --explain.
-std::vector<std::pair<std::string, std::string>> policy_parameters(const std::string& policy);
+// The parameters a policy takes, in the order of its own table; none = no such policy.
+std::vector<ExplainedParameter> policy_parameters(const std::string& policy);
 // Whether the lead shard decides whole steps: by the policy's own scope, or as the job says.
 bool decides_steps(const Job& job);
 // bad_job: unknown policy or parameter (nearest named), value out of range.

@@ -139,10 +139,13 @@ TEST_CASE("aggregators: an unknown parameter is refused and the nearest one name
 
 TEST_CASE("aggregators: every parameter has a meaning to show") {
     for (const std::string& name : aggregator_names()) {
-        for (const auto& [key, meaning] : aggregator_parameters(name)) {
+        AggregatorConfig config{name, {}};
+        for (const auto& [key, meaning, standard] : aggregator_parameters(name)) {
             REQUIRE_FALSE(key.empty());
             REQUIRE_FALSE(meaning.empty());
+            config.parameters.emplace_back(key, standard);
         }
+        REQUIRE(make_aggregator(config).has_value());  // the defaults, written out
     }
     REQUIRE(aggregator_parameters("pcgrad").size() == 1);
     REQUIRE(aggregator_parameters("no such method").empty());

@@ -1,7 +1,12 @@
 #include "launch/environment.h"
 
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include <catch2/catch.hpp>
 #include <map>
+
+#include "launch/roles.h"
 
 namespace detente {
 namespace {
@@ -170,6 +175,37 @@ TEST_CASE("environment: the coordinator's place is read in the order of trust") 
     CHECK(slurm.coordinator_host == "10.0.0.1");
     CHECK_FALSE(slurm.coordinator_port.has_value());
     CHECK(slurm.launch_key == "slurm-12.3");
+}
+
+TEST_CASE("environment: what tells two launches apart is read from each launcher") {
+    const Set pmi = {{"PMI_RANK", "1"}, {"PMI_SIZE", "4"}};
+    const auto with = [&pmi](Set more) {
+        more.insert(pmi.begin(), pmi.end());
+        return placed(more).launch_key;
+    };
+    CHECK(with({}).empty());
+    CHECK(with({{"PMI_JOBID", "77.0"}}) == "pmi-77.0");
+    CHECK(with({{"PMIX_NAMESPACE", "n1"}, {"PMI_JOBID", "77.0"}}) == "pmix-n1");
+    CHECK(with({{"TORCHELASTIC_RUN_ID", "r"}, {"PMIX_NAMESPACE", "n1"}}) == "torchrun-r");
+    CHECK(with({{"DETENTE_LAUNCH_KEY", "mine"}, {"PMIX_NAMESPACE", "n1"}}) == "detente-mine");
+}
+
+TEST_CASE(
+    "environment: MPICH's launch is known by the proxy behind PMI_FD, if all ranks are here") {
+    int ends[2] = {};
+    REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
+    Set set = {{"PMI_RANK", "1"},
+               {"PMI_SIZE", "4"},
+               {"MPI_LOCALNRANKS", "4"},
+               {"PMI_FD", std::to_string(ends[1])}};
+    CHECK(placed(set).launch_key ==
+          "mpich-" + this_host() + "-" + std::to_string(::getpid()));  // who made the pair
+    set["MPI_LOCALNRANKS"] = "2";
+    CHECK(placed(set).launch_key.empty());
+    set["MPI_LOCALNRANKS"] = "4";
+    ::close(ends[0]);
+    ::close(ends[1]);
+    CHECK(placed(set).launch_key.empty());  // a script closed it
 }
 
 }  // namespace

@@ -3,8 +3,10 @@
 #include <filesystem>
 #include <fstream>
 
+#include "common/staleness/policy.h"
 #include "launch/job.h"
 #include "launch/job_keys.h"
+#include "launch/job_values.h"
 #include "tests/temporary_folder.h"
 
 namespace detente {
@@ -26,6 +28,14 @@ Job smallest() {
     const auto job = parse_job("[model]\nlibrary = \"m\"\n", "job.toml");
     REQUIRE(job.has_value());
     return *job;
+}
+
+// Comments as running text.
+std::string without_breaks(std::string text) {
+    for (std::size_t at = 0; (at = text.find("\n# ", at)) != std::string::npos;) {
+        text.replace(at, 3, " ");
+    }
+    return text;
 }
 
 TEST_CASE("explain: shows every key there is, with meaning, unit, default and value") {
@@ -74,9 +84,50 @@ TEST_CASE("explain: tells a default apart from the value") {
                             "batch = 7\n") != std::string::npos);
 }
 
-TEST_CASE("explain: shows the parameters of the policy and what else it would take") {
-    const std::string text = explain(smallest());
-    CHECK(text.find("# tau_max = … ") != std::string::npos);
+TEST_CASE("explain: every parameter of a policy or method is there with its meaning and default") {
+    for (const std::string& policy : policy_names()) {
+        CAPTURE(policy);
+        Job job = smallest();
+        job.policy.name = policy;
+        job.policy_for.push_back({"heads.*", {policy, {}}});
+        const std::string text = explain(job);
+        for (const ExplainedParameter& parameter : policy_parameters(policy)) {
+            const std::string line =
+                "\n" + parameter.name + " = " + toml_parameter(parameter.standard) + "\n";
+            CAPTURE(line);
+            const std::size_t first = text.find(line);
+            REQUIRE(first != std::string::npos);
+            CHECK(text.find(line, first + 1) > text.find("[[staleness.for]]"));
+            CHECK(without_breaks(text).find(parameter.meaning) != std::string::npos);
+        }
+    }
+    Job job = smallest();
+    job.aggregator.name = "pcgrad";
+    CHECK(explain(job).find("\norder = \"drawn\"\n") != std::string::npos);
+    // What nobody uses is shown as comments, its parameters too.
+    CHECK(explain(smallest()).find("\n# tau_max = 8\n") != std::string::npos);
+}
+
+TEST_CASE("job: a resolved job names the parameters that its file left out, and reads the same") {
+    const auto parsed = parse_job(
+        "[model]\nlibrary = \"m\"\n[staleness]\npolicy = \"dc_asgd\"\nlambda_0 = 1.5\n"
+        "[conflict]\nmethod = \"pcgrad\"\n",
+        "job.toml");
+    REQUIRE(parsed.has_value());
+    const ParameterList wanted = {
+        {"variant", "c"}, {"lambda", "0.04"}, {"lambda_0", "1.5"}, {"m", "0.95"}};
+    CHECK(parsed->policy.parameters == wanted);
+    CHECK(parsed->aggregator.parameters == ParameterList{{"order", "drawn"}});
+    const std::string text = to_toml(*parsed);
+    CHECK(text.find("\nlambda = 0.04\n") != std::string::npos);
+    const auto again = parse_job(text, "resolved.toml");
+    REQUIRE(again.has_value());
+    CHECK(again->policy.parameters == wanted);
+    CHECK(to_toml(*again) == text);
+    // Another policy drops them all, as it would those of a file.
+    const auto other = parse_job(text, "resolved.toml", {"staleness.policy=ssp"});
+    REQUIRE(other.has_value());
+    CHECK(other->policy.parameters == ParameterList{{"s", "3"}});
 }
 
 // ---- what a job file names ----

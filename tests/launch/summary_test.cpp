@@ -30,8 +30,9 @@ ClusterView finished_view() {
     }
     ProcessView worker;
     worker.node = node_of(WorkerId{0});
-    worker.last.values = {
-        {"steps", 25}, {"samples", 1600}, {"cosine.sum", -5}, {"cosine.count", 25}};
+    worker.last.values = {{"steps", 25},        {"samples", 1600},         {"cosine.sum", -5},
+                          {"cosine.count", 25}, {"cosine.mean.a.b", -0.2}, {"compute_ms", 6000},
+                          {"wait_ms", 500}};
     view.processes.push_back(worker);
     CheckpointView checkpoint;
     checkpoint.number = 3;
@@ -59,6 +60,11 @@ TEST_CASE("summary: summary.json has every promised key, counts as numbers") {
     CHECK(staleness.at("p99").to_number<int>() == 4);
     CHECK(staleness.at("max").to_number<int>() == 4);
     CHECK(object.at("conflict").as_object().at("mean_cosine").as_double() == Approx(-0.2));
+    CHECK(object.at("conflict").at("cosines").at(0).at(1).to_number<double>() == Approx(-0.2));
+    CHECK(object.at("conflict").at("cosines").at(1).at(1).to_number<double>() == 1);
+    CHECK(object.at("conflict").at("tasks").at(1).as_string() == "b");
+    CHECK(object.at("workers").at(0).at("computing_s").to_number<double>() == 6);
+    CHECK(object.at("workers").at(0).at("waiting_s").to_number<double>() == 0.5);
     CHECK(object.at("wall_s").to_number<double>() == 12);
     CHECK(object.at("samples_per_s").to_number<double>() == 200);
 }

@@ -152,8 +152,9 @@ TEST_CASE("catalog: values that are no whole number, negative, or given twice ar
 TEST_CASE("catalog: every parameter is explained with its range and default") {
     const auto explained = policy_parameters("bounded_reject");
     REQUIRE(explained.size() == 1);
-    CHECK(explained[0].first == "tau_max");
-    CHECK_THAT(explained[0].second, Catch::Contains("default 8"));
+    CHECK(explained[0].name == "tau_max");
+    CHECK_THAT(explained[0].meaning, Catch::Contains("default 8"));
+    CHECK(explained[0].standard == "8");
     CHECK(policy_parameters("async").empty());
     CHECK(policy_parameters("no such policy").empty());
 }

@@ -48,6 +48,50 @@ TEST_CASE("join: under Open MPI and under MPICH") {
     }
 }
 
+TEST_CASE("join: two launches of one job in one folder at once are two runs") {
+    ::setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
+    ::setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
+    for (const std::string mpirun : {"mpirun.openmpi", "mpirun.mpich"}) {
+        if (!std::filesystem::exists("/usr/bin/" + mpirun)) {
+            WARN("skipped: " << mpirun << " is not installed");
+            continue;
+        }
+        const TinyRun run;
+        std::vector<std::string> arguments = {"-n", "5", DETENTE_PROGRAM, "join", run.job_file()};
+        if (mpirun == "mpirun.openmpi") arguments.insert(arguments.begin(), "--oversubscribe");
+        Launched first(run.folder(), arguments, mpirun);
+        Launched second(run.folder(), arguments, mpirun);
+        CAPTURE(mpirun, first.output());
+        CHECK(first.wait(seconds(40)) == 0);
+        CHECK(second.wait(seconds(40)) == 0);
+        std::size_t summaries = 0;
+        for (const auto& entry : std::filesystem::directory_iterator(run.folder() / "runs")) {
+            if (entry.is_symlink() || !entry.is_directory()) continue;
+            CHECK(std::filesystem::exists(entry.path() / "summary.json"));
+            ++summaries;
+        }
+        CHECK(summaries == 2);
+    }
+}
+
+TEST_CASE("join: without a key of its own a second launch beside a live one is refused") {
+    const TinyRun run("step_ms = 10");
+    const auto start = [&run](int rank) {
+        return std::make_unique<Launched>(
+            run.folder(), std::vector<std::string>{"join", run.job_file(), "--rank",
+                                                   std::to_string(rank), "--size", "5"});
+    };
+    std::vector<std::unique_ptr<Launched>> ranks;
+    for (int rank = 0; rank < 5; ++rank) ranks.push_back(start(rank));
+    REQUIRE(eventually(seconds(20),
+                       [&] { return ranks[0]->output().find("\ntrain") != std::string::npos; }));
+    const auto second = start(0);
+    CHECK(second->wait(seconds(20)) == value_of(ExitCode::io));
+    CHECK_THAT(ranks[0]->output(), Catch::Contains("another launch of this job holds") &&
+                                       Catch::Contains("--out DIR or DETENTE_LAUNCH_KEY"));
+    for (const auto& rank : ranks) CHECK(rank->wait(seconds(40)) == 0);
+}
+
 TEST_CASE("join: a killed rank 0 takes the others with it") {
     const TinyRun run("step_ms = 10");
     std::vector<std::unique_ptr<Launched>> ranks;
