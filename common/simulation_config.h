@@ -55,6 +55,7 @@ struct FaultConfig {  // [[simulate.fault]]
 struct SimulationConfig {
     Nanos limit = std::chrono::seconds(1'000'000);  // of virtual time
     bool invariants = true;
+    bool thorough = false;  // follows every update (launch/protocol_invariants.h)
     ComputeTimeConfig compute;
     SimulatedNetworkConfig network;
     ImposedStalenessConfig staleness;

@@ -13,10 +13,10 @@ namespace {
 
 std::string exit_code_table() {
     std::string text = "Exit codes:\n";
-    for (const ExitCode code :
-         {ExitCode::ok, ExitCode::bug, ExitCode::usage, ExitCode::model, ExitCode::process_lost,
-          ExitCode::deadline, ExitCode::books, ExitCode::io, ExitCode::checkpoint,
-          ExitCode::build_mismatch, ExitCode::interrupted, ExitCode::terminated}) {
+    for (const ExitCode code : {ExitCode::ok, ExitCode::bug, ExitCode::usage, ExitCode::model,
+                                ExitCode::process_lost, ExitCode::deadline, ExitCode::books,
+                                ExitCode::io, ExitCode::checkpoint, ExitCode::build_mismatch,
+                                ExitCode::invariant, ExitCode::interrupted, ExitCode::terminated}) {
         const std::string number = std::to_string(value_of(code));
         text += std::string(5 - number.size(), ' ') + number + "  " + meaning_of(code) + "\n";
     }
@@ -77,6 +77,7 @@ int run_command_line(int argc, char** argv) {
     add_run_verb(app, exit_code);
     add_join_verb(app, exit_code);
     add_simulate_verb(app, exit_code);
+    add_fuzz_verb(app, exit_code);
     add_evaluate_verb(app, exit_code);
     add_job_verb(app, exit_code);
     add_plan_verb(app, exit_code);

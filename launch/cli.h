@@ -27,6 +27,7 @@ int report(const std::string& verb, const Error& error);
 // One per verb, in launch/verb_NAME.cpp: declares it and, in its callback, runs it and sets the
 // exit code.
 void add_simulate_verb(CLI::App& app, int& exit_code);
+void add_fuzz_verb(CLI::App& app, int& exit_code);
 void add_job_verb(CLI::App& app, int& exit_code);
 void add_plan_verb(CLI::App& app, int& exit_code);
 void add_describe_verb(CLI::App& app, int& exit_code);

@@ -59,6 +59,9 @@ const char* meaning_of(ExitCode code) {
             return "a checkpoint that is incomplete, altered, or of another model";
         case ExitCode::build_mismatch:
             return "processes of different builds";
+        case ExitCode::invariant:
+            return "fuzz: something that must always hold did not; the line above says how to run "
+                   "it again";
         case ExitCode::interrupted:
             return "Ctrl-C: ended in order";
         case ExitCode::terminated:

@@ -32,7 +32,12 @@ Table simulate_table() {
               in_simulate(&SimulationConfig::limit), kVirtualSeconds},
              {"invariants", "",
               "Checks after every event that the books of updates balance and versions grow.",
-              in_simulate(&SimulationConfig::invariants)}}};
+              in_simulate(&SimulationConfig::invariants)},
+             {"thorough", "",
+              "Follows every update besides: applied once, in one order on all shards, within the "
+              "policy's bound, and folded over the first weights it gives the weights. Keeps an "
+              "entry per update.",
+              in_simulate(&SimulationConfig::thorough)}}};
 }
 
 Table compute_table() {

@@ -74,10 +74,20 @@ Result<void> Simulation::make_world() {
     options.ending = [this](NodeId id, Node& node) { ending(id, node); };
     if (simulate.staleness.distribution != "none") {
         staleness_.emplace(simulate.staleness, job_->seed);
-        options.alter = [this](NodeId to, Message& message) { staleness_->alter(to, message); };
+    }
+    if (simulate.thorough) {
+        auto protocol = ProtocolInvariants::create(*job_, plan_);
+        if (protocol.has_error()) return protocol.error();
+        protocol_ = std::move(*protocol);
+    }
+    if (staleness_ || protocol_) {
+        options.alter = [this](NodeId to, Message& message) { sent(to, message); };
     }
     world_ = std::make_unique<sim::World>(std::move(options));
-    world_->observe([this](NodeId id, Time) { after_event(id); });
+    world_->observe([this](NodeId id, Time now) {
+        if (setup_.seen) setup_.seen(id, now);
+        after_event(id);
+    });
     add_coordinator();
     for (std::uint32_t i = 0; i < job_->shards(); ++i) {
         if (auto added = add_shard(ShardId{i}); added.has_error()) return added;
@@ -212,7 +222,13 @@ Result<void> Simulation::store(StoreOp& operation) {
                                            operation.path));
 }
 
+void Simulation::sent(NodeId to, Message& message) {
+    if (staleness_) staleness_->alter(to, message);
+    if (protocol_) protocol_->sent(message);
+}
+
 void Simulation::record(NodeId id, Incarnation incarnation, const LedgerEntry& entry) {
+    if (protocol_) protocol_->recorded(id, entry);
     std::unique_ptr<LedgerWriter>& writer = ledgers_[{id, incarnation}];
     if (writer == nullptr) {
         LedgerOrigin origin;
@@ -276,7 +292,9 @@ void Simulation::ending(NodeId id, Node& node) {
 void Simulation::after_event(NodeId id) {
     if (id == kCoordinator) return tidy_checkpoints(*coordinator_);
     if (!job_->simulate.invariants || id.role != Role::shard || broken_) return;
-    const auto wrong = invariants_.check(id, dynamic_cast<Shard&>(world_->node(id)));
+    Shard& shard = dynamic_cast<Shard&>(world_->node(id));
+    auto wrong = invariants_.check(id, shard);
+    if (!wrong && protocol_) wrong = protocol_->after(id, shard);
     if (!wrong) return;
     broken_ = fail(ErrorCode::internal,
                    fmt::format("invariant broken at event {}, {:.9f} s, {}: {}", world_->events(),

@@ -22,6 +22,7 @@
 #include "common/runtime/sim/world.h"
 #include "launch/cluster_view.h"
 #include "launch/coordinator.h"
+#include "launch/protocol_invariants.h"
 #include "launch/run_directory.h"
 #include "launch/shard_invariants.h"
 #include "ps/ledger.h"
@@ -40,6 +41,8 @@ struct SimulationSetup {
     std::size_t threads = 1;  // that compute
     // A warning or error of a node, or what the coordinator says, for the screen.
     std::function<void(NodeId, Time, LogLevel, const std::string&)> said;
+    // Told of every event after its node took it.
+    std::function<void(NodeId, Time)> seen;
 };
 
 struct SimulationFigures {
@@ -76,6 +79,7 @@ class Simulation {
     Result<void> store(StoreOp& operation);
     void ending(NodeId id, Node& node);
     void take_digest(Shard& shard);
+    void sent(NodeId to, Message& message);
     void after_event(NodeId id);
     void tidy_checkpoints(const Coordinator& coordinator);
     Outcome ended_by_limit() const;
@@ -91,6 +95,7 @@ class Simulation {
     std::map<std::pair<NodeId, Incarnation>, std::unique_ptr<LedgerWriter>> ledgers_;
     std::map<BlockId, std::uint64_t> block_hashes_;
     ShardInvariants invariants_;
+    std::unique_ptr<ProtocolInvariants> protocol_;  // where the job asks for it
     const Coordinator* coordinator_ = nullptr;  // while it lives
     std::optional<ClusterView> last_view_;
     std::size_t checkpoints_seen_ = 0;

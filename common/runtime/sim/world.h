@@ -48,7 +48,8 @@ struct WorldOptions {
     // Bytes and back, for tests (tests/sim/codec_wire.h): this runtime does not depend on the
     // codec. None: messages arrive as they are, copied.
     Wire wire;
-    // Sees every message as it leaves, before its checksums are made; may alter it.
+    // Sees every message as it leaves, its envelope filled in and its checksums not made yet; may
+    // alter it.
     std::function<void(NodeId to, Message&)> alter;
     Nanos cancel_time{0};  // from cancel() to the end event
     Nanos store_time{1'000'000};

@@ -68,15 +68,15 @@ std::unique_ptr<Message> World::boxed(Message&& message) {
 }
 
 void World::transmit(Place& from, NodeId to, Message&& message) {
-    if (options_.alter) options_.alter(to, message);
-    const std::uint64_t bytes = payload_bytes(message.body);
-    ++traffic_.sent;
-    traffic_.payload_bytes += bytes;
     message.envelope.from = from.id;
     message.envelope.to = to;
     message.envelope.incarnation = from.incarnation;
     message.envelope.generation = options_.generation;
     message.envelope.build = options_.build;
+    if (options_.alter) options_.alter(to, message);
+    const std::uint64_t bytes = payload_bytes(message.body);
+    ++traffic_.sent;
+    traffic_.payload_bytes += bytes;
     if (options_.checksums && bytes > 0) {
         for_each_block(message.body, [](Payload& payload, std::optional<std::uint64_t>& checksum) {
             if (!checksum) checksum = checksum_of(payload.bytes);

@@ -1,0 +1,274 @@
+#include "launch/fuzz.h"
+
+#include <fmt/core.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <charconv>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "common/invariant.h"
+#include "launch/describe.h"
+#include "launch/fuzz_case.h"
+#include "launch/job.h"
+#include "launch/simulation.h"
+
+namespace detente {
+namespace {
+
+constexpr unsigned kMostSeconds = 60;
+
+struct Event {
+    NodeId node;
+    Time at;
+    auto operator<=>(const Event&) const = default;
+};
+struct Ran {
+    FuzzVerdict verdict;
+    std::vector<Event> events;
+    std::uint64_t digest = 0;
+};
+
+FuzzVerdict verdict_of(const Simulation& simulation, const Outcome& outcome) {
+    if (outcome.failed && outcome.error.code == ErrorCode::internal) {
+        return {FuzzEnd::broken, outcome.error.text};
+    }
+    // Whoever is lost before training begins ends the run, named: there is nothing to lose yet.
+    const Failure* lost = simulation.view().first_failure();
+    if (outcome.failed && !simulation.view().training_began && lost != nullptr &&
+        !lost->told_by_itself) {
+        return {};
+    }
+    if (outcome.failed) return {FuzzEnd::no_progress, outcome.error.text};
+    const Books books = total_books(simulation.view());
+    if (books.in_flight > 0) {
+        return {FuzzEnd::broken, fmt::format("{} blocks are still in flight at the end of the run",
+                                             books.in_flight)};
+    }
+    const double done = batches_done(simulation.view());
+    if (done < 1) {
+        return {FuzzEnd::no_progress,
+                fmt::format("the run ended with {:.1f} % of its batches finished", done * 100)};
+    }
+    return {};
+}
+
+Result<Ran> run_once(const Job& job, const std::string& folder, bool keep_events) {
+    auto engines = EnginePool::create(
+        1, [&job] { return load_engine(job.model_library, engine_options_of(job)); });
+    if (engines.has_error()) return engines.error();
+    auto plan = make_plan((*engines)->description(), job);
+    if (plan.has_error()) return plan.error();
+    std::error_code ignored;
+    std::filesystem::remove_all(folder, ignored);
+    const auto run = make_run_directory(folder, job.name);
+    if (run.has_error()) return run.error();
+    Ran ran;
+    SimulationSetup setup;
+    setup.job = job;
+    setup.plan = std::move(*plan);
+    setup.run = *run;
+    setup.engines = *engines;
+    if (keep_events) {
+        setup.seen = [&ran](NodeId node, Time at) { ran.events.push_back({node, at}); };
+    }
+    auto simulation = Simulation::create(std::move(setup));
+    if (simulation.has_error()) return simulation.error();
+    const Outcome outcome = (*simulation)->run([] { return std::nullopt; });
+    ran.verdict = verdict_of(**simulation, outcome);
+    ran.digest = (*simulation)->figures().digest;
+    std::filesystem::remove_all(folder, ignored);
+    return ran;
+}
+
+std::optional<std::string> first_difference(const Ran& a, const Ran& b) {
+    const auto text = [](const Ran& ran, std::size_t i) {
+        if (i >= ran.events.size()) return std::string("nothing");
+        return fmt::format(
+            "{} at {:.9f} s", to_string(ran.events[i].node),
+            std::chrono::duration<double>(ran.events[i].at.time_since_epoch()).count());
+    };
+    for (std::size_t i = 0; i < std::max(a.events.size(), b.events.size()); ++i) {
+        if (i < a.events.size() && i < b.events.size() && a.events[i] == b.events[i]) continue;
+        return fmt::format("not the same twice: event {} is of {} first, of {} then", i, text(a, i),
+                           text(b, i));
+    }
+    if (a.digest == b.digest) return std::nullopt;
+    return fmt::format("not the same twice: equal events, digests {:016x} and {:016x}", a.digest,
+                       b.digest);
+}
+
+struct Child {
+    pid_t process = -1;
+    int from = -1;
+};
+
+Child start(const Job& job, bool twice) {
+    std::array<int, 2> ends{};
+    invariant(::pipe(ends.data()) == 0, "a pipe for each child (ulimit -n)");
+    std::fflush(nullptr);
+    const pid_t process = ::fork();
+    invariant(process >= 0, "a process for each case (ulimit -u)");
+    if (process > 0) {
+        ::close(ends[1]);
+        return {process, ends[0]};
+    }
+    ::alarm(kMostSeconds);
+    const std::string folder =
+        (std::filesystem::temp_directory_path() / fmt::format("detente-fuzz-{}", ::getpid()))
+            .string();
+    const FuzzVerdict verdict = judge(job, folder, twice);
+    const std::string told = std::to_string(static_cast<int>(verdict.end)) + verdict.text;
+    const ssize_t written = ::write(ends[1], told.data(), std::min<std::size_t>(told.size(), 4096));
+    ::_exit(written > 0 ? 0 : 1);
+}
+
+// Requires: the child has ended with this status.
+FuzzVerdict take(const Child& child, int status) {
+    std::string told(4096, '\0');
+    const ssize_t got = ::read(child.from, told.data(), told.size());
+    ::close(child.from);
+    std::error_code ignored;
+    std::filesystem::remove_all(
+        std::filesystem::temp_directory_path() / fmt::format("detente-fuzz-{}", child.process),
+        ignored);
+    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM) {
+        return {FuzzEnd::no_progress, fmt::format("did not end within {} s", kMostSeconds)};
+    }
+    if (WIFSIGNALED(status)) {
+        return {FuzzEnd::crashed, fmt::format("SIG{}", ::sigabbrev_np(WTERMSIG(status)))};
+    }
+    if (got < 1 || WEXITSTATUS(status) != 0) {
+        return {FuzzEnd::crashed, fmt::format("exit code {}", WEXITSTATUS(status))};
+    }
+    told.resize(static_cast<std::size_t>(got));
+    return {static_cast<FuzzEnd>(told.front() - '0'), told.substr(1)};
+}
+
+std::optional<std::pair<std::uint64_t, std::uint64_t>> seeds_of(const std::string& text) {
+    const std::size_t dots = text.find("..");
+    const std::string first = text.substr(0, dots);
+    const std::string last = dots == std::string::npos ? first : text.substr(dots + 2);
+    std::pair<std::uint64_t, std::uint64_t> seeds;
+    const auto read = [](const std::string& from, std::uint64_t& value) {
+        const auto end = std::from_chars(from.data(), from.data() + from.size(), value);
+        return end.ec == std::errc() && end.ptr == from.data() + from.size();
+    };
+    if (!read(first, seeds.first) || !read(last, seeds.second)) return std::nullopt;
+    if (seeds.first > seeds.second) return std::nullopt;
+    return seeds;
+}
+
+// Shrinks it, saves what is left as a job file, and says how to run that again.
+void report_failure(std::uint64_t seed, const FuzzVerdict& verdict, const FuzzOptions& options) {
+    const Job whole = fuzz_case(seed);
+    const Job job = shrink(whole, [&](const Job& smaller) {
+        return judge_apart(smaller, options.twice).end == verdict.end;
+    });
+    const FuzzVerdict last = judge_apart(job, options.twice);
+    const std::string file = fmt::format("{}/seed-{}.toml", options.out, seed);
+    std::error_code failed;
+    std::filesystem::create_directories(options.out, failed);
+    const auto written = write_text(file, to_toml(job));
+    fmt::print("seed {}: {}: {}\n", seed, name_of(verdict.end), last.text);
+    if (written.has_error()) {
+        fmt::print("  {}\n  again: detente fuzz --seeds {}\n", written.error().text, seed);
+    } else {
+        fmt::print("  shrunk from {} faults to {}; again: detente simulate {}\n",
+                   whole.simulate.faults.size(), job.simulate.faults.size(), file);
+    }
+    std::fflush(stdout);
+}
+
+}  // namespace
+
+const char* name_of(FuzzEnd end) {
+    switch (end) {
+        case FuzzEnd::passed:
+            return "passed";
+        case FuzzEnd::no_progress:
+            return "no progress";
+        case FuzzEnd::broken:
+            return "broken invariant";
+        case FuzzEnd::crashed:
+            return "crashed";
+    }
+    return "?";
+}
+
+FuzzVerdict judge(const Job& job, const std::string& folder, bool twice) {
+    auto first = run_once(job, folder, twice);
+    if (first.has_error()) return {FuzzEnd::no_progress, first.error().text};
+    if (!twice || first->verdict.end != FuzzEnd::passed) return first->verdict;
+    const auto second = run_once(job, folder, twice);
+    if (second.has_error()) return {FuzzEnd::no_progress, second.error().text};
+    if (auto differs = first_difference(*first, *second)) {
+        return {FuzzEnd::broken, *std::move(differs)};
+    }
+    return second->verdict;
+}
+
+FuzzVerdict judge_apart(const Job& job, bool twice) {
+    const Child child = start(job, twice);
+    int status = 0;
+    while (::waitpid(child.process, &status, 0) < 0 && errno == EINTR) {
+    }
+    return take(child, status);
+}
+
+ExitCode fuzz(const FuzzOptions& options) {
+    const auto seeds = seeds_of(options.seeds);
+    if (!seeds) {
+        fmt::print(stderr,
+                   "detente fuzz: --seeds: expected A..B with A at most B, like 1..2000, "
+                   "or one number; found '{}'\n",
+                   options.seeds);
+        return ExitCode::usage;
+    }
+    std::map<pid_t, std::pair<std::uint64_t, Child>> running;
+    std::map<FuzzEnd, std::uint64_t> ends;
+    std::vector<std::pair<std::uint64_t, FuzzVerdict>> failures;
+    const std::uint64_t count = seeds->second - seeds->first + 1;
+    std::uint64_t begun = 0;
+    std::uint64_t over = 0;
+    while (over < count) {
+        while (begun < count && running.size() < options.jobs) {
+            const std::uint64_t seed = seeds->first + begun++;
+            const Child child = start(fuzz_case(seed), options.twice);
+            running[child.process] = {seed, child};
+        }
+        int status = 0;
+        const pid_t ended = ::waitpid(-1, &status, 0);
+        const auto found = running.find(ended);
+        if (found == running.end()) continue;
+        const auto [seed, child] = found->second;
+        running.erase(found);
+        const FuzzVerdict verdict = take(child, status);
+        ++ends[verdict.end];
+        if (verdict.end != FuzzEnd::passed) failures.emplace_back(seed, verdict);
+        if (++over % 500 == 0 && over < count) {
+            fmt::print("{} of {} seeds, {} failed\n", over, count, failures.size());
+            std::fflush(stdout);
+        }
+    }
+    constexpr std::size_t kMostReported = 20;
+    for (std::size_t i = 0; i < std::min(failures.size(), kMostReported); ++i) {
+        report_failure(failures[i].first, failures[i].second, options);
+    }
+    fmt::print("{} seeds: {} passed, {} broken invariants, {} without progress, {} crashed\n",
+               count, ends[FuzzEnd::passed], ends[FuzzEnd::broken], ends[FuzzEnd::no_progress],
+               ends[FuzzEnd::crashed]);
+    if (ends[FuzzEnd::crashed] > 0) return ExitCode::bug;
+    if (ends[FuzzEnd::broken] > 0) return ExitCode::invariant;
+    return ends[FuzzEnd::no_progress] > 0 ? ExitCode::deadline : ExitCode::ok;
+}
+
+}  // namespace detente

@@ -1,0 +1,41 @@
+// Seeds of simulated clusters under faults, each in a process of its own, judged: did it come to
+// its end with every batch finished, and did every invariant hold at every event?
+//
+// Thread: the caller's. Requires: the caller has no other thread (children are forked).
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "common/config.h"
+#include "launch/exit_code.h"
+
+namespace detente {
+
+enum class FuzzEnd { passed, no_progress, broken, crashed };
+const char* name_of(FuzzEnd end);
+
+struct FuzzVerdict {
+    FuzzEnd end = FuzzEnd::passed;
+    std::string text;
+};
+
+// Runs the case here, in `folder` (made, and emptied afterwards). `twice`: a second time, compared
+// event by event; the first that differs is `broken`.
+FuzzVerdict judge(const Job& job, const std::string& folder, bool twice);
+
+// The same in a child: what ends a process is `crashed`, what does not end in a minute
+// `no_progress`.
+FuzzVerdict judge_apart(const Job& job, bool twice);
+
+struct FuzzOptions {
+    std::string seeds;                  // "A..B" or "A"
+    std::size_t jobs = 1;               // children at once
+    bool twice = false;                 // --check-determinism
+    std::string out = "fuzz-failures";  // where the jobs of failures go
+};
+// ok; bug: a seed crashed; invariant: one was broken; deadline: one made no progress. The first
+// that applies, in this order.
+ExitCode fuzz(const FuzzOptions& options);
+
+}  // namespace detente

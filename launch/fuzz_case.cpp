@@ -1,0 +1,203 @@
+#include "launch/fuzz_case.h"
+
+#include <algorithm>
+#include <chrono>
+#include <optional>
+#include <set>
+#include <string>
+
+#include "common/random.h"
+#include "common/staleness/policy.h"
+#include "launch/job_keys.h"
+#include "launch/simulation_faults.h"
+#include "worker/builtin/catalog.h"
+
+namespace detente {
+namespace {
+
+Nanos seconds(double value) { return Nanos(static_cast<std::int64_t>(value * 1e9)); }
+
+template <class Value>
+const Value& one_of(Random& random, const std::vector<Value>& values) {
+    return values[random.below(values.size())];
+}
+
+void draw_shape(Job& job, Random random) {
+    job.servers = 1 + static_cast<std::uint32_t>(random.below(3));
+    job.shards_per_server = 1 + static_cast<std::uint32_t>(random.below(2));
+    job.workers = 1 + static_cast<std::uint32_t>(random.below(6));
+    job.batch_samples = 4;
+    job.data_epochs = 1 + static_cast<std::uint32_t>(random.below(2));
+    job.lease_batches = 1 + static_cast<std::uint32_t>(random.below(8));
+    job.block_bytes = 4096;
+    job.message_bytes = one_of<std::uint64_t>(random, {4096, 8192, 1U << 20U});
+    job.credit_bytes = one_of<std::uint64_t>(random, {1U << 20U, 32U << 20U});
+    job.model_library = std::string(kBuiltinPrefix) + "quadratic";
+    // In the order in which a job file is read back.
+    job.model_options = {{"dimension", std::to_string(1 + random.below(6000))},
+                         {"noise", "0.1"},
+                         {"samples", std::to_string(40 + random.below(400))},
+                         {"tasks", std::to_string(1 + random.below(3))}};
+}
+
+// The rule follows the policy: some are defined for plain SGD only.
+void draw_policy(Job& job, Random random) {
+    job.policy.name = one_of(random, policy_names());
+    job.policy.parameters.clear();
+    job.admission = random.below(4) == 0 ? Admission::step : Admission::block;
+    job.on_rejection = one_of(
+        random, std::vector{OnRejection::drop, OnRejection::refresh, OnRejection::recompute});
+    const auto policy = make_policy(job.policy);
+    const bool plain = !policy || (*policy)->needs().plain_sgd;
+    job.rule = *rule_defaults(
+        plain ? "sgd" : one_of<std::string>(random, {"sgd", "adam", "rmsprop", "adagrad"}));
+    job.rule.learning_rate = 1e-3;
+    job.aggregator.name = one_of<std::string>(random, {"sum", "mean", "pcgrad", "mgda"});
+    job.aggregator.parameters.clear();
+    const bool ahead = !decides_steps(job) && random.below(3) == 0;
+    job.pull_ahead = ahead ? 1 : 0;
+    job.push_pull = !ahead && random.below(3) > 0;
+}
+
+void draw_weather(Job& job, Random random) {
+    SimulationConfig& simulate = job.simulate;
+    simulate.limit = std::chrono::hours(1);
+    simulate.thorough = true;
+    simulate.compute.distribution = one_of<std::string>(
+        random, {"constant", "gamma", "exponential", "pareto", "markov", "lognormal"});
+    simulate.compute.mean = seconds(random.below(2) == 0 ? 0.02 : 0.5);
+    if (random.below(3) == 0) {
+        simulate.compute.straggler = static_cast<std::uint32_t>(random.below(job.workers));
+        simulate.compute.straggler_factor = 10;
+    }
+    SimulatedNetworkConfig& network = simulate.network;
+    network.latency = seconds(random.below(2) == 0 ? 50e-6 : 0.02);
+    if (random.below(2) == 0) network.jitter = seconds(0.05 * random.uniform());
+    if (random.below(2) == 0) network.drop = 0.2 * random.uniform();
+    if (random.below(2) == 0) network.duplicate = 0.2 * random.uniform();
+    if (random.below(3) == 0) network.corrupt = 0.1 * random.uniform();
+    if (random.below(4) == 0) network.bandwidth_bytes_per_s = 1'000'000;
+}
+
+// One worker at least is left alone, and servers are never away for as long as makes them lost.
+void draw_faults(Job& job, Random random) {
+    const std::uint64_t count = random.below(5);
+    const auto worker = [&] { return "worker:" + std::to_string(random.below(job.workers)); };
+    const auto shard = [&] { return "shard:" + std::to_string(random.below(job.shards())); };
+    const std::string spared = "worker:0";
+    for (std::uint64_t i = 0; i < count; ++i) {
+        FaultConfig fault;
+        fault.at = seconds(5 * random.uniform());
+        switch (random.below(6)) {
+            case 0:
+                fault.kind = FaultKind::crash;
+                fault.node = worker();
+                if (fault.node == spared) continue;
+                break;
+            case 1:
+                fault.kind = FaultKind::pause;
+                fault.node = worker();
+                fault.lasts = seconds((fault.node == spared ? 3 : 12) * random.uniform() + 0.01);
+                break;
+            case 2:
+                fault.kind = FaultKind::pause;
+                fault.node = shard();
+                fault.lasts = seconds(3 * random.uniform() + 0.01);
+                break;
+            case 3:
+                fault.kind = FaultKind::partition;
+                fault.node = worker();
+                fault.peer = shard();
+                fault.both_ways = random.below(2) == 0;
+                fault.lasts = seconds(10 * random.uniform() + 0.01);
+                break;
+            case 4:
+                fault.kind = FaultKind::clog;
+                fault.node = shard();
+                fault.delay = seconds(1.5 * random.uniform() + 0.001);
+                fault.lasts = seconds(8 * random.uniform() + 0.01);
+                break;
+            default:
+                fault.kind = FaultKind::nan;
+                fault.node = worker();
+                break;
+        }
+        job.simulate.faults.push_back(std::move(fault));
+    }
+}
+
+// A case that names what it no longer has is none.
+bool names_only_what_is_there(const Job& job) {
+    std::vector<JobProblem> problems;
+    check_simulation(job, problems);
+    return problems.empty();
+}
+
+}  // namespace
+
+Job fuzz_case(std::uint64_t seed) {
+    const auto part = [seed](std::uint64_t number) {
+        return Random(random_key(seed, Purpose::test, {number}));
+    };
+    Job job;
+    job.name = "fuzz-" + std::to_string(seed);
+    job.seed = seed;
+    draw_shape(job, part(0));
+    draw_policy(job, part(1));
+    draw_weather(job, part(2));
+    draw_faults(job, part(3));
+    complete_parameters(job);
+    return job;
+}
+
+std::vector<Job> smaller_cases(const Job& job) {
+    std::vector<Job> cases;
+    const auto without = [&](const auto& change) {
+        Job smaller = job;
+        change(smaller);
+        if (names_only_what_is_there(smaller)) cases.push_back(std::move(smaller));
+    };
+    const std::size_t faults = job.simulate.faults.size();
+    if (faults > 1) without([](Job& one) { one.simulate.faults.clear(); });
+    for (std::size_t i = 0; i < faults; ++i) {
+        without([i](Job& one) {
+            one.simulate.faults.erase(one.simulate.faults.begin() + static_cast<std::ptrdiff_t>(i));
+        });
+    }
+    const auto calmer = [&](auto SimulatedNetworkConfig::*member) {
+        if (job.simulate.network.*member == SimulatedNetworkConfig{}.*member) return;
+        without([member](Job& one) {
+            one.simulate.network.*member = SimulatedNetworkConfig{}.*member;
+        });
+    };
+    calmer(&SimulatedNetworkConfig::corrupt);
+    calmer(&SimulatedNetworkConfig::duplicate);
+    calmer(&SimulatedNetworkConfig::drop);
+    calmer(&SimulatedNetworkConfig::jitter);
+    calmer(&SimulatedNetworkConfig::bandwidth_bytes_per_s);
+    calmer(&SimulatedNetworkConfig::latency);
+    for (auto member : {&Job::workers, &Job::servers, &Job::shards_per_server, &Job::data_epochs}) {
+        if (job.*member > 1) without([member](Job& one) { one.*member -= 1; });
+    }
+    if (job.simulate.compute.straggler_factor != 1) {
+        without([](Job& one) { one.simulate.compute.straggler_factor = 1; });
+    }
+    return cases;
+}
+
+Job shrink(Job job, const std::function<bool(const Job&)>& fails, std::size_t most) {
+    for (bool smaller = true; smaller && most > 0;) {
+        smaller = false;
+        for (Job& candidate : smaller_cases(job)) {
+            if (most == 0) break;
+            --most;
+            if (!fails(candidate)) continue;
+            job = std::move(candidate);
+            smaller = true;
+            break;
+        }
+    }
+    return job;
+}
+
+}  // namespace detente

@@ -1,0 +1,24 @@
+// What a seed of `detente fuzz` is: a job with a cluster's shape, a policy, a network and a
+// schedule of faults, all a function of the seed. Every fault ends, so that afterwards the run
+// must. Pure functions.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "common/config.h"
+
+namespace detente {
+
+// Valid as a job file is; simulate.thorough is on.
+Job fuzz_case(std::uint64_t seed);
+
+// Cases with one thing less each, the largest step first: no faults at all, one fault less, a
+// network that loses nothing, fewer workers, servers, shards, epochs.
+std::vector<Job> smaller_cases(const Job& job);
+
+// Goes on to a smaller case as long as one `fails`, at most `most` times asked.
+Job shrink(Job job, const std::function<bool(const Job&)>& fails, std::size_t most = 60);
+
+}  // namespace detente

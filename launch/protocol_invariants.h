@@ -1,0 +1,98 @@
+// What must hold of a simulated run beyond each shard's own books, watched event by event over what
+// shards write into their ledgers, what leaves nodes, and what shards hold afterwards:
+//   - a block's version grows by one per update, and weights are handed out at the version there
+//   is;
+//   - a gradient is applied at most once, and acknowledged as applied only when it is;
+//   - block scope: staleness is what the versions say; a bounded policy applies nothing past its
+//     bound and rejects nothing within it;
+//   - step scope: every shard applies the same pushes in the same order, and no push is applied
+//   here
+//     and rejected there;
+//   - folding what was applied over the first weights gives the weights, to the bit (block scope,
+//     policies that do not correct gradients).
+// It keeps an entry per update: for runs of minutes, not of days.
+//
+// Thread: the world's.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "common/ledger_entry.h"
+#include "common/partition/plan.h"
+#include "common/rules/rule.h"
+#include "common/staleness/policy.h"
+#include "ps/shard.h"
+
+namespace detente {
+
+class ProtocolInvariants {
+  public:
+    // bad_job: a rule or policy that cannot be made.
+    static Result<std::unique_ptr<ProtocolInvariants>> create(const Job& job,
+                                                              std::shared_ptr<const Plan> plan);
+
+    // A message leaves its sender; the envelope says whose it is.
+    void sent(const Message& message);
+    // A shard writes this down. Requires: at once, in the order of its events.
+    void recorded(NodeId shard, const LedgerEntry& entry);
+    // A shard has taken an event and sent nothing yet. What is broken, as a sentence; the first
+    // finding stays.
+    std::optional<std::string> after(NodeId id, Shard& shard);
+    std::optional<std::string> broken() const { return broken_; }
+
+    // Updates folded again and compared, for tests that ask whether anything was looked at.
+    std::uint64_t folded() const { return folded_; }
+
+  private:
+    using Update = std::tuple<WorkerId, Incarnation, Step>;
+    using BlockUpdate = std::tuple<WorkerId, Incarnation, Step, BlockId>;
+    struct Followed {  // a block as the records tell it
+        bool known = false;
+        Epoch epoch{1};
+        Version version;
+        std::uint64_t updates = 0;
+        std::unique_ptr<AlignedBuffer> weights;  // where folded
+        std::unique_ptr<AlignedBuffer> slots;
+        std::optional<Update> last;
+    };
+
+    ProtocolInvariants(const Job& job, std::shared_ptr<const Plan> plan)
+        : job_(job), plan_(std::move(plan)) {}
+    void follow(Followed& followed, const LiveBlock& block);
+    void verdict(NodeId shard, const VerdictRecord& record);
+    void row(const VerdictRecord& record, const VerdictRecord::Row& row);
+    void applied(const VerdictRecord& record, const VerdictRecord::Row& row, Followed& followed);
+    void fold(const BlockUpdate& update, const VerdictRecord::Row& row, Followed& followed);
+    void same_everywhere(NodeId shard, const VerdictRecord& record);
+    void handed_out(const PullRecord& record);
+    void compare(const LiveBlock& block);
+    void fail_with(std::string text);
+
+    Job job_;
+    std::shared_ptr<const Plan> plan_;
+    bool steps_ = false;  // the lead shard decides
+    bool folds_ = false;
+    std::vector<std::unique_ptr<const Policy>> policies_;
+    std::vector<std::unique_ptr<const Rule>> rules_;
+    std::vector<float> clip_values_;
+    std::map<BlockId, Followed> blocks_;
+    std::map<BlockUpdate, Payload> gradients_;  // sent, and not judged yet
+    std::set<BlockUpdate> applied_;
+    std::set<std::tuple<WorkerId, Step, BlockId>> acknowledgeable_;
+    // Step scope.
+    std::vector<Update> order_;
+    std::map<NodeId, std::size_t> position_;
+    std::map<NodeId, Update> last_on_;
+    std::map<Update, Verdict> decided_;
+    std::uint64_t folded_ = 0;
+    std::optional<std::string> broken_;
+};
+
+}  // namespace detente

@@ -1,0 +1,222 @@
+#include "launch/protocol_invariants.h"
+
+#include <catch2/catch.hpp>
+#include <functional>
+
+#include "launch/fuzz.h"
+#include "launch/fuzz_case.h"
+#include "launch/job.h"
+#include "tests/ps/one_shard.h"
+#include "tests/temporary_folder.h"
+
+using namespace detente;
+using namespace detente::test;
+
+namespace {
+
+Job bounded(std::uint64_t tau_max) {
+    Job job = test::job_of();
+    job.policy.name = "bounded_reject";
+    job.policy.parameters = {{"tau_max", std::to_string(tau_max)}};
+    return job;
+}
+
+// A shard and the invariants that watch it. `doctor` may alter what the shard writes down before
+// the invariants read it, as a faulty shard would write it.
+class Watched {
+  public:
+    explicit Watched(Job job = bounded(1)) : shard_(40, std::move(job)) {
+        auto made = ProtocolInvariants::create(shard_.job(), std::make_shared<Plan>(shard_.plan()));
+        REQUIRE(made.has_value());
+        invariants_ = std::move(*made);
+        shard_.initialise();
+        look();
+        shard_.pull(1, 1);
+        shard_.pull(2, 1);
+        shard_.pull(0, 1);
+        look();
+        REQUIRE_FALSE(invariants_->broken());
+    }
+    void push(std::uint32_t worker, std::uint64_t base, float value = 1) {
+        const Push push = shard_.push_of(1, {shard_.gradient(kTrunk, value, Version{base})});
+        Message message{{}, push};
+        message.envelope.from = {Role::worker, worker};
+        message.envelope.to = node_of(kLeadShard);
+        invariants_->sent(message);
+        shard_.from(worker, push);
+        look();
+    }
+    void reply_leaves(std::uint32_t worker) {
+        Message message{{}, shard_.last<PushReply>()};
+        message.envelope.from = node_of(kLeadShard);
+        message.envelope.to = {Role::worker, worker};
+        invariants_->sent(message);
+    }
+    void look() {
+        for (; read_ < shard_.world().recorded.size(); ++read_) {
+            LedgerEntry entry{{}, shard_.world().recorded[read_]};
+            auto* record = std::get_if<VerdictRecord>(&entry.record);
+            if (record != nullptr && forgets) continue;
+            if (record != nullptr && doctor) doctor(*record);
+            invariants_->recorded(node_of(kLeadShard), entry);
+        }
+        invariants_->after(node_of(kLeadShard), shard_.shard());
+    }
+    std::string broken() const { return invariants_->broken().value_or(""); }
+    OneShard& shard() { return shard_; }
+    ProtocolInvariants& invariants() { return *invariants_; }
+
+    std::function<void(VerdictRecord&)> doctor;
+    bool forgets = false;
+
+  private:
+    OneShard shard_;
+    std::unique_ptr<ProtocolInvariants> invariants_;
+    std::size_t read_ = 0;
+};
+
+}  // namespace
+
+TEST_CASE("protocol invariants: a shard that does as it should breaks none, and is folded again") {
+    Watched watched;
+    watched.push(1, 0);
+    watched.push(2, 0, 2);  // staleness 1: within the bound
+    watched.reply_leaves(2);
+    watched.push(0, 0);  // staleness 2: rejected
+    CHECK(watched.broken().empty());
+    CHECK(watched.invariants().folded() == 2);
+}
+
+TEST_CASE("protocol invariants: a version that was not bumped is found") {
+    Watched watched;
+    watched.doctor = [](VerdictRecord& record) { record.rows.front().version = Version{0}; };
+    watched.push(1, 0);
+    CHECK(watched.broken().find("from version 0 to 0") != std::string::npos);
+}
+
+TEST_CASE("protocol invariants: a gradient past the bound is found, and one rejected within it") {
+    SECTION("past") {
+        Watched watched(bounded(5));
+        watched.push(1, 0);
+        watched.push(2, 0);
+        watched.doctor = [](VerdictRecord& record) { record.rows.front().staleness = 1; };
+        watched.push(0, 0);
+        CHECK(watched.broken().find("staleness 1; the versions say 2") != std::string::npos);
+    }
+    SECTION("within") {
+        Watched watched;
+        watched.push(1, 0);
+        watched.push(2, 0);
+        watched.doctor = [](VerdictRecord& record) { record.rows.front().staleness = 1; };
+        watched.push(0, 0);
+        CHECK(watched.broken().find("within the bound 1") != std::string::npos);
+    }
+}
+
+TEST_CASE("protocol invariants: an update applied twice is found") {
+    Watched watched(bounded(5));
+    watched.push(1, 0);
+    watched.doctor = [](VerdictRecord& record) { record.worker = WorkerId{1}; };
+    watched.push(2, 0);
+    CHECK(watched.broken().find("applied twice") != std::string::npos);
+}
+
+TEST_CASE("protocol invariants: an update that is acknowledged and in no ledger is found") {
+    Watched watched;
+    watched.forgets = true;
+    watched.push(1, 0);
+    watched.reply_leaves(1);
+    CHECK(watched.broken().find("block 0 is at version 1, its ledger says 0") != std::string::npos);
+}
+
+TEST_CASE("protocol invariants: weights that are not what their updates make are found") {
+    Watched watched;
+    watched.push(1, 0);
+    REQUIRE(watched.broken().empty());
+    watched.shard().block(kTrunk).weights->floats()[7] += 0.5F;
+    watched.push(2, 0);
+    CHECK(watched.broken().find("are not what its updates make") != std::string::npos);
+}
+
+TEST_CASE("protocol invariants: pushes applied in another order on another shard are found") {
+    Job job = test::job_of();
+    job.servers = 2;
+    job.policy.name = "ssp";
+    job.policy.parameters.clear();
+    auto plan = make_plan(model_of(4096), job);
+    REQUIRE(plan.has_value());
+    auto invariants = ProtocolInvariants::create(job, std::make_shared<Plan>(*plan));
+    REQUIRE(invariants.has_value());
+    const auto applied = [&](std::uint32_t shard, std::uint32_t worker, Verdict verdict) {
+        VerdictRecord record;
+        record.worker = WorkerId{worker};
+        record.step = Step{1};
+        record.rows.emplace_back();
+        record.rows.front().verdict = verdict;
+        (*invariants)->recorded(node_of(ShardId{shard}), {{}, record});
+    };
+    SECTION("order") {
+        applied(0, 1, Verdict::applied);
+        applied(0, 2, Verdict::applied);
+        applied(1, 1, Verdict::applied);
+        REQUIRE_FALSE((*invariants)->broken());
+        applied(1, 3, Verdict::applied);
+        REQUIRE((*invariants)->broken());
+        CHECK((*invariants)->broken()->find("where others applied") != std::string::npos);
+    }
+    SECTION("verdict") {
+        applied(0, 1, Verdict::applied);
+        applied(1, 1, Verdict::rejected);
+        REQUIRE((*invariants)->broken());
+        CHECK((*invariants)->broken()->find("elsewhere") != std::string::npos);
+    }
+}
+
+TEST_CASE("fuzz: every case is a job file that is read back as it was") {
+    for (std::uint64_t seed = 1; seed <= 300; ++seed) {
+        const Job job = fuzz_case(seed);
+        const auto read = parse_job(to_toml(job), "case.toml");
+        INFO("seed " << seed << (read ? "" : ": " + read.error().text));
+        REQUIRE(read.has_value());
+        REQUIRE(to_toml(*read) == to_toml(job));
+    }
+}
+
+TEST_CASE("fuzz: cases draw every policy, both admissions, and every kind of fault") {
+    std::set<std::string> policies;
+    std::set<FaultKind> faults;
+    std::set<Admission> admissions;
+    for (std::uint64_t seed = 1; seed <= 1000; ++seed) {
+        const Job job = fuzz_case(seed);
+        policies.insert(job.policy.name);
+        admissions.insert(job.admission);
+        for (const FaultConfig& fault : job.simulate.faults) faults.insert(fault.kind);
+    }
+    CHECK(policies.size() == policy_names().size());
+    CHECK(admissions.size() == 2);
+    CHECK(faults.size() == 5);
+}
+
+TEST_CASE("fuzz: shrinking leaves the one fault that matters") {
+    const auto has_pause = [](const Job& job) {
+        return std::any_of(job.simulate.faults.begin(), job.simulate.faults.end(),
+                           [](const FaultConfig& fault) { return fault.kind == FaultKind::pause; });
+    };
+    std::uint64_t seed = 1;
+    while (fuzz_case(seed).simulate.faults.size() < 3 || !has_pause(fuzz_case(seed))) ++seed;
+    const Job small = shrink(fuzz_case(seed), has_pause, 1000);
+    REQUIRE(small.simulate.faults.size() == 1);
+    CHECK(small.simulate.faults.front().kind == FaultKind::pause);
+    CHECK(small.simulate.network.drop == 0);
+    CHECK(small.data_epochs == 1);
+}
+
+TEST_CASE("fuzz: a run that cannot end in its time is without progress") {
+    Job job = fuzz_case(1);
+    job.simulate.faults.clear();
+    job.simulate.limit = std::chrono::milliseconds(1);
+    const TemporaryFolder folder;
+    const FuzzVerdict verdict = judge(job, folder / "case", false);
+    CHECK(verdict.end == FuzzEnd::no_progress);
+    CHECK(verdict.text.find("simulate.limit_s") != std::string::npos);
+}
