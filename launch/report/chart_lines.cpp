@@ -13,7 +13,9 @@ namespace {
 constexpr double kWidth = 960;
 constexpr double kHeight = 340;
 constexpr double kLeft = 66;
-constexpr double kRight = 190;  // where the curves' names stand
+constexpr double kRight = 30;  // beside the curves' names
+constexpr double kLetter = 7.6;
+constexpr std::size_t kMostLetters = 44;
 constexpr double kTop = 14;
 constexpr double kBottom = 48;
 constexpr double kLogarithmicFrom = 30;
@@ -61,6 +63,13 @@ void draw_axes(Svg& svg, const Scale& x, const Scale& y, const std::string& x_ti
     svg.rotated_text({14, (y.from + y.to) / 2}, title);
 }
 
+// Room for the longest name, if it leaves room for the curves.
+double name_width(const LineChart& chart) {
+    std::size_t longest = 0;
+    for (const Curve& curve : chart.curves) longest = std::max(longest, curve.label.size());
+    return kLetter * static_cast<double>(std::min(longest, kMostLetters));
+}
+
 // Names at the ends of their curves, moved apart where they would overlap.
 void draw_names(Svg& svg, const LineChart& chart, const Scale& x, const Scale& y) {
     struct Name {
@@ -84,8 +93,8 @@ void draw_names(Svg& svg, const LineChart& chart, const Scale& x, const Scale& y
         lowest = names[i].at - kLine;
     }
     for (const Name& name : names) {
-        svg.text({x.to + 10, name.at + 4}, chart.curves[name.curve].label, Anchor::start, "name",
-                 palette(name.curve));
+        svg.text({x.to + 10, name.at + 4}, shortened(chart.curves[name.curve].label, kMostLetters),
+                 Anchor::start, "name", palette(name.curve));
     }
 }
 
@@ -127,7 +136,7 @@ std::string draw(const LineChart& chart) {
     }
     if (!xs.any()) return "";
     const Scale y = y_scale(ys);
-    Scale x{xs.low, xs.high, kLeft, kWidth - kRight};
+    Scale x{xs.low, xs.high, kLeft, kWidth - kRight - name_width(chart)};
     if (x.low > 0 && x.low < 0.2 * x.high) x.low = 0;
     if (x.high <= x.low) x.high = x.low + 1;
     Svg svg(kWidth, kHeight, chart.label);
@@ -148,7 +157,7 @@ std::string draw(const DotRows& dots) {
     }
     if (!range.any()) return "";
     const double bottom = kTop + kRow * static_cast<double>(dots.rows.size());
-    const double margin = std::max((range.high - range.low) * 0.08, 1e-9);
+    const double margin = std::max((range.high - range.low) * 0.08, 0.005);
     const Scale x{range.low - margin, range.high + margin, kNames, kWidth - 40};
     Svg svg(kWidth, bottom + kBottom, dots.label);
     for (const double mark : ticks(x.low, x.high, 8)) {
@@ -159,7 +168,7 @@ std::string draw(const DotRows& dots) {
     for (std::size_t i = 0; i < dots.rows.size(); ++i) {
         const auto& row = dots.rows[i];
         const double y = kTop + kRow * (static_cast<double>(i) + 0.5);
-        svg.text({kNames - 12, y + 4}, row.name, Anchor::end);
+        svg.text({kNames - 12, y + 4}, shortened(row.name, kMostLetters), Anchor::end);
         double sum = 0;
         std::size_t count = 0;
         for (const double value : row.values) {

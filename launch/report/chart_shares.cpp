@@ -114,7 +114,7 @@ std::string draw(const ShareBars& bars) {
     for (std::size_t i = 0; i < bars.rows.size(); ++i) {
         const auto& row = bars.rows[i];
         const double y = kLegend + kRow * static_cast<double>(i);
-        svg.text({names - 12, y + 18}, row.name, Anchor::end);
+        svg.text({names - 12, y + 18}, shortened(row.name, 44), Anchor::end);
         const double sum = std::accumulate(row.values.begin(), row.values.end(), 0.0);
         const Scale x{0, sum > 0 ? sum : 1, names, kWidth - 40};
         double before = 0;
@@ -151,10 +151,11 @@ std::string draw(const HeatMap& map) {
     Svg svg(kWidth, side + 48, map.label);
     for (std::size_t i = 0; i < count; ++i) {
         const double y = 30 + cell * static_cast<double>(i);
-        if (named) svg.text({kNames - 10, y + cell / 2 + 4}, map.names[i], Anchor::end);
+        if (named)
+            svg.text({kNames - 10, y + cell / 2 + 4}, shortened(map.names[i], 20), Anchor::end);
         if (cell >= 50) {
-            svg.text({kNames + cell * (static_cast<double>(i) + 0.5), 20}, map.names[i],
-                     Anchor::middle);
+            svg.text({kNames + cell * (static_cast<double>(i) + 0.5), 20},
+                     shortened(map.names[i], static_cast<std::size_t>(cell / 7.6)), Anchor::middle);
         }
         for (std::size_t j = 0; j < count; ++j) {
             const double value = map.values[i][j];

@@ -45,7 +45,8 @@ table { border-collapse: collapse; margin: 10px 0 22px; font-variant-numeric: ta
 th { text-align: right; font-weight: 600; font-size: 14px; color: #444;
   border-bottom: 1.5px solid #555; padding: 4px 14px; vertical-align: bottom; }
 td { text-align: right; padding: 4px 14px; border-bottom: 1px solid #e6e6e0; font-size: 15px; }
-th:first-child, td:first-child { text-align: left; padding-left: 2px; overflow-wrap: anywhere; }
+td { white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; white-space: normal; padding-left: 2px; overflow-wrap: anywhere; }
 div.wide { overflow-x: auto; }
 details { margin: 12px 0; }
 summary { cursor: pointer; color: #0072b2; }

@@ -31,6 +31,9 @@ Error not_ours(const std::string& file, const std::string& why) {
 
 // over_limit would be a fault of ours: a file that is too large is not what we wrote.
 Result<std::string> text_of(const std::string& file, std::uint64_t most_bytes) {
+    std::error_code ignored;
+    if (!fs::is_regular_file(file, ignored))
+        return not_ours(file, "it is no file");  // a pipe hangs
     auto text = read_text(file, most_bytes);
     if (text.has_error() && text.error().code == ErrorCode::over_limit) {
         return not_ours(file, "it is larger than " + std::to_string(most_bytes) + " bytes");

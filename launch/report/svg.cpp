@@ -204,12 +204,23 @@ std::vector<double> ticks(double low, double high, std::size_t about, bool logar
     return marks;
 }
 
+std::string shortened(std::string_view text, std::size_t characters) {
+    std::size_t seen = 0;
+    std::size_t cut = 0;  // where the last character that fits beside "…" ends
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        if ((static_cast<unsigned char>(text[i]) & 0xc0U) == 0x80U) continue;  // goes on
+        if (seen + 1 == characters) cut = i;
+        if (++seen > characters) return std::string(text.substr(0, cut)) + "…";
+    }
+    return std::string(text);
+}
+
 std::string short_number(double value) {
     if (!std::isfinite(value)) return "–";
     const double size = std::abs(value);
     if (size >= 1e9) return fmt::format("{:.4g} G", value / 1e9);
     if (size >= 1e6) return fmt::format("{:.4g} M", value / 1e6);
-    if (size >= 1e4) return fmt::format("{:.4g} k", value / 1e3);
+    if (size >= 1e3) return fmt::format("{:.4g} k", value / 1e3);
     if (size >= 1e-3 || size == 0) return fmt::format("{:.4g}", value);
     return fmt::format("{:.2g}", value);
 }

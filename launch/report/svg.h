@@ -64,7 +64,9 @@ struct Scale {
 // Round numbers within [low, high], about so many: steps of 1, 2 or 5 times a power of ten;
 // logarithmic: 1, 2 and 5 times each power, or the powers alone where those are many.
 std::vector<double> ticks(double low, double high, std::size_t about, bool logarithmic = false);
-// "0.25", "1,500", "2.5 M"
+// At most so many characters; what is cut ends in "…".
+std::string shortened(std::string_view text, std::size_t characters);
+// "0.25", "1.5 k", "2.5 M"
 std::string short_number(double value);
 
 }  // namespace detente

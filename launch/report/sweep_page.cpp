@@ -140,7 +140,7 @@ std::string sweep_page(const SweepRuns& sweep) {
     std::size_t done = 0;
     for (const SweepGroup& group : sweep.groups) done += group.runs.size();
     page.paragraph(
-        fmt::format("{} of {} cells done, by `detente {}`{}", done, sweep.record.cells.size(),
+        fmt::format("{} of {} cells done, by detente {}{}", done, sweep.record.cells.size(),
                     sweep.record.verb, any_virtual(sweep) ? ", on virtual time" : ""),
         "lead");
     show_failures(page, sweep);

@@ -25,8 +25,8 @@ double value_at(const std::vector<Point>& points, double x) {
     return left.y + (right->y - left.y) * (x - left.x) / (right->x - left.x);
 }
 
-// "76.65 % (76.1–77.2)"
-std::string spread(const std::vector<double>& values, double factor, const char* unit) {
+// "76.65 (76.10–77.20)"; the mean alone where all are the same.
+std::string spread(const std::vector<double>& values, double factor) {
     double sum = 0;
     double low = HUGE_VAL;
     double high = -HUGE_VAL;
@@ -39,9 +39,9 @@ std::string spread(const std::vector<double>& values, double factor, const char*
         ++count;
     }
     if (count == 0) return "–";
-    const double mean = sum / static_cast<double>(count);
-    if (count == 1) return fmt::format("{:.2f}{}", mean, unit);
-    return fmt::format("{:.2f}{} ({:.2f}–{:.2f})", mean, unit, low, high);
+    const std::string mean = fmt::format("{:.2f}", sum / static_cast<double>(count));
+    const std::string range = fmt::format("{:.2f}–{:.2f}", low, high);
+    return range == mean + "–" + mean ? mean : mean + " (" + range + ")";
 }
 
 template <class Figure>
@@ -109,28 +109,26 @@ Result<SweepRuns> read_sweep_runs(const std::string& directory) {
 
 SweepTable table_of(const SweepRuns& sweep) {
     const std::vector<std::string> tasks = all_tasks(sweep);
-    std::vector<std::string> header = {"settings", "runs"};
-    for (const std::string& task : tasks) header.push_back(task);
-    for (const char* more : {"staleness", "applied", "training, s"}) header.emplace_back(more);
-    std::vector<std::vector<std::string>> rows;
+    SweepTable table{{"settings", "runs"}, {}};
+    for (const std::string& task : tasks) table.header.push_back(task + ", %");
+    for (const char* more : {"staleness", "applied, %", "training, s"}) {
+        table.header.emplace_back(more);
+    }
     for (const SweepGroup& group : sweep.groups) {
         std::vector<std::string> row = {
             group.title, fmt::format("{} of {}", group.runs.size(), group.cells.size())};
+        const auto add = [&](double factor, const auto& figure) {
+            row.push_back(spread(over_runs(group, figure), factor));
+        };
         for (const std::string& task : tasks) {
-            row.push_back(spread(
-                over_runs(group, [&](const RunRecord& run) { return accuracy_of(run, task); }), 100,
-                " %"));
+            add(100, [&](const RunRecord& run) { return accuracy_of(run, task); });
         }
-        row.push_back(spread(
-            over_runs(group, [](const RunRecord& run) { return run.staleness.mean; }), 1, ""));
-        row.push_back(
-            spread(over_runs(group, [](const RunRecord& run) { return share_applied(run.books); }),
-                   100, " %"));
-        row.push_back(
-            spread(over_runs(group, [](const RunRecord& run) { return run.training_s; }), 1, ""));
-        rows.push_back(std::move(row));
+        add(1, [](const RunRecord& run) { return run.staleness.mean; });
+        add(100, [](const RunRecord& run) { return share_applied(run.books); });
+        add(1, [](const RunRecord& run) { return run.training_s; });
+        table.rows.push_back(std::move(row));
     }
-    return {header, rows};
+    return table;
 }
 
 MeanCurve mean_curve(const std::vector<std::vector<Point>>& runs) {

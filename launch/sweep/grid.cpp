@@ -62,7 +62,7 @@ std::string cell_name(const SweepCell& cell) {
     std::string exact;
     std::string name;
     for (const auto& [key, value] : cell.settings) {
-        exact += key + "=" + value + "\n";
+        exact += fmt::format("{}={}\n", key, value);
         name += key + "=";
         for (const char c : value) {
             const bool plain = std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '.' ||
@@ -130,7 +130,8 @@ std::string as_grid(std::string text, const SweepCell& cell) {
 
 std::vector<std::string> overrides_of(const GridWanted& wanted, const SweepCell& cell) {
     std::vector<std::string> overrides = wanted.overrides;
-    for (const auto& [key, value] : cell.settings) overrides.push_back(key + "=" + value);
+    for (const auto& [key, value] : cell.settings)
+        overrides.push_back(fmt::format("{}={}", key, value));
     overrides.push_back(fmt::format("seed={}", cell.seed));
     return overrides;
 }

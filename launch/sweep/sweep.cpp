@@ -123,6 +123,7 @@ Result<ExitCode> Sweep::run() {
         "sweep     {}: {} cells, {} done already, {} at a time, by `detente {}`\nfolder    "
         "{}\n",
         record_.job, record_.cells.size(), settled_, options_.at_once, record_.verb, directory_);
+    std::fflush(stdout);
     began_.resize(record_.cells.size());
     write_record(true);
     wait_for_signal();
@@ -289,7 +290,7 @@ Result<ExitCode> run_sweep(const SweepOptions& options) {
     if (held.has_error()) return held.error();
     Sweep sweep(std::move(*record), options, directory, resumed);
     if (auto found = sweep.find_done(); found.has_error()) return found.error();
-    const auto code = sweep.run();
+    auto code = sweep.run();
     const auto runs = read_sweep_runs(directory);
     if (runs.has_value()) print_table(*runs);
     fmt::print("\n  to look at it: detente report {}\n", directory);

@@ -1,4 +1,6 @@
 // Folders that no healthy run left: a report says what is missing, or names file and member.
+#include <sys/stat.h>
+
 #include <catch2/catch.hpp>
 
 #include "launch/report/page.h"
@@ -45,6 +47,25 @@ TEST_CASE("report: a folder without a run is refused and says what was expected"
     CHECK_THAT(nothing.text, Catch::Contains("neither summary.json nor series.jsonl") &&
                                  Catch::Contains("a run directory"));
     CHECK(read_run("/no/such/folder").has_error());
+}
+
+TEST_CASE("report: what is no file, a folder or a pipe, is refused and not waited for") {
+    for (const std::string name : {"summary.json", "series.jsonl", "job.toml"}) {
+        CAPTURE(name);
+        for (const bool pipe : {false, true}) {
+            const TemporaryFolder folder;
+            write_file(folder / "summary.json", kSummary);
+            std::filesystem::remove(folder / name);
+            if (pipe) {
+                REQUIRE(::mkfifo((folder / name).c_str(), 0644) == 0);
+            } else {
+                std::filesystem::create_directory(folder / name);
+            }
+            const auto run = read_run(folder.path());
+            REQUIRE(run.has_error());
+            CHECK_THAT(run.error().text, Catch::Contains(name) && Catch::Contains("no file"));
+        }
+    }
 }
 
 TEST_CASE("report: a summary that is none of ours is refused by file and member") {

@@ -90,6 +90,18 @@ TEST_CASE("report: names from files are text, wherever they are shown") {
     CHECK(escaped("Détente … 😀") == "Détente … 😀");
 }
 
+TEST_CASE("report: long names are cut between characters, and ticks are round numbers") {
+    CHECK(shortened("abcdef", 6) == "abcdef");
+    CHECK(shortened("abcdefg", 6) == "abcde…");
+    CHECK(shortened("äöüßéè", 6) == "äöüßéè");
+    CHECK(shortened("äöüßéèx", 6) == "äöüßé…");
+    CHECK(ticks(0, 10, 5) == std::vector<double>{0, 2, 4, 6, 8, 10});
+    CHECK(ticks(0.5, 20, 5, true) == std::vector<double>{0.5, 1, 2, 5, 10, 20});
+    CHECK(ticks(3, 3, 5) == std::vector<double>{3});
+    CHECK(short_number(1500) == "1.5 k");
+    CHECK(short_number(0) == "0");
+}
+
 TEST_CASE("report: its numbers are those of summary.json, as JSON and on the page") {
     const TemporaryFolder folder;
     write_run(folder / "run");

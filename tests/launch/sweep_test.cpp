@@ -161,7 +161,7 @@ TEST_CASE("report: a sweep shows the spread over seeds, and names what failed or
     CHECK(markup.count("script") == 0);
     CHECK(markup.texts_of("h1").at(0) == "j<b>: a sweep");
     const auto cells = markup.texts_of("td");
-    CHECK(std::count(cells.begin(), cells.end(), "80.00 % (75.00–85.00)") == 1);
+    CHECK(std::count(cells.begin(), cells.end(), "80.00 (75.00–85.00)") == 1);
     CHECK(std::count(cells.begin(), cells.end(), "2 of 2") == 1);
     CHECK(std::count(cells.begin(), cells.end(), "0 of 2") == 1);
     const auto failures = markup.texts_of("li");
