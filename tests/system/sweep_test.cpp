@@ -32,9 +32,11 @@ SweepRecord record_of(const TinyRun& run) {
 
 TEST_CASE("sweep: runs every cell, is not repeated, and reports in one page") {
     const TinyRun run;
-    const std::vector<std::string> grid = {
-        "--grid", "staleness.policy=[\"async\",\"bsp\"]", "--seeds", "2", "--jobs", "2"};
-    Launched first(run.folder(), arguments(run, grid));
+    const auto grid = [](const std::string& policies) {
+        return std::vector<std::string>{
+            "--grid", "staleness.policy=" + policies, "--seeds", "2", "--jobs", "2"};
+    };
+    Launched first(run.folder(), arguments(run, grid("[\"async\",\"bsp\"]")));
     REQUIRE(first.wait(seconds(60)) == 0);
     const SweepRecord record = record_of(run);
     REQUIRE(record.cells.size() == 4);
@@ -47,8 +49,11 @@ TEST_CASE("sweep: runs every cell, is not repeated, and reports in one page") {
     }
     CHECK_THAT(first.output(), Catch::Contains("policy async") && Catch::Contains("2 of 2"));
 
-    Launched again(run.folder(), arguments(run, grid));
-    REQUIRE(again.wait(seconds(20)) == 0);
+    // A larger grid keeps what is there.
+    Launched again(run.folder(), arguments(run, grid("[\"bsp\",\"inverse\",\"async\"]")));
+    REQUIRE(again.wait(seconds(60)) == 0);
+    CHECK_THAT(again.output(), Catch::Contains("6 cells, 4 done already"));
+    CHECK(record_of(run).cells.size() == 6);
     for (std::size_t i = 0; i < written.size(); ++i) {
         const std::string dir = cell_dir(sweep_dir(run), record.cells[i]);
         CHECK(std::filesystem::last_write_time(dir + "/summary.json") == written[i]);
