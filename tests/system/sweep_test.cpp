@@ -103,7 +103,7 @@ TEST_CASE("sweep: SIGTERM ends its cells in order, and the next call goes on fro
     for (const SweepCell& cell : record_of(run).cells) CHECK(cell.state == CellState::done);
 }
 
-TEST_CASE("report: of a real run, its numbers equal summary.json's; trace and CSV beside it") {
+TEST_CASE("report: of a real run, its numbers equal summary.json's, with trace and CSV") {
     const TinyRun run;
     Launched trained(run.folder(), run.arguments());
     REQUIRE(trained.wait(seconds(30)) == 0);
