@@ -239,7 +239,11 @@ void CoordinatorLoop::link_closed(NodeId node, const std::string& reason) {
         return;
     }
     Local& local = locals_.at(label);
-    if (local.ended) return tell_if_gone(label);
+    if (local.ended) {
+        tell_if_gone(label);
+        if (finished_) wind_down();
+        return;
+    }
     if (local.grace) return;
     local.grace = std::make_unique<asio::steady_timer>(loop_, kGrace);
     local.grace->async_wait([this, label, how](const ErrorOfAsio& cancelled) {

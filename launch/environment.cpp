@@ -204,7 +204,7 @@ std::string find_launch_key(const Variables& variables) {
     if (const auto run = variables("TORCHELASTIC_RUN_ID")) return "torchrun-" + *run;
     if (const auto space = variables("PMIX_NAMESPACE")) return "pmix-" + *space;
     if (const auto launch = variables("PMI_JOBID")) return "pmi-" + *launch;
-    if (const std::string proxy = mpich_proxy(variables); !proxy.empty()) return proxy;
+    if (std::string proxy = mpich_proxy(variables); !proxy.empty()) return proxy;
     const auto job = variables("SLURM_JOB_ID");
     const auto step = variables("SLURM_STEP_ID");
     if (job && step) return "slurm-" + *job + "." + *step;
