@@ -71,6 +71,11 @@ Result<void> Simulation::make_world() {
     options.log = [this](NodeId id, Time now, LogLevel level, const std::string& text) {
         write_log(id, now, level, text);
     };
+    if (setup_.trace != nullptr) {
+        options.trace = [this](NodeId id, Time now, const Event& event) {
+            setup_.trace->note(id, now, event);
+        };
+    }
     options.ending = [this](NodeId id, Node& node) { ending(id, node); };
     if (simulate.staleness.distribution != "none") {
         staleness_.emplace(simulate.staleness, job_->seed);
@@ -274,7 +279,10 @@ void Simulation::ending(NodeId id, Node& node) {
 }
 
 void Simulation::after_event(NodeId id) {
-    if (id == kCoordinator) return tidy_checkpoints(*coordinator_);
+    if (id == kCoordinator) {
+        if (setup_.seen) setup_.seen(coordinator_->view());
+        return tidy_checkpoints(*coordinator_);
+    }
     if (!job_->simulate.invariants || id.role != Role::shard || broken_) return;
     const auto wrong = invariants_.check(id, dynamic_cast<Shard&>(world_->node(id)));
     if (!wrong) return;
