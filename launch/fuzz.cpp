@@ -17,6 +17,7 @@
 
 #include "common/invariant.h"
 #include "launch/describe.h"
+#include "launch/event_trace.h"
 #include "launch/fuzz_case.h"
 #include "launch/job.h"
 #include "launch/simulation.h"
@@ -26,14 +27,8 @@ namespace {
 
 constexpr unsigned kMostSeconds = 60;
 
-struct Event {
-    NodeId node;
-    Time at;
-    auto operator<=>(const Event&) const = default;
-};
 struct Ran {
     FuzzVerdict verdict;
-    std::vector<Event> events;
     std::uint64_t digest = 0;
 };
 
@@ -61,7 +56,7 @@ FuzzVerdict verdict_of(const Simulation& simulation, const Outcome& outcome) {
     return {};
 }
 
-Result<Ran> run_once(const Job& job, const std::string& folder, bool keep_events) {
+Result<Ran> run_once(const Job& job, const std::string& folder, EventTrace* trace) {
     auto engines = EnginePool::create(
         1, [&job] { return load_engine(job.model_library, engine_options_of(job)); });
     if (engines.has_error()) return engines.error();
@@ -77,9 +72,7 @@ Result<Ran> run_once(const Job& job, const std::string& folder, bool keep_events
     setup.plan = std::move(*plan);
     setup.run = *run;
     setup.engines = *engines;
-    if (keep_events) {
-        setup.seen = [&ran](NodeId node, Time at) { ran.events.push_back({node, at}); };
-    }
+    setup.trace = trace;
     auto simulation = Simulation::create(std::move(setup));
     if (simulation.has_error()) return simulation.error();
     const Outcome outcome = (*simulation)->run([] { return std::nullopt; });
@@ -87,23 +80,6 @@ Result<Ran> run_once(const Job& job, const std::string& folder, bool keep_events
     ran.digest = (*simulation)->figures().digest;
     std::filesystem::remove_all(folder, ignored);
     return ran;
-}
-
-std::optional<std::string> first_difference(const Ran& a, const Ran& b) {
-    const auto text = [](const Ran& ran, std::size_t i) {
-        if (i >= ran.events.size()) return std::string("nothing");
-        return fmt::format(
-            "{} at {:.9f} s", to_string(ran.events[i].node),
-            std::chrono::duration<double>(ran.events[i].at.time_since_epoch()).count());
-    };
-    for (std::size_t i = 0; i < std::max(a.events.size(), b.events.size()); ++i) {
-        if (i < a.events.size() && i < b.events.size() && a.events[i] == b.events[i]) continue;
-        return fmt::format("not the same twice: event {} is of {} first, of {} then", i, text(a, i),
-                           text(b, i));
-    }
-    if (a.digest == b.digest) return std::nullopt;
-    return fmt::format("not the same twice: equal events, digests {:016x} and {:016x}", a.digest,
-                       b.digest);
 }
 
 struct Child {
@@ -205,13 +181,20 @@ const char* name_of(FuzzEnd end) {
 }
 
 FuzzVerdict judge(const Job& job, const std::string& folder, bool twice) {
-    auto first = run_once(job, folder, twice);
+    EventTrace trace;
+    auto first = run_once(job, folder, twice ? &trace : nullptr);
     if (first.has_error()) return {FuzzEnd::no_progress, first.error().text};
     if (!twice || first->verdict.end != FuzzEnd::passed) return first->verdict;
-    const auto second = run_once(job, folder, twice);
+    EventTrace again(trace);
+    const auto second = run_once(job, folder, &again);
     if (second.has_error()) return {FuzzEnd::no_progress, second.error().text};
-    if (auto differs = first_difference(*first, *second)) {
-        return {FuzzEnd::broken, *std::move(differs)};
+    if (const auto difference = again.difference()) {
+        return {FuzzEnd::broken, "not the same twice: " + *difference};
+    }
+    if (first->digest != second->digest) {
+        return {FuzzEnd::broken,
+                fmt::format("not the same twice: equal events, digests {:016x} and {:016x}",
+                            first->digest, second->digest)};
     }
     return second->verdict;
 }

@@ -147,44 +147,102 @@ void tell_the_end(const Simulation& simulation, const Outcome& outcome, const Ru
     }
 }
 
-}  // namespace
+// What one simulation is made of, and the second of --check-determinism again.
+struct Prepared {
+    Job job;
+    Plan plan;
+    std::shared_ptr<EnginePool> engines;
+    std::size_t threads = 1;
+};
 
-ExitCode simulate_job(const SimulateOptions& options) {
-    auto read = read_job(options.job);
-    if (read.has_error()) return refuse(read.error());
-    Job job = std::move(*read);
-    if (options.seed) job.seed = *options.seed;
-    SimulationScreen screen;
-    const std::size_t threads = threads_for(options, job);
-    auto engines = EnginePool::create(
-        threads, [&job] { return load_engine(job.model_library, engine_options_of(job)); });
-    if (engines.has_error()) return refuse(engines.error());
-    const ModelDescription& model = (*engines)->description();
-    auto plan = make_plan(model, job);
-    if (plan.has_error()) return refuse(plan.error());
-    const auto run = make_directory(job, options.out, model);
-    if (run.has_error()) return refuse(run.error());
-    screen.line(fmt::format(
-        "simulate  {}: {} shards, {} workers, seed {}, {} thread{}\nrun       {}", job.name,
-        job.shards(), job.workers, job.seed, threads, threads == 1 ? "" : "s", run->path));
-    PendingSignals signals;
+Result<Prepared> prepare(const SimulateOptions& options) {
+    Prepared prepared;
+    auto job = read_job(options.job);
+    if (job.has_error()) return job.error();
+    prepared.job = std::move(*job);
+    if (options.seed) prepared.job.seed = *options.seed;
+    prepared.threads = threads_for(options, prepared.job);
+    auto engines = EnginePool::create(prepared.threads, [&prepared] {
+        return load_engine(prepared.job.model_library, engine_options_of(prepared.job));
+    });
+    if (engines.has_error()) return engines.error();
+    prepared.engines = std::move(*engines);
+    auto plan = make_plan(prepared.engines->description(), prepared.job);
+    if (plan.has_error()) return plan.error();
+    prepared.plan = std::move(*plan);
+    return prepared;
+}
+
+Result<std::unique_ptr<Simulation>> simulation_of(const Prepared& prepared, const RunDirectory& run,
+                                                  SimulationScreen& screen, EventTrace* trace) {
     SimulationSetup setup;
-    setup.job = job;
-    setup.plan = std::move(*plan);
-    setup.run = *run;
-    setup.engines = *engines;
-    setup.threads = threads;
+    setup.job = prepared.job;
+    setup.plan = prepared.plan;
+    setup.run = run;
+    setup.engines = prepared.engines;
+    setup.threads = prepared.threads;
     setup.said = [&screen](NodeId id, Time now, LogLevel level, const std::string& text) {
         screen.said(id, now, level, text);
     };
-    auto simulation = Simulation::create(std::move(setup));
+    setup.trace = trace;
+    return Simulation::create(std::move(setup));
+}
+
+// The same once more: nothing may differ.
+ExitCode simulate_again(const Prepared& prepared, const RunDirectory& run, const EventTrace& first,
+                        const SimulationFigures& figures, SimulationScreen& screen,
+                        PendingSignals& signals) {
+    screen.line("again     the same job a second time (--check-determinism)");
+    const auto again =
+        make_directory(prepared.job, run.path + "/again", prepared.engines->description());
+    if (again.has_error()) return refuse(again.error());
+    EventTrace trace(first);
+    auto simulation = simulation_of(prepared, *again, screen, &trace);
+    if (simulation.has_error()) return refuse(simulation.error());
+    const Outcome outcome = (*simulation)->run([&] {
+        screen.show((*simulation)->view());
+        return signals.next();
+    });
+    if (outcome.failed) return exit_code_for(**simulation, outcome, signals.first());
+    screen.end();
+    std::optional<std::string> difference = trace.difference();
+    const std::uint64_t digest = (*simulation)->figures().digest;
+    if (!difference && digest != figures.digest) {
+        difference = fmt::format("all events are the same, but the digest is {:016x}, not {:016x}",
+                                 digest, figures.digest);
+    }
+    if (difference) return refuse(fail(ErrorCode::internal, "not deterministic: " + *difference));
+    screen.line(fmt::format("again     {} events and the digest are the same",
+                            with_commas(trace.events())));
+    return ExitCode::ok;
+}
+
+}  // namespace
+
+ExitCode simulate_job(const SimulateOptions& options) {
+    SimulationScreen screen;
+    const auto prepared = prepare(options);
+    if (prepared.has_error()) return refuse(prepared.error());
+    const Job& job = prepared->job;
+    const auto run = make_directory(job, options.out, prepared->engines->description());
+    if (run.has_error()) return refuse(run.error());
+    screen.line(
+        fmt::format("simulate  {}: {} shards, {} workers, seed {}, {} thread{}\nrun       {}",
+                    job.name, job.shards(), job.workers, job.seed, prepared->threads,
+                    prepared->threads == 1 ? "" : "s", run->path));
+    PendingSignals signals;
+    EventTrace trace;
+    auto simulation =
+        simulation_of(*prepared, *run, screen, options.check_determinism ? &trace : nullptr);
     if (simulation.has_error()) return refuse(simulation.error());
     const Outcome outcome = (*simulation)->run([&] {
         screen.show((*simulation)->view());
         return signals.next();
     });
     tell_the_end(**simulation, outcome, *run, screen);
-    return exit_code_for(**simulation, outcome, signals.first());
+    const ExitCode code = exit_code_for(**simulation, outcome, signals.first());
+    if (!options.check_determinism || code != ExitCode::ok) return code;
+    return simulate_again(*prepared, *run, trace, (*simulation)->figures(), screen, signals);
 }
 
 }  // namespace detente

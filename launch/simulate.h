@@ -15,6 +15,7 @@ struct SimulateOptions {
     std::optional<std::uint64_t> seed;  // instead of the job's
     std::string out;                    // run directory; empty = runs/<name>-simulated-<time>
     std::uint32_t threads = 0;          // that compute; 0 = one per core, or 1 for builtin models
+    bool check_determinism = false;     // runs twice, and names the first event that differs
 };
 
 ExitCode simulate_job(const SimulateOptions& options);

@@ -71,6 +71,11 @@ Result<void> Simulation::make_world() {
     options.log = [this](NodeId id, Time now, LogLevel level, const std::string& text) {
         write_log(id, now, level, text);
     };
+    if (setup_.trace != nullptr) {
+        options.trace = [this](NodeId id, Time now, const Event& event) {
+            setup_.trace->note(id, now, event);
+        };
+    }
     options.ending = [this](NodeId id, Node& node) { ending(id, node); };
     if (simulate.staleness.distribution != "none") {
         staleness_.emplace(simulate.staleness, job_->seed);
@@ -84,10 +89,7 @@ Result<void> Simulation::make_world() {
         options.alter = [this](NodeId to, Message& message) { sent(to, message); };
     }
     world_ = std::make_unique<sim::World>(std::move(options));
-    world_->observe([this](NodeId id, Time now) {
-        if (setup_.seen) setup_.seen(id, now);
-        after_event(id);
-    });
+    world_->observe([this](NodeId id, Time) { after_event(id); });
     add_coordinator();
     for (std::uint32_t i = 0; i < job_->shards(); ++i) {
         if (auto added = add_shard(ShardId{i}); added.has_error()) return added;
@@ -290,7 +292,10 @@ void Simulation::ending(NodeId id, Node& node) {
 }
 
 void Simulation::after_event(NodeId id) {
-    if (id == kCoordinator) return tidy_checkpoints(*coordinator_);
+    if (id == kCoordinator) {
+        if (setup_.seen) setup_.seen(coordinator_->view());
+        return tidy_checkpoints(*coordinator_);
+    }
     if (!job_->simulate.invariants || id.role != Role::shard || broken_) return;
     Shard& shard = dynamic_cast<Shard&>(world_->node(id));
     auto wrong = invariants_.check(id, shard);

@@ -22,6 +22,7 @@
 #include "common/runtime/sim/world.h"
 #include "launch/cluster_view.h"
 #include "launch/coordinator.h"
+#include "launch/event_trace.h"
 #include "launch/protocol_invariants.h"
 #include "launch/run_directory.h"
 #include "launch/shard_invariants.h"
@@ -41,8 +42,9 @@ struct SimulationSetup {
     std::size_t threads = 1;  // that compute
     // A warning or error of a node, or what the coordinator says, for the screen.
     std::function<void(NodeId, Time, LogLevel, const std::string&)> said;
-    // Told of every event after its node took it.
-    std::function<void(NodeId, Time)> seen;
+    // After every event of the coordinator.
+    std::function<void(const ClusterView&)> seen;
+    EventTrace* trace = nullptr;  // outlives the simulation
 };
 
 struct SimulationFigures {

@@ -20,6 +20,9 @@ void add_simulate_verb(CLI::App& app, int& exit_code) {
                      "Threads that compute gradients; the result is the same for any number "
                      "(default: one per core; one for builtin models)")
         ->check(CLI::Range(1, 1024));
+    verb->add_flag("--check-determinism", options->check_determinism,
+                   "Runs twice, the second time into DIR/again, and names the first event that "
+                   "differs");
     verb->callback([options, &exit_code] { exit_code = value_of(simulate_job(*options)); });
 }
 

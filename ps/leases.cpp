@@ -23,9 +23,11 @@ void Leases::request(WorkerId worker, const LeaseRequest& request) {
     }
     client.last_request = request.request;
     for (const BatchRange& range : request.finished) finish(client, range);
-    client.waiting = true;
-    if (!request.wants_more) {
-        client.waiting = false;
+    client.waiting = request.wants_more;
+    if (client.waiting) {
+        waiting_.insert(worker);
+    } else {
+        waiting_.erase(worker);
         client.last_reply = LeaseReply{request.request, client.outstanding, false};
         due_.push_back({worker, client.last_reply});
     }
@@ -59,6 +61,7 @@ void Leases::release(WorkerId worker) {
         changes_.push_back({false, worker, range});
     }
     clients_.erase(found);
+    waiting_.erase(worker);
 }
 
 bool Leases::nothing_outstanding() const {
@@ -96,17 +99,22 @@ void Leases::grant(WorkerId worker, Client& client) {
 }
 
 std::vector<Leases::Answer> Leases::answers() {
-    for (auto& [worker, client] : clients_) {
-        if (!client.waiting) continue;
+    for (auto next = waiting_.begin(); next != waiting_.end();) {
+        const WorkerId worker = *next;
+        Client& client = clients_.at(worker);
         const bool something = !given_back_.empty() || (epoch_ < data_epochs_ && batches_ > 0);
         if (something) grant(worker, client);
         // Everything the worker holds is in every answer, so that a lost answer loses no lease.
         client.last_reply = LeaseReply{client.last_request, client.outstanding, false};
         if (client.outstanding.empty()) {
-            if (!nothing_outstanding()) continue;
+            if (!nothing_outstanding()) {
+                ++next;
+                continue;
+            }
             client.last_reply.no_more = true;
         }
         client.waiting = false;
+        next = waiting_.erase(next);
         due_.push_back({worker, client.last_reply});
     }
     return std::exchange(due_, {});

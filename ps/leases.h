@@ -10,6 +10,7 @@
 #include <deque>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -76,6 +77,7 @@ class Leases {
     std::uint32_t batch_ = 0;
     std::deque<BatchRange> given_back_;
     std::map<WorkerId, Client> clients_;
+    std::set<WorkerId> waiting_;  // whose Client waits
     std::vector<Answer> due_;
     std::vector<Change> changes_;
     std::uint64_t finished_ = 0;

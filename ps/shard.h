@@ -7,6 +7,7 @@
 #pragma once
 
 #include <array>
+#include <boost/container/flat_map.hpp>
 #include <deque>
 #include <map>
 #include <memory>
@@ -178,7 +179,8 @@ class Shard : public Node {
     std::deque<Message> deferred_;
     TimerId deferred_deadline_;
     std::map<std::uint64_t, CheckpointReply> checkpoints_;  // by ticket
-    std::map<WorkerId, Incarnation> workers_;               // spoken to and not gone
+    // Spoken to and not gone; looked up for every message of ten thousand workers.
+    boost::container::flat_map<WorkerId, Incarnation> workers_;
 
     std::vector<LostRecord> taken_back_;                 // until they are in the ledger
     std::vector<Duplicates::ClosedBy> lost_by_restore_;  // the same

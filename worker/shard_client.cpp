@@ -84,7 +84,7 @@ void ShardClient::next_pull(Time now, Effects& effects) {
         request.request = ++request_;
         request.acknowledged = acknowledged_;
         request.blocks = std::move(pulls_.front().blocks);
-        pulls_.pop_front();
+        pulls_.erase(pulls_.begin());
         asked_bytes += bytes;
         send({Kind::pull, step, request_, std::move(request), bytes}, now, effects);
         if (!pulls_.empty() && pulls_.front().step != step) return;
@@ -133,7 +133,7 @@ void ShardClient::send_within_credit(Time now, Effects& effects) {
         if (in_flight_bytes_ > 0 && in_flight_bytes_ + bytes > credit_bytes_) return;
         const Part part = initials_.front().part;
         Outstanding one{Kind::initialise, {}, part.value, std::move(initials_.front()), bytes};
-        initials_.pop_front();
+        initials_.erase(initials_.begin());
         in_flight_bytes_ += bytes;
         send(std::move(one), now, effects);
     }
@@ -143,7 +143,7 @@ void ShardClient::send_within_credit(Time now, Effects& effects) {
         // One part may always travel, however small the credit, or nothing would ever move.
         if (in_flight_bytes_ > 0 && in_flight_bytes_ + bytes > credit_bytes_) return;
         Push push = std::move(pushes_.front());
-        pushes_.pop_front();
+        pushes_.erase(pushes_.begin());
         push.acknowledged = acknowledged_;
         const Step step = push.step;
         const Part part = push.part;

@@ -69,7 +69,7 @@ inline Job job_of(const std::string& text, const std::vector<std::string>& overr
     return *job;
 }
 
-inline SimulatedRun simulate(const Job& job, std::size_t threads = 1) {
+inline SimulatedRun simulate(const Job& job, std::size_t threads = 1, EventTrace* trace = nullptr) {
     const TemporaryFolder folder;
     auto engines = EnginePool::create(
         threads, [&] { return load_engine(job.model_library, engine_options_of(job)); });
@@ -85,6 +85,7 @@ inline SimulatedRun simulate(const Job& job, std::size_t threads = 1) {
     setup.run = *run;
     setup.engines = *engines;
     setup.threads = threads;
+    setup.trace = trace;
     auto simulation = Simulation::create(std::move(setup));
     INFO((simulation ? "" : simulation.error().text));
     REQUIRE(simulation.has_value());

@@ -47,6 +47,22 @@ TEST_CASE("simulate: any number of threads gives the same digest and events") {
     }
 }
 
+TEST_CASE("simulate: two runs are compared event by event, and the first that differs is named") {
+    EventTrace first;
+    simulate(job_of(kQuadraticJob), 1, &first);
+    EventTrace same(first);
+    const SimulatedRun run = simulate(job_of(kQuadraticJob), 2, &same);
+    CHECK(first.events() == run.figures.events);
+    CHECK_FALSE(same.difference().has_value());
+    EventTrace noisier(first);
+    simulate(job_of(kQuadraticJob, {"model.options.noise=0.1001"}), 1, &noisier);
+    REQUIRE(noisier.difference().has_value());
+    CHECK_THAT(*noisier.difference(), Catch::Contains("was handed push from worker:"));
+    EventTrace longer(first);
+    simulate(job_of(kQuadraticJob, {"deadlines.heartbeat_s=0.4"}), 1, &longer);
+    CHECK(longer.difference().has_value());
+}
+
 TEST_CASE("simulate: faults of the network do not move the data") {
     // One worker's weights depend on its data only, not on when its messages arrive.
     const std::vector<std::string> job = {"workers=1", "deadlines.reply_s=0.1"};

@@ -161,6 +161,7 @@ void World::deliver(Whose to, Event&& event) {
 
 void World::hand_over(Place& place, Event&& event) {
     ++events_;
+    if (options_.trace) options_.trace(place.id, now_, event);
     effects_->begin(place);
     place.node->on(std::move(event), now_, *effects_);
     if (observer_) observer_(place.id, now_);

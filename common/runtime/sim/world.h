@@ -57,6 +57,8 @@ struct WorldOptions {
     std::function<Result<void>(StoreOp&)> store;
     std::function<void(NodeId, Incarnation, const LedgerEntry&)> record;
     std::function<void(NodeId, Time, LogLevel, const std::string&)> log;
+    // A node is about to be handed an event.
+    std::function<void(NodeId, Time, const Event&)> trace;
     // A node has finished or crashed, and is about to go.
     std::function<void(NodeId, Node&)> ending;
 };

@@ -1,5 +1,7 @@
 // A message's way through a world: out of its sender, over the network, into its receiver.
 #include <algorithm>
+#include <memory>
+#include <span>
 #include <utility>
 
 #include "common/checksum.h"
@@ -27,31 +29,34 @@ constexpr std::uint64_t aligned(std::uint64_t bytes) {
     return (bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
 
-// All payloads side by side in one buffer of the receiver's; that buffer, if there are any.
-std::shared_ptr<AlignedBuffer> take_copies(Body& body) {
+// All payloads side by side in one piece of memory of the receiver's, aligned as weights are.
+std::span<std::byte> take_copies(Body& body) {
     std::uint64_t total = 0;
     for_each_block(body, [&](Payload& payload, std::optional<std::uint64_t>& /*checksum*/) {
         total += aligned(payload.size());
     });
-    if (total == 0) return nullptr;
-    auto buffer = std::make_shared<AlignedBuffer>(total);
+    // One allocation, aligned by hand: an aligned one costs more than all the rest of a message.
+    const std::shared_ptr<std::byte[]> owner =
+        std::make_shared_for_overwrite<std::byte[]>(total + kAlignment);
+    const auto address = reinterpret_cast<std::uintptr_t>(owner.get());
+    std::byte* const first = owner.get() + (aligned(address) - address);
     std::uint64_t at = 0;
     for_each_block(body, [&](Payload& payload, std::optional<std::uint64_t>& /*checksum*/) {
-        std::copy(payload.bytes.begin(), payload.bytes.end(), buffer->data() + at);
+        std::copy(payload.bytes.begin(), payload.bytes.end(), first + at);
         const std::size_t size = payload.size();
-        payload = {buffer, {buffer->data() + at, size}};
+        payload = {owner, {first + at, size}};
         at += aligned(size);
     });
-    return buffer;
+    return {first, total};
 }
 
-bool flip_one_bit(Body& body, AlignedBuffer& buffer, std::uint64_t key) {
+bool flip_one_bit(Body& body, std::span<std::byte> bytes, std::uint64_t key) {
     bool flipped = false;
     for_each_block(body, [&](Payload& payload, std::optional<std::uint64_t>& /*checksum*/) {
         if (flipped || payload.empty()) return;
         Random where(key);
-        const auto at = static_cast<std::size_t>(payload.bytes.data() - buffer.data());
-        buffer.data()[at + where.below(payload.size())] ^= std::byte{16};
+        const auto at = static_cast<std::size_t>(payload.bytes.data() - bytes.data());
+        bytes[at + where.below(payload.size())] ^= std::byte{16};
         flipped = true;
     });
     return flipped;
@@ -130,8 +135,8 @@ void World::arrive(ArrivalDue&& arrival) {
         return;
     }
     if (bytes > 0) {
-        const std::shared_ptr<AlignedBuffer> buffer = take_copies(message.body);
-        if (arrival.corrupt && flip_one_bit(message.body, *buffer, scatter(arrival.key))) {
+        const std::span<std::byte> copied = take_copies(message.body);
+        if (arrival.corrupt && flip_one_bit(message.body, copied, scatter(arrival.key))) {
             ++traffic_.corrupted;
         }
         buffers_back(arrival.from);

@@ -1,0 +1,105 @@
+// [simulate] in a job file: read, written, and refused where it cannot be.
+#include "launch/simulation_faults.h"
+
+#include <catch2/catch.hpp>
+
+#include "launch/job.h"
+
+namespace detente {
+namespace {
+
+const std::string kJob = "workers = 3\nservers = 2\n[model]\nlibrary = \"builtin:null\"\n";
+
+std::string mistake(const std::string& text) {
+    const auto job = parse_job(kJob + text, "job.toml");
+    return job ? "no mistake" : job.error().text;
+}
+
+TEST_CASE("simulate keys: every table is read, and comes back from the resolved job") {
+    const auto job = parse_job(kJob + R"(
+[simulate]
+limit_s = 60
+invariants = false
+[simulate.compute]
+distribution = "pareto"
+alpha = 3
+factors = [1, 2.5]
+straggler = 2
+straggler_factor = 10
+cancel_s = 0.001
+[simulate.network]
+latency_s = 0.001
+bandwidth = "1MiB"
+drop = 0.5
+[simulate.staleness]
+distribution = "poisson"
+mean = 3
+[[simulate.fault]]
+kind = "clog"
+node = "server:1"
+peer = "worker:0"
+at_s = 2
+lasts_s = 1.5
+delay_s = 0.25
+both_ways = false
+)",
+                               "job.toml");
+    INFO((job ? "" : job.error().text));
+    REQUIRE(job.has_value());
+    const auto again = parse_job(to_toml(*job), "resolved");
+    REQUIRE(again.has_value());
+    for (const Job* one : {&*job, &*again}) {
+        const SimulationConfig& simulate = one->simulate;
+        CHECK(simulate.limit == std::chrono::seconds(60));
+        CHECK_FALSE(simulate.invariants);
+        CHECK(simulate.compute.distribution == "pareto");
+        CHECK(simulate.compute.factors == std::vector<double>{1, 2.5});
+        CHECK(simulate.compute.straggler_factor == 10);
+        CHECK(simulate.compute.cancel == std::chrono::milliseconds(1));
+        CHECK(simulate.network.bandwidth_bytes_per_s == 1U << 20U);
+        CHECK(simulate.network.drop == 0.5);
+        CHECK(simulate.staleness.mean == 3);
+        REQUIRE(simulate.faults.size() == 1);
+        const FaultConfig& fault = simulate.faults.front();
+        CHECK(fault.kind == FaultKind::clog);
+        CHECK(fault.node == "server:1");
+        CHECK(fault.delay == std::chrono::milliseconds(250));
+        CHECK_FALSE(fault.both_ways);
+    }
+}
+
+TEST_CASE("simulate keys: what cannot be is refused by file, line and key") {
+    const std::string fault = "[[simulate.fault]]\n";
+    CHECK_THAT(mistake(fault + "kind = \"crash\"\nnode = \"worker:3\"\n"),
+               Catch::Contains("job.toml:7: simulate.fault.0.node: must be worker:0 to worker:2"));
+    CHECK_THAT(mistake(fault + "kind = \"crash\"\nnode = \"coordinator\"\n"),
+               Catch::Contains("the coordinator cannot be lost"));
+    CHECK_THAT(mistake(fault + "kind = \"nan\"\nnode = \"server:0\"\n"),
+               Catch::Contains("only workers have gradients"));
+    CHECK_THAT(mistake(fault + "kind = \"pause\"\nnode = \"worker:0\"\n"),
+               Catch::Contains("simulate.fault.0.lasts_s: must say how long"));
+    CHECK_THAT(mistake(fault + "kind = \"crush\"\nnode = \"worker:0\"\n"),
+               Catch::Contains("did you mean 'crash'?"));
+    CHECK_THAT(mistake(fault + "kind = \"crash\"\n"), Catch::Contains("simulate.fault.0.node"));
+    CHECK_THAT(mistake("[simulate.compute]\ndistribution = \"gama\"\n"),
+               Catch::Contains("did you mean 'gamma'?"));
+    CHECK_THAT(mistake("[simulate.compute]\nfactors = [1, \"2\"]\n"),
+               Catch::Contains("simulate.compute.factors: must be a list like [1, 2.5]"));
+    CHECK_THAT(mistake("[simulate.compute]\ndistribution = \"trace\"\n"),
+               Catch::Contains("simulate.compute.trace: is missing"));
+    CHECK_THAT(mistake("[simulate.staleness]\ndistribution = \"constant\"\nmean = 100\n"),
+               Catch::Contains("must not be above most = 64"));
+}
+
+TEST_CASE("simulate keys: a server is all its shards") {
+    Job job;
+    job.servers = 2;
+    job.shards_per_server = 3;
+    const auto nodes = nodes_named("server:1", job);
+    REQUIRE(nodes.has_value());
+    CHECK(*nodes ==
+          std::vector<NodeId>{node_of(ShardId{3}), node_of(ShardId{4}), node_of(ShardId{5})});
+}
+
+}  // namespace
+}  // namespace detente
