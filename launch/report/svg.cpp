@@ -176,7 +176,7 @@ double Scale::at(double value) const {
 
 std::vector<double> ticks(double low, double high, std::size_t about, bool logarithmic) {
     std::vector<double> marks;
-    if (!(high > low) || !std::isfinite(low) || !std::isfinite(high)) return {low};
+    if (!(high > low) || !std::isfinite(high - low)) return {low};
     if (logarithmic) {
         const int first = static_cast<int>(std::floor(std::log10(low)));
         const int last = static_cast<int>(std::ceil(std::log10(high)));
@@ -197,6 +197,8 @@ std::vector<double> ticks(double low, double high, std::size_t about, bool logar
     for (const double factor : {5.0, 2.0, 1.0}) {
         if (factor * power >= rough * 0.999) step = factor * power;
     }
+    // A stretch too short to be told apart at this distance from 0 has no marks within.
+    if (!(std::max(std::abs(low), std::abs(high)) / step < 1e12)) return {low};
     const auto first = static_cast<long long>(std::ceil(low / step - 1e-9));
     for (long long i = first; static_cast<double>(i) * step <= high + step * 1e-9; ++i) {
         marks.push_back(static_cast<double>(i) * step);

@@ -98,6 +98,9 @@ TEST_CASE("report: long names are cut between characters, and ticks are round nu
     CHECK(ticks(0, 10, 5) == std::vector<double>{0, 2, 4, 6, 8, 10});
     CHECK(ticks(0.5, 20, 5, true) == std::vector<double>{0.5, 1, 2, 5, 10, 20});
     CHECK(ticks(3, 3, 5) == std::vector<double>{3});
+    CHECK(ticks(1e300, 1.0000001e300, 5).size() < 20);
+    CHECK(ticks(1, 1 + 1e-15, 5) == std::vector<double>{1});
+    CHECK(ticks(-1e308, 1e308, 5) == std::vector<double>{-1e308});
     CHECK(short_number(1500) == "1.5 k");
     CHECK(short_number(0) == "0");
 }
