@@ -11,6 +11,7 @@
 #include "launch/describe.h"
 #include "launch/job.h"
 #include "launch/progress.h"
+#include "launch/series.h"
 #include "launch/simulation.h"
 #include "launch/summary.h"
 #include "worker/builtin/catalog.h"
@@ -174,7 +175,8 @@ Result<Prepared> prepare(const SimulateOptions& options) {
 }
 
 Result<std::unique_ptr<Simulation>> simulation_of(const Prepared& prepared, const RunDirectory& run,
-                                                  SimulationScreen& screen, EventTrace* trace) {
+                                                  SimulationScreen& screen, EventTrace* trace,
+                                                  SeriesWriter* series = nullptr) {
     SimulationSetup setup;
     setup.job = prepared.job;
     setup.plan = prepared.plan;
@@ -185,7 +187,22 @@ Result<std::unique_ptr<Simulation>> simulation_of(const Prepared& prepared, cons
         screen.said(id, now, level, text);
     };
     setup.trace = trace;
+    if (series != nullptr) {
+        setup.seen = [&screen, series](const ClusterView& view) {
+            if (auto noted = series->note(view); noted.has_error()) {
+                screen.line("warning: " + noted.error().text);
+            }
+        };
+    }
     return Simulation::create(std::move(setup));
+}
+
+// A point costs a pass over all processes: thousands of them are looked at less often.
+SeriesOptions series_options(const Job& job) {
+    SeriesOptions options;
+    options.virtual_time = true;
+    if (job.workers > 500) options.interval = std::chrono::seconds(5);
+    return options;
 }
 
 // The same once more: nothing may differ.
@@ -232,13 +249,18 @@ ExitCode simulate_job(const SimulateOptions& options) {
                     prepared->threads == 1 ? "" : "s", run->path));
     PendingSignals signals;
     EventTrace trace;
-    auto simulation =
-        simulation_of(*prepared, *run, screen, options.check_determinism ? &trace : nullptr);
+    auto series = SeriesWriter::create(run->series_file(), series_options(job));
+    if (series.has_error()) return refuse(series.error());
+    auto simulation = simulation_of(*prepared, *run, screen,
+                                    options.check_determinism ? &trace : nullptr, &*series);
     if (simulation.has_error()) return refuse(simulation.error());
     const Outcome outcome = (*simulation)->run([&] {
         screen.show((*simulation)->view());
         return signals.next();
     });
+    if (auto ended = series->finish((*simulation)->view()); ended.has_error()) {
+        screen.line("warning: " + ended.error().text);
+    }
     tell_the_end(**simulation, outcome, *run, screen);
     const ExitCode code = exit_code_for(**simulation, outcome, signals.first());
     if (!options.check_determinism || code != ExitCode::ok) return code;

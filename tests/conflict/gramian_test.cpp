@@ -230,7 +230,7 @@ TEST_CASE("squared norm: has the bits of the Gramian's diagonal") {
     REQUIRE(squared_norm(nullptr, 0) == 0);
 }
 
-TEST_CASE("cosines: are those of the angles; zero for a zero row") {
+TEST_CASE("cosines: are those of the angles, zero for a zero row") {
     const Gramian g = reference::gramian_of({{-4, 1, 1}, {6, 1, 1}, {0, 0, 0}});
     const std::vector<double> cosines = cosines_of(g);
     const double expected = -22 / std::sqrt(18.0 * 38.0);

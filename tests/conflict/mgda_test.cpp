@@ -172,7 +172,7 @@ TEST_CASE("mgda: orthogonal gradients of very different length weigh as 1 / norm
     REQUIRE(w[2] == Approx(1e6 / total).epsilon(1e-9));
 }
 
-TEST_CASE("mgda: a zero gradient takes all the weight; several share it") {
+TEST_CASE("mgda: a zero gradient takes all the weight, several share it") {
     const Rows one = {{1, 2, 3}, {0, 0, 0}, {-1, 0, 2}};
     REQUIRE(mgda(reference::gramian_of(one)).weights == std::vector<double>{0, 1, 0});
     const Rows two = {{0, 0, 0}, {1, 2, 3}, {0, 0, 0}};

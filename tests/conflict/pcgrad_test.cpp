@@ -146,7 +146,7 @@ TEST_CASE("pcgrad: draws its order from the key alone, and draws different ones"
     REQUIRE(seen.size() > 3);
 }
 
-TEST_CASE("pcgrad: zero gradients conflict with nobody; all zero is said so") {
+TEST_CASE("pcgrad: zero gradients conflict with nobody, all zero is said so") {
     const Gramian g = reference::gramian_of({{-4, 1, 1}, {0, 0, 0}, {6, 1, 1}});
     const std::vector<double> w = pcgrad(g, "").weights;
     REQUIRE(w[0] == Approx(1 + 22.0 / 18));

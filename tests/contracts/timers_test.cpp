@@ -48,7 +48,7 @@ TEST_CASE(
     CHECK(right_tag);
 }
 
-TEST_CASE("runtime: a cancelled timer never fires; cancelling a fired or unknown one is nothing") {
+TEST_CASE("runtime: a cancelled timer never fires, cancelling a fired or unknown one is nothing") {
     const auto& kind = GENERATE_REF(from_range(runtimes()));
     CAPTURE(kind.name);
     const auto runtime = kind.make();

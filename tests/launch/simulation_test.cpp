@@ -164,7 +164,7 @@ TEST_CASE("simulate: a crashed server ends the run, and is named first") {
     CHECK(run.figures.virtual_s < 10.5);
 }
 
-TEST_CASE("simulate: a worker that stands still goes on; one given up comes back as a zombie") {
+TEST_CASE("simulate: a worker that stands still goes on, one given up comes back as a zombie") {
     const std::string pause = "kind = \"pause\"\nnode = \"worker:2\"\nat_s = 0.3\nlasts_s = ";
     const SimulatedRun brief = simulate(kQuadraticJob + kFault + pause + "0.7\n", {});
     require_whole(brief);

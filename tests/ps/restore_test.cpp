@@ -257,7 +257,7 @@ TEST_CASE("duplicates: a restored table drops gradients that were buffered, thei
     CHECK(kept->at(1).step_scale == 0.1F);
 }
 
-TEST_CASE("duplicates: what is saved comes back; cut off after any word, or garbage, is refused") {
+TEST_CASE("duplicates: what is saved comes back, cut off after any word, or garbage, is refused") {
     Duplicates table(2);
     for (std::uint32_t worker = 0; worker < 3; ++worker) {
         std::vector<Duplicates::Closed> lost;

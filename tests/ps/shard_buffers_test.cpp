@@ -212,7 +212,7 @@ TEST_CASE("a checkpoint shares the bytes, and applies after it change neither we
     CHECK(shard.shard().store().lent() == 0);
 }
 
-TEST_CASE("a checkpoint that could not be written is answered with why; the shard goes on") {
+TEST_CASE("a checkpoint that could not be written is answered with why, the shard goes on") {
     OneShard shard;
     shard.initialise();
     shard.world().receive(kCoordinator, CheckpointRequest{1, "/checkpoints/1"});

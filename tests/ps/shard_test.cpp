@@ -210,7 +210,7 @@ TEST_CASE("a gradient of another epoch is rejected with the advice to refresh") 
     CHECK(shard.books().rejected == 1);
 }
 
-TEST_CASE("of a part with NaN nothing is applied; it is logged once and counted each time") {
+TEST_CASE("of a part with NaN nothing is applied, it is logged once and counted each time") {
     const float bad =
         GENERATE(std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity());
     OneShard shard;

@@ -247,7 +247,7 @@ TEST_CASE("a cancel note that overtakes its pull leaves nothing open") {
     CHECK(shard.shard().books().cancelled == 0);
 }
 
-TEST_CASE("first weights are taken once; sent again they are answered and change nothing") {
+TEST_CASE("first weights are taken once, sent again they are answered and change nothing") {
     OneShard shard;
     shard.initialise();
     shard.from(0, shard.push_of(1, {shard.gradient(kTrunk)}));
@@ -260,7 +260,7 @@ TEST_CASE("first weights are taken once; sent again they are answered and change
     CHECK(shard.version(kTrunk) == 1);
 }
 
-TEST_CASE("first weights may come in parts and doubled; Ready is said once, when all are there") {
+TEST_CASE("first weights may come in parts and doubled, Ready is said once, when all are there") {
     OneShard shard;
     shard.world().receive(kCoordinator, Welcome{});
     const auto part = [&](BlockId id, float value) {

@@ -111,7 +111,7 @@ TEST_CASE("compute times: a draw is a function of seed, worker and number") {
     CHECK(first != drawn(config, 1, 50, 2));
 }
 
-TEST_CASE("compute times: a trace is repeated; a line that is none is named") {
+TEST_CASE("compute times: a trace is repeated, a line that is none is named") {
     const TemporaryFolder folder;
     write_file(folder / "trace", "# worker seconds\n0 0.5\n0 0.25\n1 3\n");
     ComputeTimeConfig config;

@@ -75,7 +75,7 @@ TEST_CASE("policies: a fresh gradient is applied unscaled, so one worker alone i
     }
 }
 
-TEST_CASE("policies: block scope answers arrivals only; pulls and membership change nothing") {
+TEST_CASE("policies: block scope answers arrivals only, pulls and membership change nothing") {
     for (const std::string& name : policy_names()) {
         const auto policy = policy_of({name, {}});
         if (policy->scope() == Scope::step) continue;

@@ -194,7 +194,7 @@ TEST_CASE("softsync: averages floor(N/n) gradients, each with the rate over its 
     CHECK(scale * apply[0].pushes[1].gradient_weight == Approx(0.5).epsilon(1e-6));
 }
 
-TEST_CASE("fedbuff: K weighted gradients over K; with K = 1 it is polynomial with a = .5") {
+TEST_CASE("fedbuff: K weighted gradients over K, with K = 1 it is polynomial with a = .5") {
     Table table({"fedbuff", {{"k", "2"}}}, 4);
     table.arrive(0, 3);
     table.arrive(0, 0);

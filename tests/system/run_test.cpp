@@ -169,7 +169,7 @@ bool taken(const std::string& address) {
     return connected;
 }
 
-TEST_CASE("run: Ctrl-C writes a checkpoint and leaves nothing; --resume finishes the job") {
+TEST_CASE("run: Ctrl-C writes a checkpoint and leaves nothing, --resume finishes the job") {
     const TinyRun run("step_ms = 10");
     Launched launched(run.folder(), run.arguments());
     REQUIRE(run.reaches_training());
