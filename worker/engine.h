@@ -74,10 +74,13 @@ class Engine {
     virtual Result<GradientReport> gradients(const GradientRequest& request) = 0;
     // Scores the current weights on the test set, one row per task.
     virtual Result<std::vector<TaskScore>> evaluate() = 0;
+    // Whether computing draws from what all engines of a process share (LibTorch's generator): two
+    // such engines must not compute at once, or their draws mix.
+    virtual bool draws_from_shared_generator() const { return true; }
 };
 
 // What a model library exports, as `extern "C" const detente::EngineEntry detente_engine_entry`.
-inline constexpr std::uint32_t kEngineAbi = 1;
+inline constexpr std::uint32_t kEngineAbi = 2;
 struct EngineEntry {
     std::uint32_t abi = kEngineAbi;
     const char* built_with = "";  // compiler and LibTorch version, for messages

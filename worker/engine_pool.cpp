@@ -43,6 +43,7 @@ Result<std::shared_ptr<EnginePool>> EnginePool::create(
         auto engine = make();
         if (!engine) return engine.error();
         pool->engines_.push_back(std::move(*engine));
+        if (pool->engines_.front()->draws_from_shared_generator()) break;
     }
     const Engine& first = *pool->engines_.front();
     pool->description_ = first.description();

@@ -17,7 +17,8 @@ namespace detente {
 
 class EnginePool : public std::enable_shared_from_this<EnginePool> {
   public:
-    // Makes so many engines, all alike. Requires: count > 0.
+    // Makes so many engines, all alike; only one where the first draws from what all would share,
+    // so that computations take turns. Requires: count > 0.
     static Result<std::shared_ptr<EnginePool>> create(
         std::size_t count, const std::function<Result<std::unique_ptr<Engine>>()>& make);
 

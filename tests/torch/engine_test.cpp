@@ -124,6 +124,8 @@ TEST_CASE("engine: gradients are a function of weights, batch and key, dropout i
     CHECK(first != other);
     CHECK(first == bytes_of(**a, *(*a)->gradients(request({0b111}, 11))));
     CHECK(first == bytes_of(**b, *(*b)->gradients(request({0b111}, 11))));
+    CHECK((*a)->draws_from_shared_generator());
+    CHECK_FALSE((*make<ThreeTasks>())->draws_from_shared_generator());
     const std::size_t trunk = index_of(**a, "trunk.weight");
     const auto all = (*a)->gradients(request({0b111}, 11));
     const auto last = (*a)->gradients(request({0b100}, 11));

@@ -2,6 +2,8 @@
 // numbers: softmax of Wx + b, mean cross entropy of the batch plus l2/2·‖W‖². The other columns are
 // the features, brought to mean 0 and deviation 1 over the training rows. Every `test_every`-th row
 // is for the test.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -110,7 +112,8 @@ class LogisticEngine final : public PlainEngine {
             std::vector<std::vector<float>>& rows = held->rows.emplace_back(tensors_.size());
             report.losses.push_back(0);
             if (!request.tasks.contains(TaskId{t})) continue;
-            backward(t, request.samples, rows[2 * t], rows[2 * t + 1], report.losses.back());
+            const std::size_t first = std::size_t{2} * t;  // weight, then bias
+            backward(t, request.samples, rows[first], rows[first + 1], report.losses.back());
         }
         report.gradients = std::move(held);
         return report;
@@ -153,9 +156,8 @@ class LogisticEngine final : public PlainEngine {
             const float label = row[target.column];
             if (label < 0 || label >= kMostClasses || label != std::floor(label)) {
                 return fail(ErrorCode::bad_dataset,
-                            path + ": column " + name +
-                                ": expected class numbers from 0 on, found " +
-                                std::to_string(label));
+                            fmt::format("{}: column {}: expected class numbers from 0 on, found {}",
+                                        path, name, label));
             }
             target.classes = std::max(target.classes, static_cast<std::size_t>(label) + 1);
         }

@@ -62,7 +62,7 @@ std::string BuiltinOptions::text(const std::string& name, const std::string& oth
 }
 
 std::string BuiltinOptions::choice(const std::string& name, const std::vector<std::string>& valid) {
-    const std::string given = text(name, valid.front());
+    std::string given = text(name, valid.front());
     if (std::find(valid.begin(), valid.end(), given) != valid.end()) return given;
     std::string all;
     for (const std::string& one : valid) all += (all.empty() ? "" : ", ") + one;

@@ -28,6 +28,7 @@ class PlainEngine : public Engine {
     void load(std::size_t index, std::size_t offset, std::span<const std::byte> values) override {
         std::memcpy(tensors_[index].data() + offset, values.data(), values.size());
     }
+    bool draws_from_shared_generator() const final { return false; }
 
   protected:
     void add_tensor(const std::string& name, std::vector<std::int64_t> shape, TaskSet owners,

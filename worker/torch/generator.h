@@ -1,7 +1,8 @@
 // LibTorch draws dropout and initial weights from one generator per process. An engine is one
 // compute thread, so it seeds that generator before everything that may draw: what is drawn is
-// then a function of the key alone. Two engines computing at once in one process would break that;
-// run them on one compute thread, or in processes of their own.
+// then a function of the key alone. Two engines that draw and compute at once in one process would
+// break that (Engine::draws_from_shared_generator tells): they take turns, or live in processes of
+// their own.
 #pragma once
 
 #include <ATen/CPUGeneratorImpl.h>

@@ -4,6 +4,7 @@
 #include <ATen/Version.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <numeric>
@@ -122,6 +123,7 @@ std::optional<Error> TaskGradientEngine::probe(const EngineOptions& options) {
     const auto losses = model_->losses(model_->batch(Split::training, samples));
     if (auto error = check_losses(name_, model_->tasks(), losses)) return error;
     if (auto error = probe_owners(name_, model_->tasks(), losses, tensors_)) return error;
+    draws_ = draws(samples);
     {
         // A score that cannot work is told now, not after training.
         const torch::NoGradGuard no_gradients;
@@ -165,6 +167,26 @@ void TaskGradientEngine::seed_streams(std::uint64_t key) {
     for (Task& task : model_->tasks()) {
         task.stream = random_key(key, Purpose::task_stream, {task.id.value});
     }
+}
+
+// Found out by trying: whether the losses of one batch differ between keys.
+bool TaskGradientEngine::draws(const std::vector<std::uint32_t>& samples) {
+    const torch::NoGradGuard no_gradients;
+    constexpr std::uint64_t kKeys = 4;
+    std::vector<double> first;
+    for (std::uint64_t key = 0; key < kKeys; ++key) {
+        seed_streams(key);
+        std::vector<double> losses;
+        for (const torch::Tensor& loss : model_->losses(model_->batch(Split::training, samples))) {
+            losses.push_back(loss.sum().item<double>());
+        }
+        if (key == 0) first = losses;
+        const bool same = std::equal(
+            losses.begin(), losses.end(), first.begin(), first.end(),
+            [](double a, double b) { return a == b || (std::isnan(a) && std::isnan(b)); });
+        if (!same) return true;
+    }
+    return false;
 }
 
 std::span<const float> TaskGradientEngine::tensor(std::size_t index) const {

@@ -32,11 +32,13 @@ class TaskGradientEngine final : public Engine {
     void load(std::size_t index, std::size_t offset, std::span<const std::byte> values) override;
     Result<GradientReport> gradients(const GradientRequest& request) override;
     Result<std::vector<TaskScore>> evaluate() override;
+    bool draws_from_shared_generator() const override { return draws_; }
 
   private:
     TaskGradientEngine(std::string name, const EngineOptions& options);
     void fix_threads();
     void seed_streams(std::uint64_t key);
+    bool draws(const std::vector<std::uint32_t>& samples);
     std::optional<Error> probe(const EngineOptions& options);
     std::optional<Error> open_logs(const std::string& folder);
     std::optional<Error> check(const GradientRequest& request) const;
@@ -46,6 +48,7 @@ class TaskGradientEngine final : public Engine {
     std::string name_;
     int threads_;
     std::thread::id thread_;  // the thread whose OpenMP is set to threads_
+    bool draws_ = true;
     std::shared_ptr<Model> model_;
     ModelDescription description_;
     std::vector<ProbedTensor> tensors_;            // in the order of description_.tensors

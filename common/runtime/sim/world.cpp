@@ -62,7 +62,7 @@ bool World::step() {
     if (queue_.empty()) return false;
     auto next = queue_.pop();
     now_ = next.when;
-    std::visit([&](auto&& event) { due(std::move(event), next.handle); }, std::move(next.event));
+    std::visit([&](auto& event) { due(std::move(event), next.handle); }, next.event);
     return true;
 }
 
