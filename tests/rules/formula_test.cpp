@@ -19,8 +19,11 @@ void* operator new(std::size_t bytes, const std::nothrow_t& /*tag*/) noexcept {
     ++allocations;
     return std::malloc(bytes);
 }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t /*bytes*/) noexcept { std::free(memory); }
+// Not inlined: GCC 12 would compare their free() with the operator new it did not inline, and warn.
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, std::size_t /*bytes*/) noexcept {
+    std::free(memory);
+}
 
 namespace detente::test {
 namespace {
