@@ -35,7 +35,8 @@ bool mapped(const char* library) {
 TEST_CASE("engine library: what is no model library is refused, with what to do") {
     CHECK(has(refusal("/nowhere/libmodel.so"), "no such file; build the model"));
     CHECK(has(refusal(NO_ENTRY_LIBRARY), "put DETENTE_MODEL(YourModel)"));
-    CHECK(has(refusal(OTHER_ABI_LIBRARY), "was built for engine interface " + std::to_string(kEngineAbi + 7)));
+    const std::string other = "was built for engine interface " + std::to_string(kEngineAbi + 7);
+    CHECK(has(refusal(OTHER_ABI_LIBRARY), other.c_str()));
     const auto text = std::filesystem::temp_directory_path() / "detente_not_a_library.so";
     std::ofstream(text) << "not a library";
     CHECK(has(refusal(text.string()), "cannot be loaded"));
