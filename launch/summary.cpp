@@ -31,6 +31,7 @@ Summary summary_of(const ClusterView& view, const Outcome& outcome, const RunDir
     summary.staleness = summarise(view);
     summary.staleness_histogram = total_staleness(view);
     summary.mean_cosine = mean_cosine(view);
+    summary.torn = torn_pulls(view);
     summary.steps = total_steps(view);
     summary.samples = total_samples(view);
     summary.resumed_from = view.resumed_from;
@@ -76,6 +77,8 @@ std::string to_json(const Summary& summary) {
                                                    {"p99", summary.staleness.p99},
                                                    {"max", summary.staleness.max},
                                                    {"histogram", std::move(histogram)}}},
+                        {"pulls", json::object{{"torn_steps", summary.torn.steps},
+                                               {"torn_max", summary.torn.largest}}},
                         {"conflict", json::object{}},
                         {"steps", summary.steps},
                         {"samples", summary.samples},
@@ -158,6 +161,10 @@ std::string table(const Summary& summary) {
                        summary.staleness.mean, summary.staleness.p50, summary.staleness.p99,
                        summary.staleness.max);
         text += bars(summary.staleness_histogram, summary.staleness.count);
+    }
+    if (summary.torn.steps > 0) {
+        fmt::format_to(out, "  torn pulls: {} steps at weights up to {} versions apart\n",
+                       with_commas(summary.torn.steps), summary.torn.largest);
     }
     if (summary.mean_cosine) {
         fmt::format_to(out, "  mean pairwise cosine of task gradients: {:+.3f}\n",

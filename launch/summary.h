@@ -23,6 +23,8 @@ struct Summary {
     StalenessSummary staleness;
     std::vector<std::uint64_t> staleness_histogram;
     std::optional<double> mean_cosine;
+    // Step scope: steps computed at weights of several versions, and by how much they differed.
+    TornPulls torn;
     std::uint64_t steps = 0;
     std::uint64_t samples = 0;             // those before a resume included
     std::string resumed_from;              // directory of a checkpoint; empty = none

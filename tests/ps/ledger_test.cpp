@@ -130,6 +130,11 @@ class Anything {
         record.batch = range();
         record.samples = small();
         record.gradient_hash = number();
+        if ((random_() & 1U) != 0) {
+            record.decision = {(random_() & 1U) != 0 ? record.epoch : Epoch{small()}, number()};
+            record.gradient_weight = 1.0F / static_cast<float>(1 + random_() % 3);
+            record.denominator = static_cast<double>(1 + random_() % 2);
+        }
         for (const BlockId block : blocks()) {
             VerdictRecord::Row row;
             row.block = block;
@@ -284,6 +289,33 @@ TEST_CASE("ledger: a MultiFashion step takes at most 120 bytes over both shards,
         constant, moving);
     CHECK(constant <= 120);
     CHECK(moving <= 150);
+}
+
+TEST_CASE(
+    "ledger: a step of an average says its decision, weight and denominator in 3 bytes more") {
+    const TemporaryFolder folder;
+    std::uint64_t bytes[2] = {};
+    for (const bool averaged : {false, true}) {
+        const std::string path = folder / (averaged ? "averaged" : "alone");
+        const auto writer = writer_to(path);
+        std::vector<LedgerEntry> entries;
+        for (std::uint64_t number = 0; number < 900; ++number) {
+            for (LedgerEntry& entry : step_of(number)) {
+                if (auto* verdict = std::get_if<VerdictRecord>(&entry.record)) {
+                    if (averaged) {
+                        verdict->decision = {Epoch{1}, 1 + number / 3};
+                        verdict->denominator = 3;
+                    }
+                }
+                entries.push_back(entry);
+                REQUIRE(writer->append(entry).has_value());
+            }
+        }
+        REQUIRE(writer->flush().has_value());
+        bytes[averaged ? 1 : 0] = writer->file_bytes();
+        CHECK(lines_of(read_back(path).entries) == lines_of(entries));
+    }
+    CHECK(static_cast<double>(bytes[1] - bytes[0]) / 900 <= 3);
 }
 
 TEST_CASE("ledger: the rate of every apply comes back to the bit, also where rows differ") {
