@@ -77,6 +77,7 @@ int run_command_line(int argc, char** argv) {
     add_run_verb(app, exit_code);
     add_join_verb(app, exit_code);
     add_evaluate_verb(app, exit_code);
+    add_control_verb(app, exit_code);
     add_job_verb(app, exit_code);
     add_plan_verb(app, exit_code);
     add_describe_verb(app, exit_code);

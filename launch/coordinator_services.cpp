@@ -16,11 +16,11 @@ namespace asio = boost::asio;
 namespace fs = std::filesystem;
 
 void CoordinatorLoop::merge(const CheckpointRequest& request) {
-    asio::post(merger_, [this, request] {
+    asio::post(merger_, [this, request, job_text = options_.job_text] {
         CheckpointReply reply{.number = request.number, .file = "", .code = {}, .error = ""};
         const Result<Manifest> merged =
             merge_checkpoint(request.directory, options_.plan, options_.model,
-                             {request.number, options_.generation, options_.job_text});
+                             {request.number, options_.generation, job_text});
         if (merged.has_error()) {
             reply.code = merged.error().code;
             reply.error = merged.error().text;
