@@ -43,7 +43,7 @@ struct HttpServer::Session : std::enable_shared_from_this<HttpServer::Session> {
             const HttpPost posted{path, std::string(request[kTokenHeader]), request.body()};
             stream.expires_never();  // whoever answers has a deadline of its own
             return post(posted,
-                        [self = shared_from_this()](HttpReply reply) { self->reply(reply); });
+                        [self = shared_from_this()](const HttpReply& with) { self->reply(with); });
         }
         if (request.method() != http::verb::get) {
             return reply({405, {"text/plain", "GET, or POST /control\n"}});

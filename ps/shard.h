@@ -142,6 +142,8 @@ class Shard : public Node {
     bool decides_steps() const { return store_.step_policy() != nullptr; }
     using Answers = std::vector<std::pair<Envelope, Push>>;  // headers of pushes
     void stage(const Envelope& from, const Push& body);
+    StagedStep& keep_part(const Envelope& from, const Push& body,
+                          const std::vector<LiveBlock*>& blocks, Result<void> sound);
     Result<void> check_gradients(const Push& body, const std::vector<LiveBlock*>& blocks,
                                  WorkerId worker) const;
     void acknowledge(WorkerId worker, Step step);

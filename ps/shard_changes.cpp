@@ -9,7 +9,9 @@ namespace {
 
 std::string text_of(const PolicyChange& change) {
     std::string text = "'" + change.policy + "'";
-    for (const auto& [name, value] : change.parameters) text += " " + name + " = " + value;
+    for (const auto& [name, value] : change.parameters) {
+        text.append(" ").append(name).append(" = ").append(value);
+    }
     return text;
 }
 

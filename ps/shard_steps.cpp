@@ -111,6 +111,23 @@ void Shard::stage(const Envelope& from, const Push& body) {
         refuse(from, fits.error(), body.step, body.part);
         return;
     }
+    StagedStep& step = keep_part(from, body, blocks, std::move(sound));
+    const auto aborted = aborted_.find(id);
+    if (aborted != aborted_.end()) {  // the others were faster: its fate is known
+        Answers answers;
+        abort(StepAbort(aborted->second.first), aborted->second.second, answers);
+        for (const auto& [to, push] : answers) answer(to, push);
+        return;
+    }
+    wait(from, body.step, body.part, 0, WaitFor::verdict);
+    if (step.complete()) notify_lead(step);
+}
+
+// Of a part that is whole and true, or whose step is to be refused: `sound` says which.
+Shard::StagedStep& Shard::keep_part(const Envelope& from, const Push& body,
+                                    const std::vector<LiveBlock*>& blocks, Result<void> sound) {
+    const WorkerId worker{from.from.index};
+    const PushId id{worker, from.incarnation, body.step};
     ++pushes_;
     std::uint64_t bytes = 0;
     for (const GradientBlock& gradient : body.blocks) bytes += gradient.gradient.size();
@@ -152,15 +169,7 @@ void Shard::stage(const Envelope& from, const Push& body) {
         step.notice.reason = sound.error().code;
         if (step.notice.reason != ErrorCode::wrong_epoch) count_refused(from, sound.error());
     }
-    const auto aborted = aborted_.find(id);
-    if (aborted != aborted_.end()) {  // the others were faster: its fate is known
-        Answers answers;
-        abort(StepAbort(aborted->second.first), aborted->second.second, answers);
-        for (const auto& [to, push] : answers) answer(to, push);
-        return;
-    }
-    wait(from, body.step, body.part, 0, WaitFor::verdict);
-    if (step.complete()) notify_lead(step);
+    return step;
 }
 
 void Shard::take_decision(const Envelope& from, StageDecision&& decision) {
