@@ -88,7 +88,7 @@ Result<void> CoordinatorLoop::open() {
     token_.clear();
     for (int i = 0; i < 4; ++i) token_ += fmt::format("{:08x}", random());
     const auto secret = write_text(options_.run.token_file(), token_ + "\n", 0600);
-    if (secret.has_error()) return secret;
+    if (secret.has_error()) return secret.error();
     return write_text(options_.run.http_file(), http_.address() + "\n");
 }
 
