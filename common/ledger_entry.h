@@ -51,6 +51,11 @@ struct VerdictRecord {
     BatchRange batch;
     std::uint32_t samples = 0;
     std::uint64_t gradient_hash = 0;  // as the worker made it; 0 = not made
+    // Step scope: the lead's decision, {0, 0} in block scope. Pushes that one decision brought to
+    // the same version were folded, in the order of their records: Σ weight·g / denominator.
+    Sequence decision;
+    float gradient_weight = 1;
+    double denominator = 1;
     std::vector<Row> rows;
 };
 // Updates of one part that were acknowledged, and that a restore took back.

@@ -64,6 +64,8 @@ struct Kind {
     const char* operator()(const CheckpointReply&) const { return "checkpoint_reply"; }
     const char* operator()(const Stop&) const { return "stop"; }
     const char* operator()(const Stopped&) const { return "stopped"; }
+    const char* operator()(const PolicyChange&) const { return "policy_change"; }
+    const char* operator()(const PolicyChanged&) const { return "policy_changed"; }
 };
 
 std::uint64_t bytes_of(const std::vector<WeightBlock>& blocks) {

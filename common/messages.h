@@ -7,7 +7,7 @@
 //                    Refusal, Wait, Restart
 //   shard ↔ lead     StageNotice, StageDecision, StageReply (step scope)
 //   all ↔ coordinator  Hello, Welcome, Ready, Go, Status, PeerChange, CheckpointRequest/Reply,
-//                    Stop, Stopped
+//                    Stop, Stopped; PolicyChange, PolicyChanged (the lead)
 #pragma once
 
 #include <cstdint>
@@ -189,6 +189,14 @@ struct PushId {
     Step step;
     auto operator<=>(const PushId&) const = default;
 };
+// What a policy measured of one block of a staged gradient; the lead adds up all shards' in block
+// order.
+struct BlockSums {
+    BlockId block;
+    double gradient_sq = 0;
+    double weights_sq = 0;
+    bool operator==(const BlockSums&) const = default;
+};
 struct StageNotice {
     PushId push;
     bool staged = true;  // false: refused, with the reason
@@ -196,7 +204,7 @@ struct StageNotice {
     std::uint64_t version = 0;  // the model's, at which the gradient was computed
     std::uint32_t samples = 0;
     std::uint64_t staged_bytes = 0;
-    std::vector<std::pair<BlockId, double>> sums;  // per block, folded by the lead in block order
+    std::vector<BlockSums> sums;
 };
 struct StagedPush {
     PushId push;
@@ -214,8 +222,27 @@ struct StepAbort {
     Advice advice = Advice::refresh;
     ErrorCode reason = ErrorCode::internal;
 };
+// Coordinator → lead: from now on this staleness policy, in place of staleness.policy. In a
+// decision it is what all shards do at that point of their order.
+struct PolicyChange {
+    std::uint64_t request = 0;
+    std::string policy;
+    std::vector<std::pair<std::string, std::string>> parameters;
+    std::string by;  // who asked for it, for the ledger
+};
+// The lead's answer: decided under that number, or why not.
+struct PolicyChanged {
+    std::uint64_t request = 0;
+    Sequence sequence;
+    ErrorCode code = ErrorCode::internal;
+    std::string error;  // empty = decided
+};
+struct CheckpointRequest {
+    std::uint64_t number = 0;
+    std::string directory;
+};
 // What one event led to. Shards act on decisions in the order of their numbers, without gaps:
-// commits, aborts, holds, releases; then the workers are answered.
+// commits, aborts, changes of policy, checkpoints, holds, releases; then the workers are answered.
 struct StageDecision {
     Sequence sequence;
     std::vector<StepCommit> commits;
@@ -223,6 +250,8 @@ struct StageDecision {
     std::vector<PushId> buffered;  // kept for a later commit; their workers go on
     std::vector<WorkerId> hold;    // given no weights until released
     std::vector<WorkerId> release;
+    std::vector<PolicyChange> changes;
+    std::vector<CheckpointRequest> checkpoints;  // a cut: every shard's slice is of this point
 };
 // Every decision up to this one is applied.
 struct StageReply {
@@ -289,10 +318,6 @@ struct PeerChange {
     std::string reason;
     Endpoint endpoint;  // where up
 };
-struct CheckpointRequest {
-    std::uint64_t number = 0;
-    std::string directory;
-};
 struct CheckpointReply {
     std::uint64_t number = 0;
     std::string file;
@@ -311,11 +336,11 @@ struct Stopped {
     Status last;
 };
 
-using Body =
-    std::variant<PullRequest, PullReply, Push, PushReply, CancelNote, CancelReply, Initialise,
-                 InitialiseReply, LeaseRequest, LeaseReply, Farewell, FarewellReply, Refusal,
-                 StageNotice, StageDecision, StageReply, Wait, Restart, Hello, Welcome, Ready, Go,
-                 Status, PeerChange, CheckpointRequest, CheckpointReply, Stop, Stopped>;
+using Body = std::variant<PullRequest, PullReply, Push, PushReply, CancelNote, CancelReply,
+                          Initialise, InitialiseReply, LeaseRequest, LeaseReply, Farewell,
+                          FarewellReply, Refusal, StageNotice, StageDecision, StageReply, Wait,
+                          Restart, Hello, Welcome, Ready, Go, Status, PeerChange, CheckpointRequest,
+                          CheckpointReply, Stop, Stopped, PolicyChange, PolicyChanged>;
 
 struct Message {
     Envelope envelope;

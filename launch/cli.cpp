@@ -79,6 +79,7 @@ int run_command_line(int argc, char** argv) {
     add_simulate_verb(app, exit_code);
     add_fuzz_verb(app, exit_code);
     add_evaluate_verb(app, exit_code);
+    add_control_verb(app, exit_code);
     add_job_verb(app, exit_code);
     add_plan_verb(app, exit_code);
     add_describe_verb(app, exit_code);

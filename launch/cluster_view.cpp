@@ -140,6 +140,16 @@ std::vector<std::uint64_t> total_staleness(const ClusterView& view) {
     return total;
 }
 
+TornPulls torn_pulls(const ClusterView& view) {
+    TornPulls torn;
+    for (const ProcessView& process : view.processes) {
+        if (process.node.role != Role::worker) continue;
+        torn.steps += count_of(process.last, "pull.torn_steps");
+        torn.largest = std::max(torn.largest, count_of(process.last, "pull.torn_max"));
+    }
+    return torn;
+}
+
 std::uint64_t total_taken_back(const ClusterView& view) {
     std::uint64_t sum = 0;
     for (const ProcessView& process : view.processes) {

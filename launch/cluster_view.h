@@ -113,6 +113,11 @@ std::vector<std::uint64_t> total_staleness(const ClusterView& view);
 std::uint64_t total_samples(const ClusterView& view);
 // Updates of one block that the restore took back.
 std::uint64_t total_taken_back(const ClusterView& view);
+struct TornPulls {
+    std::uint64_t steps = 0;
+    std::uint64_t largest = 0;  // difference of versions
+};
+TornPulls torn_pulls(const ClusterView& view);
 std::uint64_t total_steps(const ClusterView& view);
 // Mean over the workers that reported losses; empty = none yet.
 std::vector<double> mean_losses(const ClusterView& view);

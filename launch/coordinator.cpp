@@ -79,6 +79,9 @@ void Coordinator::on_message(Message&& message, Effects& effects) {
     }
     if (from == kCoordinator) {
         if (const auto* stop = std::get_if<Stop>(&message.body)) on_signal(*stop, effects);
+        if (auto* change = std::get_if<PolicyChange>(&message.body)) {
+            on_policy_change(std::move(*change), effects);
+        }
         return;
     }
     if (from == kEvaluator) {
@@ -100,6 +103,22 @@ void Coordinator::on_message(Message&& message, Effects& effects) {
     if (auto* stopped = std::get_if<Stopped>(&message.body)) {
         on_stopped(*process, std::move(*stopped), effects);
     }
+    if (auto* changed = std::get_if<PolicyChanged>(&message.body)) {
+        send(kCoordinator, std::move(*changed), effects);
+    }
+}
+
+// Not before all are there, so that none can miss it; not after, when nothing is judged any more.
+void Coordinator::on_policy_change(PolicyChange&& change, Effects& effects) {
+    if (view_.stage == Stage::training) {
+        return send(node_of(kLeadShard), std::move(change), effects);
+    }
+    PolicyChanged refused;
+    refused.request = change.request;
+    refused.code = ErrorCode::not_supported;
+    refused.error = fmt::format("the policy can be changed while training runs; the run is at: {}",
+                                name_of(view_.stage));
+    send(kCoordinator, std::move(refused), effects);
 }
 
 void Coordinator::on_hello(const Envelope& envelope, Hello&& hello, Effects& effects) {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <boost/asio/post.hpp>
+#include <random>
 #include <utility>
 
 #include "common/build_id.h"
@@ -60,7 +61,9 @@ CoordinatorLoop::CoordinatorLoop(CoordinatorLoopOptions options, Callbacks callb
           {.received = [this](Message&& message) { deliver(Received{std::move(message)}); },
            .closed = [this](NodeId node, const std::string& reason) { link_closed(node, reason); },
            .warn = [this](const std::string& text) { callbacks_.log(LogLevel::warning, text); }}),
-      http_(loop_, [this](const std::string& path) { return answer_of(node_.view(), path); }),
+      http_(
+          loop_, [this](const std::string& path) { return answer_of(node_.view(), path); },
+          [this](const HttpPost& post, HttpRespond respond) { posted(post, std::move(respond)); }),
       processes_(loop_,
                  {.ended = [this](const std::string& label,
                                   const ProcessEnd& end) { process_ended(label, end); },
@@ -81,6 +84,11 @@ Result<void> CoordinatorLoop::open() {
     if (auto written = write_text(options_.run.coordinator_file(), text); written.has_error()) {
         return written.error();
     }
+    std::random_device random;
+    token_.clear();
+    for (int i = 0; i < 4; ++i) token_ += fmt::format("{:08x}", random());
+    const auto secret = write_text(options_.run.token_file(), token_ + "\n", 0600);
+    if (secret.has_error()) return secret.error();
     return write_text(options_.run.http_file(), http_.address() + "\n");
 }
 
@@ -164,6 +172,14 @@ void CoordinatorLoop::send(NodeId to, Message&& message) {
     const auto* checkpoint = std::get_if<CheckpointRequest>(&message.body);
     if (to == kMerger && checkpoint != nullptr) return merge(*checkpoint);
     if (to == kEvaluator && checkpoint != nullptr) return evaluate(*checkpoint);
+    if (const auto* changed = std::get_if<PolicyChanged>(&message.body)) {
+        if (!changed->error.empty()) {
+            return controlled(changed->request, fail(changed->code, changed->error));
+        }
+        return controlled(changed->request,
+                          fmt::format("decision {}:{}", changed->sequence.lead_epoch.value,
+                                      changed->sequence.number));
+    }
     if (checkpoint != nullptr) {
         // Shards write into it; they report what goes wrong.
         std::error_code ignored;
@@ -280,6 +296,9 @@ void CoordinatorLoop::show_progress() {
 // Ends the loop when everybody is gone, by force if they take too long.
 void CoordinatorLoop::wind_down() {
     processes_.signal("evaluator", SIGKILL);
+    while (!controls_.empty()) {
+        controlled(controls_.begin()->first, fail(ErrorCode::peer_lost, "the run has ended"));
+    }
     const auto stop = [this] {
         processes_.kill_all();
         control_.close();

@@ -91,6 +91,12 @@ class CoordinatorLoop {
         std::unique_ptr<boost::asio::steady_timer> grace;
     };
 
+    struct PendingControl {
+        HttpRespond respond;
+        Job job;  // as it will be
+        std::unique_ptr<boost::asio::steady_timer> deadline;
+    };
+
     Time now() const;
     void deliver(Event event);  // queued: never from within the node
     void dispatch(Event&& event);
@@ -98,6 +104,9 @@ class CoordinatorLoop {
     void send(NodeId to, Message&& message);
     void fill(Message& message, NodeId from, NodeId to) const;
     void answer(NodeId from, Body body);  // of a service, to the node
+    // Live changes (coordinator_control.cpp).
+    void posted(const HttpPost& post, HttpRespond respond);
+    void controlled(std::uint64_t number, const Result<std::string>& answer);
     void after_event();
 
     void merge(const CheckpointRequest& request);
@@ -129,7 +138,10 @@ class CoordinatorLoop {
     boost::asio::thread_pool merger_{1};
     std::map<std::string, Local> locals_;
     std::vector<EndedProcess> ended_;
-    std::uint64_t evaluating_ = 0;  // number of the checkpoint
+    std::uint64_t evaluating_ = 0;                      // number of the checkpoint
+    std::string token_;                                 // what a POST must show
+    std::map<std::uint64_t, PendingControl> controls_;  // by request
+    std::uint64_t last_control_ = 0;
     Stage shown_stage_ = Stage::gathering;
     bool finished_ = false;
     Outcome outcome_;

@@ -8,6 +8,8 @@
 #include <memory>
 #include <utility>
 
+#include "launch/control_request.h"
+
 namespace detente {
 
 namespace asio = boost::asio;
@@ -21,38 +23,47 @@ constexpr std::size_t kMostRequestBytes = 16U << 10U;
 }  // namespace
 
 struct HttpServer::Session : std::enable_shared_from_this<HttpServer::Session> {
-    Session(asio::ip::tcp::socket socket, Answer answer)
-        : stream(std::move(socket)), answer_of(std::move(answer)) {
+    Session(asio::ip::tcp::socket socket, const HttpServer& of)
+        : stream(std::move(socket)), answer_of(of.answer_), post(of.post_) {
         parser.header_limit(kMostRequestBytes);
-        parser.body_limit(0);
+        parser.body_limit(kMostRequestBytes);
     }
     void read() {
         stream.expires_after(kRequestDeadline);
         http::async_read(stream, buffer, parser,
                          [self = shared_from_this()](const ErrorOfAsio& error, std::size_t) {
-                             if (!error) self->reply();
+                             if (!error) self->take();
                          });
     }
-    void reply() {
-        const http::request<http::empty_body>& request = parser.get();
-        response.version(request.version());
+    void take() {
+        const http::request<http::string_body>& request = parser.get();
+        const std::string target(request.target());
+        const std::string path = target.substr(0, target.find('?'));
+        if (request.method() == http::verb::post) {
+            const HttpPost posted{path, std::string(request[kTokenHeader]), request.body()};
+            stream.expires_never();  // whoever answers has a deadline of its own
+            return post(posted,
+                        [self = shared_from_this()](const HttpReply& with) { self->reply(with); });
+        }
+        if (request.method() != http::verb::get) {
+            return reply({405, {"text/plain", "GET, or POST /control\n"}});
+        }
+        if (!request.body().empty()) {
+            return reply({400, {"text/plain", "a GET has no body\n"}});
+        }
+        const auto found = answer_of(path);
+        if (!found) return reply({404, {"text/plain", "there are /status and /metrics\n"}});
+        reply({200, *found});
+    }
+    void reply(const HttpReply& with) {
+        response.version(parser.get().version());
         response.keep_alive(false);
         response.set(http::field::server, "detente");
-        const std::string target(request.target());
-        const auto found = request.method() == http::verb::get
-                               ? answer_of(target.substr(0, target.find('?')))
-                               : std::nullopt;
-        if (request.method() != http::verb::get) {
-            response.result(http::status::method_not_allowed);
-            response.body() = "only GET\n";
-        } else if (!found) {
-            response.result(http::status::not_found);
-            response.body() = "there are /status and /metrics\n";
-        } else {
-            response.set(http::field::content_type, found->type);
-            response.body() = found->body;
-        }
+        response.set(http::field::content_type, with.answer.type);
+        response.result(with.status);
+        response.body() = with.answer.body;
         response.prepare_payload();
+        stream.expires_after(kRequestDeadline);
         http::async_write(
             stream, response, [self = shared_from_this()](const ErrorOfAsio&, std::size_t) {
                 ErrorOfAsio ignored;
@@ -61,13 +72,14 @@ struct HttpServer::Session : std::enable_shared_from_this<HttpServer::Session> {
     }
     beast::tcp_stream stream;
     Answer answer_of;
+    Post post;
     beast::flat_buffer buffer;
-    http::request_parser<http::empty_body> parser;
+    http::request_parser<http::string_body> parser;
     http::response<http::string_body> response;
 };
 
-HttpServer::HttpServer(asio::io_context& loop, Answer answer)
-    : loop_(loop), answer_(std::move(answer)), acceptor_(loop) {}
+HttpServer::HttpServer(asio::io_context& loop, Answer answer, Post post)
+    : loop_(loop), answer_(std::move(answer)), post_(std::move(post)), acceptor_(loop) {}
 
 HttpServer::~HttpServer() { close(); }
 
@@ -92,7 +104,7 @@ std::string HttpServer::address() const {
 void HttpServer::accept() {
     acceptor_.async_accept([this](const ErrorOfAsio& error, asio::ip::tcp::socket socket) {
         if (!acceptor_.is_open()) return;
-        if (!error) std::make_shared<Session>(std::move(socket), answer_)->read();
+        if (!error) std::make_shared<Session>(std::move(socket), *this)->read();
         accept();
     });
 }

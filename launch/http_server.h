@@ -1,7 +1,7 @@
-// GET /status and /metrics on loopback: a small HTTP server on Boost.Beast. One request per
-// connection, with a deadline; bodies of requests are refused.
+// GET /status and /metrics, and POST /control, on loopback: a small HTTP server on Boost.Beast. One
+// request per connection, with a deadline and a bound on its bytes.
 //
-// Thread: the io_context's one thread; `answer` runs on it.
+// Thread: the io_context's one thread; `answer` and `post` run on it.
 #pragma once
 
 #include <boost/asio/io_context.hpp>
@@ -20,11 +20,24 @@ struct HttpAnswer {
     std::string body;
 };
 
+struct HttpPost {
+    std::string path;
+    std::string token;  // the header kTokenHeader (launch/control_request.h); empty = none
+    std::string body;
+};
+struct HttpReply {
+    unsigned status = 200;
+    HttpAnswer answer;
+};
+// To be called once, then or later.
+using HttpRespond = std::function<void(HttpReply reply)>;
+
 class HttpServer {
   public:
     // Nothing for a path that does not exist: 404.
     using Answer = std::function<std::optional<HttpAnswer>(const std::string& path)>;
-    HttpServer(boost::asio::io_context& loop, Answer answer);
+    using Post = std::function<void(const HttpPost& post, HttpRespond respond)>;
+    HttpServer(boost::asio::io_context& loop, Answer answer, Post post);
     ~HttpServer();
     HttpServer(const HttpServer&) = delete;
     HttpServer& operator=(const HttpServer&) = delete;
@@ -40,6 +53,7 @@ class HttpServer {
 
     boost::asio::io_context& loop_;
     Answer answer_;
+    Post post_;
     boost::asio::ip::tcp::acceptor acceptor_;
 };
 

@@ -146,6 +146,16 @@ void check_admission(const Job& job, Problems& problems) {
                                                  "staleness.policy can name it",
                                                  config->name)});
         }
+        if ((*policy)->needs().rate_above_zero &&
+            (!(job.rule.learning_rate > 0) || reaches_zero(job.schedule))) {
+            problems.push_back(
+                {key, fmt::format("'{}' divides by the learning rate, which must stay above 0: set "
+                                  "rule.schedule.warmup_samples = 0 and, for 'cosine', "
+                                  "rule.schedule.floor above 0; found schedule '{}' with "
+                                  "warmup_samples = {}, floor = {}",
+                                  config->name, job.schedule.name, job.schedule.warmup_samples,
+                                  job.schedule.floor)});
+        }
         const bool plain = job.rule.name == "sgd" && job.rule.momentum == 0 &&
                            job.rule.weight_decay == 0 && job.rule.clip_value == 0 &&
                            job.rule_for.empty();

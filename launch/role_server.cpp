@@ -10,8 +10,7 @@
 #include "launch/machine.h"
 #include "launch/role_ledger.h"
 #include "launch/role_link.h"
-#include "ps/checkpoint.h"
-#include "ps/lost_updates.h"
+#include "ps/restore.h"
 #include "ps/shard.h"
 
 namespace detente {
@@ -49,61 +48,6 @@ Result<void> open_loops(std::vector<LiveShard>& shards, const Job& job, RoleLink
     return {};
 }
 
-// Of the shards that made the checkpoint: this shard's own predecessor, or, where blocks have
-// moved, the lead shard takes over all of them.
-Result<void> take_over(ShardSetup& setup, Checkpoint& checkpoint, const ProcessLog& log) {
-    const std::uint32_t shards = checkpoint.manifest().shards;
-    const bool same = shards == setup.plan->by_shard.size();
-    if (!same && setup.id != kLeadShard) return {};
-    for (std::uint32_t i = same ? setup.id.value : 0; i < (same ? setup.id.value + 1 : shards);
-         ++i) {
-        FormerShard former;
-        former.same_blocks = same;
-        auto extras = checkpoint.extras(ShardId{i});
-        if (extras.has_error()) return extras.error();
-        const auto table = (*extras)->find("duplicates");
-        if (table != (*extras)->end()) former.duplicates = table->second;
-        LostUpdates lost = find_lost_updates(checkpoint, ShardId{i});
-        for (const std::string& gap : lost.gaps) log.write(LogLevel::warning, gap);
-        former.lost = std::move(lost.updates);
-        setup.former.push_back(std::move(former));
-    }
-    return {};
-}
-
-// What the checkpoint has for this shard under the new plan.
-Result<void> restore(ShardSetup& setup, const std::string& directory, const ModelDescription& model,
-                     const ProcessLog& log) {
-    auto checkpoint = Checkpoint::open(directory);
-    if (checkpoint.has_error()) return checkpoint.error();
-    if (auto fits = checkpoint->matches(*setup.plan, model); fits.has_error()) return fits.error();
-    auto blocks = checkpoint->read(setup.plan->by_shard[setup.id.value]);
-    if (blocks.has_error()) return blocks.error();
-    setup.restored_from = directory;
-    for (BlockSlice& slice : *blocks) {
-        setup.epoch = std::max(setup.epoch, next(slice.epoch));
-        BlockContents contents;
-        contents.version = slice.version;
-        contents.updates = slice.updates;
-        contents.samples_applied = slice.samples_applied;
-        contents.policy = std::move(slice.policy);
-        contents.policy_state = std::move(slice.policy_state);
-        contents.weights = std::move(slice.weights);
-        contents.slots = std::move(slice.slots);
-        setup.restored.emplace_back(slice.block, std::move(contents));
-    }
-    if (auto taken = take_over(setup, *checkpoint, log); taken.has_error()) return taken.error();
-    auto extras = checkpoint->extras(kLeadShard);
-    if (extras.has_error()) return extras.error();
-    if (*extras == nullptr) return {};
-    const auto rules = (*extras)->find("rules");
-    if (rules != (*extras)->end()) setup.restored_rules = rules->second;
-    if (setup.id != kLeadShard) return {};
-    const auto leases = (*extras)->find("leases");
-    if (leases != (*extras)->end()) setup.restored_leases = leases->second;
-    return {};
-}
-
 Result<void> make_nodes(std::vector<LiveShard>& shards, const Briefing& briefing,
                         const RoleOptions& options, const ProcessLog& log) {
     for (LiveShard& shard : shards) {
@@ -113,8 +57,9 @@ Result<void> make_nodes(std::vector<LiveShard>& shards, const Briefing& briefing
         setup.plan = briefing.plan;
         setup.training_samples = briefing.model.training_samples;
         if (!options.resume.empty()) {
-            auto done = restore(setup, options.resume, briefing.model, log);
-            if (done.has_error()) return done.error();
+            const auto gaps = restore_shard(setup, options.resume, briefing.model);
+            if (gaps.has_error()) return gaps.error();
+            for (const std::string& gap : *gaps) log.write(LogLevel::warning, gap);
         }
         auto node = Shard::create(std::move(setup));
         if (node.has_error()) return node.error();

@@ -95,13 +95,13 @@ void point_best_to(const RunDirectory& run, std::uint64_t number) {
     fs::rename(fresh, link, ignored);
 }
 
-Result<void> write_text(const std::string& path, const std::string& text) {
+Result<void> write_text(const std::string& path, const std::string& text, unsigned mode) {
     const std::string partial = path + ".partial";
     const auto refuse = [&](int why) {
         ::unlink(partial.c_str());
         return fail(ErrorCode::io, fmt::format("cannot write {}: {}", path, std::strerror(why)));
     };
-    const int file = ::open(partial.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    const int file = ::open(partial.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
     if (file < 0) return refuse(errno);
     std::size_t written = 0;
     while (written < text.size()) {

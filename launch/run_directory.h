@@ -2,7 +2,8 @@
 //
 //   RUN/job.toml            the resolved job          RUN/model.json        description
 //   RUN/coordinator         control address, host:port, and the generation
-//   RUN/http_address        host:port of /status and /metrics
+//   RUN/http_address        host:port of /status, /metrics and /control
+//   RUN/control_token       who can read it may POST to /control
 //   RUN/<role>-<rank>.log   one per process           RUN/coordinator.log
 //   RUN/ledger/             one file per shard/worker RUN/checkpoints/<n>/
 //   RUN/best                symlink to the best evaluated checkpoint
@@ -25,6 +26,7 @@ struct RunDirectory {
     std::string model_file() const { return path + "/model.json"; }
     std::string coordinator_file() const { return path + "/coordinator"; }
     std::string http_file() const { return path + "/http_address"; }
+    std::string token_file() const { return path + "/control_token"; }
     std::string log_file(const std::string& label) const;  // "worker:2" → worker-2.log
     std::string ledger_dir() const { return path + "/ledger"; }
     std::string checkpoint_dir() const { return path + "/checkpoints"; }
@@ -41,6 +43,6 @@ Result<RunDirectory> make_run_directory(const std::string& out, const std::strin
 void point_best_to(const RunDirectory& run, std::uint64_t number);
 
 // Writes a small text file through a temporary one, so that a reader sees all of it or nothing.
-Result<void> write_text(const std::string& path, const std::string& text);
+Result<void> write_text(const std::string& path, const std::string& text, unsigned mode = 0644);
 
 }  // namespace detente

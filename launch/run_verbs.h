@@ -12,6 +12,7 @@ void add_join_verb(CLI::App& app, int& exit_code);
 void add_server_verb(CLI::App& app, int& exit_code);  // started by run; not for people
 void add_worker_verb(CLI::App& app, int& exit_code);  // started by run; not for people
 void add_evaluate_verb(CLI::App& app, int& exit_code);
+void add_control_verb(CLI::App& app, int& exit_code);
 
 // What run and join share: JOB, --set, --out, --resume.
 void add_run_options(CLI::App& verb, RunOptions& options);

@@ -98,7 +98,7 @@ class Simulation {
     std::map<BlockId, std::uint64_t> block_hashes_;
     ShardInvariants invariants_;
     std::unique_ptr<ProtocolInvariants> protocol_;  // where the job asks for it
-    const Coordinator* coordinator_ = nullptr;  // while it lives
+    const Coordinator* coordinator_ = nullptr;      // while it lives
     std::optional<ClusterView> last_view_;
     std::size_t checkpoints_seen_ = 0;
     std::optional<std::uint64_t> best_seen_;

@@ -73,6 +73,7 @@ Summary summary_of(const ClusterView& view, const Outcome& outcome, const RunDir
     summary.tasks = view.tasks;
     summary.cosines = pairwise_cosines(view);
     summary.workers = workers_of(view);
+    summary.torn = torn_pulls(view);
     summary.steps = total_steps(view);
     summary.samples = total_samples(view);
     summary.resumed_from = view.resumed_from;
@@ -122,6 +123,8 @@ std::string to_json(const Summary& summary) {
                                                    {"p99", summary.staleness.p99},
                                                    {"max", summary.staleness.max},
                                                    {"histogram", std::move(histogram)}}},
+                        {"pulls", json::object{{"torn_steps", summary.torn.steps},
+                                               {"torn_max", summary.torn.largest}}},
                         {"conflict", conflict_of(summary)},
                         {"workers", workers_json(summary.workers)},
                         {"steps", summary.steps},
@@ -208,6 +211,10 @@ std::string table(const Summary& summary) {
                        summary.staleness.mean, summary.staleness.p50, summary.staleness.p99,
                        summary.staleness.max);
         text += bars(summary.staleness_histogram, summary.staleness.count);
+    }
+    if (summary.torn.steps > 0) {
+        fmt::format_to(out, "  torn pulls: {} steps at weights up to {} versions apart\n",
+                       with_commas(summary.torn.steps), summary.torn.largest);
     }
     if (summary.mean_cosine) {
         fmt::format_to(out, "  mean pairwise cosine of task gradients: {:+.3f}\n",

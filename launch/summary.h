@@ -35,6 +35,8 @@ struct Summary {
     std::vector<std::string> tasks;
     std::vector<std::vector<double>> cosines;  // mean of each pair, in the order of `tasks`
     std::vector<WorkerSummary> workers;
+    // Step scope: steps computed at weights of several versions, and by how much they differed.
+    TornPulls torn;
     std::uint64_t steps = 0;
     std::uint64_t samples = 0;             // those before a resume included
     std::string resumed_from;              // directory of a checkpoint; empty = none

@@ -25,6 +25,7 @@ std::uint64_t LiveBlock::weight_checksum() {
 Result<BlockStore> BlockStore::create(const Plan& plan, const Job& job, ShardId shard,
                                       Epoch epoch) {
     BlockStore store;
+    store.workers_ = job.workers;
     std::vector<const RuleConfig*> rules{&job.rule};
     store.schedules_.push_back(job.schedule);
     for (const RuleFor& special : job.rule_for) {
@@ -124,11 +125,38 @@ Result<void> BlockStore::fill(LiveBlock& block, const BlockContents& contents) {
     block.version = contents.version;
     block.updates = contents.updates;
     block.samples_applied = contents.samples_applied;
-    // Where the policy keeps vectors, which no checkpoint holds, its numbers begin anew with them.
+    return fill_policy(block, contents);
+}
+
+// Vectors that do not fit the policy (a checkpoint of before they were saved, other parameters, a
+// policy that has just begun) are left out, and its numbers begin anew with them.
+Result<void> BlockStore::fill_policy(LiveBlock& block, const BlockContents& contents) {
     const PolicyNeeds needs = block.policy->needs();
-    const bool whole = needs.block_vectors == 0 && needs.worker_vectors == 0;
-    if (whole && contents.policy == block.policy->name()) {
-        block.policy_state = contents.policy_state;
+    const bool whole =
+        contents.vectors.block.size() == needs.block_vectors &&
+        std::all_of(contents.vectors.workers.begin(), contents.vectors.workers.end(),
+                    [&](const auto& one) { return one.second.size() == needs.worker_vectors; });
+    if (!whole || contents.policy != block.policy->name()) return {};
+    const auto fits = [&](const std::vector<Payload>& vectors) {
+        return std::all_of(vectors.begin(), vectors.end(), [&](const Payload& vector) {
+            return vector.size() == block.plan->bytes();
+        });
+    };
+    const bool long_enough =
+        fits(contents.vectors.block) &&
+        std::all_of(contents.vectors.workers.begin(), contents.vectors.workers.end(),
+                    [&](const auto& one) { return fits(one.second); });
+    if (!long_enough) {
+        return fail(ErrorCode::bad_length, "block " + std::to_string(block.plan->id.value) +
+                                               ": vectors of policy '" + contents.policy +
+                                               "' are not of " +
+                                               std::to_string(block.plan->bytes()) + " bytes each");
+    }
+    block.policy_state = contents.policy_state;
+    block.vectors.restore(contents.vectors);
+    // Of a job that had more workers.
+    for (const auto& [worker, vectors] : contents.vectors.workers) {
+        if (worker.value >= workers_) forget(block, worker);
     }
     return {};
 }
@@ -212,14 +240,46 @@ bool BlockStore::can_correct(const LiveBlock& block, WorkerId worker, Version ba
     return !policy.needs().stale_weights || !block.vectors.copy_of(worker, base).empty();
 }
 
+Measured BlockStore::measure(LiveBlock& block, WorkerId worker, Version base,
+                             const std::byte* gradient) {
+    if (!block.vectors.has_block_vectors()) return {};
+    const std::uint64_t elements = block.plan->elements;
+    scratch_.resize(elements);
+    std::memcpy(scratch_.data(), gradient, elements * sizeof(float));
+    const BlockVectors vectors = block.vectors.of(block.policy->needs(), worker, base,
+                                                  block.weights->floats().first(elements));
+    return block.policy->measure(vectors, scratch_);
+}
+
+Result<void> BlockStore::change_policy(const PolicyConfig& config, Admission admission) {
+    auto policy = make_policy(config);
+    if (!policy) return policy.error();
+    const bool steps = admission == Admission::step || (*policy)->scope() == Scope::step;
+    if (steps != (step_policy_ != nullptr)) {
+        return fail(ErrorCode::bad_job, "staleness policy '" + config.name + "' decides per " +
+                                            (steps ? "step" : "block") + ", this run decides per " +
+                                            (steps ? "block" : "step"));
+    }
+    const std::unique_ptr<const Policy> former = std::move(policies_.front());
+    policies_.front() = std::move(*policy);
+    if (steps) step_policy_ = policies_.front().get();
+    for (LiveBlock& block : blocks_) {
+        if (block.policy != former.get()) continue;
+        block.policy = policies_.front().get();
+        block.policy_state = block.policy->initial_state();
+        block.vectors = {};
+    }
+    return {};
+}
+
 void BlockStore::apply_parts(LiveBlock& block, const std::vector<Part>& parts, double denominator,
                              float step_scale, std::uint32_t samples) {
     invariant(!parts.empty(), "an update folds at least one gradient");
     const Policy& policy = *block.policy;
     const PolicyNeeds needs = policy.needs();
     const std::uint64_t elements = block.plan->elements;
-    const bool as_it_is =
-        parts.size() == 1 && parts[0].weight == 1 && denominator == 1 && !needs.corrects;
+    const bool as_it_is = parts.size() == 1 && parts[0].weight == 1 && denominator == 1 &&
+                          !needs.corrects && !needs.measures;
     const std::byte* gradient = parts[0].gradient;
     if (!as_it_is) {
         scratch_.resize(elements);
@@ -227,7 +287,13 @@ void BlockStore::apply_parts(LiveBlock& block, const std::vector<Part>& parts, d
         if (!single) folded_.assign(elements, 0.0);
         for (const Part& part : parts) {
             std::memcpy(scratch_.data(), part.gradient, elements * sizeof(float));
-            if (needs.corrects) {
+            if (needs.measures) {
+                policy.accepted(block.vectors.of(needs, part.arrived.worker, part.base,
+                                                 block.weights->floats().first(elements)),
+                                scratch_);
+            }
+            // Staged before a change of policy that keeps copies: as it is, there is none of its.
+            if (needs.corrects && can_correct(block, part.arrived.worker, part.base)) {
                 // The lead judged the step with a state of its own; what correct() reads is the
                 // block's, on every shard, and learns of each arrival here.
                 if (step_policy_ != nullptr) {
@@ -280,14 +346,16 @@ Payload BlockStore::hand_out(LiveBlock& block, WorkerId worker) {
 }
 
 void BlockStore::forget(WorkerId worker) {
-    for (LiveBlock& block : blocks_) {
-        const PolicyNeeds needs = block.policy->needs();
-        if (needs.worker_vectors > 0 && block.vectors.knows(worker)) {
-            block.policy->forgotten(block.vectors.of(
-                needs, worker, block.version, block.weights->floats().first(block.plan->elements)));
-        }
-        block.vectors.forget(worker);
+    for (LiveBlock& block : blocks_) forget(block, worker);
+}
+
+void BlockStore::forget(LiveBlock& block, WorkerId worker) {
+    const PolicyNeeds needs = block.policy->needs();
+    if (needs.worker_vectors > 0 && block.vectors.knows(worker)) {
+        block.policy->forgotten(block.vectors.of(
+            needs, worker, block.version, block.weights->floats().first(block.plan->elements)));
     }
+    block.vectors.forget(worker);
 }
 
 void BlockStore::reclaim() {

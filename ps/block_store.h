@@ -56,6 +56,7 @@ struct BlockContents {
     // Of the staleness policy that judged the block; another one begins anew.
     std::string policy;
     PolicyState policy_state;
+    SavedVectors vectors;
     Payload weights;
     std::vector<Payload> slots;
 };
@@ -97,12 +98,18 @@ class BlockStore {
     // applies that once.
     void apply_parts(LiveBlock& block, const std::vector<Part>& parts, double denominator,
                      float step_scale, std::uint32_t samples);
+    // What the policy measures of a staged gradient; zeros before it accepted one.
+    Measured measure(LiveBlock& block, WorkerId worker, Version base, const std::byte* gradient);
     // What a pull of this worker is given; the policy may look ahead, or want a copy of it.
     Payload hand_out(LiveBlock& block, WorkerId worker);
     void forget(WorkerId worker);  // it is gone: its vectors too
 
+    // staleness.policy of the job becomes another one, which begins anew. bad_job: it cannot be
+    // made, or has another scope; nothing is changed.
+    Result<void> change_policy(const PolicyConfig& config, Admission admission);
     // The policy that decides whole steps for all shards; nullptr: each block's own decides.
     const Policy* step_policy() const { return step_policy_; }
+    const Policy& job_policy() const { return *policies_.front(); }  // staleness.policy
     double learning_rate(const LiveBlock& block) const;
 
     // Takes back lent buffers nobody shares any more.
@@ -112,6 +119,8 @@ class BlockStore {
     std::uint64_t spare_bytes() const { return spare_bytes_; }
 
   private:
+    Result<void> fill_policy(LiveBlock& block, const BlockContents& contents);
+    static void forget(LiveBlock& block, WorkerId worker);
     SharedBuffer take_spare(std::uint64_t bytes);
     bool room_for(std::uint64_t bytes) const;
 
@@ -130,6 +139,7 @@ class BlockStore {
     std::uint64_t spare_bytes_ = 0;  // spares and lent together
     std::uint64_t spare_limit_bytes_ = kSpareBytes;
     std::uint32_t trainable_ = 0;
+    std::uint32_t workers_ = 0;
     std::size_t initialised_ = 0;
 };
 

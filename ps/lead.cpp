@@ -13,9 +13,10 @@ constexpr std::size_t kStepsRemembered = 64;
 
 }  // namespace
 
-Lead::Lead(const Policy& policy, std::vector<ShardId> shards, std::uint32_t all_shards,
-           std::uint32_t workers, Epoch epoch)
-    : policy_(policy), shards_(std::move(shards)), epoch_(epoch), state_(policy.initial_state()) {
+Lead::Lead(std::unique_ptr<const Policy> policy, std::vector<ShardId> shards,
+           std::uint32_t all_shards, std::uint32_t workers, Epoch epoch)
+    : policy_(std::move(policy)), shards_(std::move(shards)), epoch_(epoch) {
+    if (policy_ != nullptr) state_ = policy_->initial_state();
     for (std::uint32_t shard = 0; shard < all_shards; ++shard) confirmed_[ShardId{shard}] = 0;
     for (std::uint32_t worker = 0; worker < workers; ++worker) joined(WorkerId{worker});
 }
@@ -71,8 +72,11 @@ void Lead::noticed(ShardId shard, const StageNotice& notice, const Standing& sta
         StageDecision decision;
         abort(notice.push, pending.reason == ErrorCode::not_finite ? Advice::drop : Advice::refresh,
               pending.reason, decision);
-        decide(std::move(decision));
-        return;
+        if (!members_.contains(notice.push.worker)) return decide(std::move(decision));
+        return hand(Aborted{notice.push.worker, notice.push.step}, std::move(decision));
+    }
+    for (const BlockSums& one : notice.sums) {
+        pending.measured[one.block] = {one.gradient_sq, one.weights_sq};
     }
     if (pending.shards.size() < shards_.size()) return;
     pending.subject = ++last_subject_;
@@ -88,6 +92,10 @@ void Lead::noticed(ShardId shard, const StageNotice& notice, const Standing& sta
     arrived.learning_rate = standing.learning_rate;
     arrived.progress = standing.progress;
     arrived.at_s = standing.at_s;
+    for (const auto& [block, one] : pending.measured) {
+        arrived.measured.gradient_sq += one.gradient_sq;
+        arrived.measured.weights_sq += one.weights_sq;
+    }
     hand(arrived);
 }
 
@@ -122,10 +130,10 @@ void Lead::lost(WorkerId worker, Incarnation incarnation) {
 }
 
 // Everything one event led to is one decision, so that a shard holds a worker before it answers it.
-void Lead::hand(const PolicyEvent& event) {
+void Lead::hand(const PolicyEvent& event, StageDecision decision) {
+    invariant(policy_ != nullptr, "in block scope nobody is a member, and nothing is staged");
     std::vector<PolicyOutcome> outcomes;
-    policy_.on(event, state_, outcomes);
-    StageDecision decision;
+    policy_->on(event, state_, outcomes);
     for (const PolicyOutcome& outcome : outcomes) {
         if (const auto* apply = std::get_if<ApplyThese>(&outcome)) {
             commit(*apply, decision);
@@ -154,7 +162,7 @@ void Lead::commit(const ApplyThese& apply, StageDecision& decision) {
         const auto pending = pending_.find(push);
         invariant(pending != pending_.end(), "a push is committed once");
         const std::uint64_t staleness = version_ - std::min(version_, pending->second.version);
-        invariant(!policy_.bound() || staleness <= *policy_.bound(),
+        invariant(!policy_->bound() || staleness <= *policy_->bound(),
                   "a bounded policy accepts nothing past its bound");
         commit.pushes.push_back({push, contribution.gradient_weight});
         note_decided(push);
@@ -176,10 +184,34 @@ void Lead::abort(const PushId& push, Advice advice, ErrorCode reason, StageDecis
     pending_.erase(pending);
 }
 
+void Lead::checkpoint(const CheckpointRequest& request) {
+    StageDecision decision;
+    decision.checkpoints.push_back(request);
+    decide(std::move(decision));
+}
+
+Sequence Lead::change(const PolicyChange& change, std::unique_ptr<const Policy> policy) {
+    for (const WorkerId worker : members_) hand(Left{worker});
+    StageDecision leftover;
+    for (const PolicyState::Kept& kept : state_.kept) {
+        abort(push_of(kept.subject), Advice::refresh, ErrorCode::cancelled, leftover);
+    }
+    decide(std::move(leftover));
+    StageDecision decision;
+    decision.changes.push_back(change);
+    decide(std::move(decision));
+    const Sequence decided{epoch_, number_};
+    policy_ = std::move(policy);
+    state_ = policy_ != nullptr ? policy_->initial_state() : PolicyState{};
+    for (const WorkerId worker : members_) hand(Joined{worker});
+    return decided;
+}
+
 void Lead::decide(StageDecision&& decision) {
     const bool nothing = decision.commits.empty() && decision.aborts.empty() &&
                          decision.buffered.empty() && decision.hold.empty() &&
-                         decision.release.empty();
+                         decision.release.empty() && decision.changes.empty() &&
+                         decision.checkpoints.empty();
     if (nothing) return;
     decision.sequence = {epoch_, ++number_};
     fresh_.push_back(decision);

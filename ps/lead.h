@@ -1,6 +1,8 @@
 // The lead shard's half of step scope: collects what the shards have staged, asks the policy once
 // per push, numbers the decisions, and keeps each until every shard has it.
 //
+// In block scope, where shards judge by themselves, it numbers changes of policy only.
+//
 // Owner: the lead shard's loop. Pure: no clock, no messages. Invariants: a push is decided at most
 // once; decisions are numbered without gaps; every shard is given the same ones, in that order; a
 // push is committed only if every shard has staged it.
@@ -31,10 +33,10 @@ class Lead {
         double at_s = 0;
     };
 
-    // `shards` are those a push has parts for, of `all_shards`, which all act on decisions; workers
-    // 0 to `workers` − 1 are members at first.
-    Lead(const Policy& policy, std::vector<ShardId> shards, std::uint32_t all_shards,
-         std::uint32_t workers, Epoch epoch);
+    // `policy` decides; nullptr in block scope. `shards` are those a push has parts for, of
+    // `all_shards`, which all act on decisions; workers 0 to `workers` − 1 are members at first.
+    Lead(std::unique_ptr<const Policy> policy, std::vector<ShardId> shards,
+         std::uint32_t all_shards, std::uint32_t workers, Epoch epoch);
 
     // A shard has staged a push, or refused it. Repeated notices change nothing.
     void noticed(ShardId shard, const StageNotice& notice, const Standing& standing);
@@ -44,6 +46,12 @@ class Lead {
     void joined(WorkerId worker);
     void left(WorkerId worker);
     void lost(WorkerId worker, Incarnation incarnation);
+    // All shards make a checkpoint at one point of their order.
+    void checkpoint(const CheckpointRequest& request);
+    // From the next event on `policy` decides, in place of the one so far: that one's buffered
+    // gradients are applied and its held workers released, as if its members had left. Decided
+    // under the number that is returned.
+    Sequence change(const PolicyChange& change, std::unique_ptr<const Policy> policy);
     // The shard has applied every decision up to this one.
     void applied(ShardId shard, Sequence sequence);
 
@@ -55,6 +63,7 @@ class Lead {
     std::vector<StageDecision> unconfirmed(ShardId shard, std::size_t most) const;
     // Whether every shard has confirmed what became of every push.
     bool pushes_confirmed() const;
+    bool all_confirmed() const { return log_.empty(); }
 
     std::uint64_t version() const { return version_; }
     const std::set<WorkerId>& members() const { return members_; }
@@ -70,8 +79,10 @@ class Lead {
         bool refused = false;
         ErrorCode reason = ErrorCode::internal;
         std::set<ShardId> shards;
+        std::map<BlockId, Measured> measured;
     };
-    void hand(const PolicyEvent& event);
+    // `decision`: what has been decided of that event before the policy is asked.
+    void hand(const PolicyEvent& event, StageDecision decision = {});
     void commit(const ApplyThese& apply, StageDecision& decision);
     void abort(const PushId& push, Advice advice, ErrorCode reason, StageDecision& decision);
     void decide(StageDecision&& decision);
@@ -80,7 +91,7 @@ class Lead {
     void note_decided(const PushId& push);
     PushId push_of(Subject subject) const;
 
-    const Policy& policy_;
+    std::unique_ptr<const Policy> policy_;
     std::vector<ShardId> shards_;
     Epoch epoch_;
     PolicyState state_;

@@ -17,9 +17,13 @@ enum Kind : std::uint8_t {
 };
 inline constexpr std::uint8_t kKindBits = 0x07;
 inline constexpr std::uint8_t kSameBlocks = 0x08;  // the list of blocks is the last one
-inline constexpr std::uint8_t kFlag = 0x10;        // closed: lost; lease: granted; lost: same text
-inline constexpr std::uint8_t kHasHash = 0x20;     // verdict: other than the step's last part said
-inline constexpr std::uint8_t kHasRates = 0x40;    // verdict: some rate is not the block's last
+// closed: lost; lease: granted; lost: same text; verdict: under a decision of the lead
+inline constexpr std::uint8_t kFlag = 0x10;
+inline constexpr std::uint8_t kHasHash = 0x20;   // verdict: other than the step's last part said
+inline constexpr std::uint8_t kHasRates = 0x40;  // verdict: some rate is not the block's last
+
+// Of a decision: what follows its number.
+enum Decided : std::uint8_t { kHasEpoch = 1, kHasWeight = 2, kHasDenominator = 4 };
 
 enum Rate : std::uint8_t { kBlocksLast = 0, kRowsLast = 1, kWrittenOut = 2 };
 

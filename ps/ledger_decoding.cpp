@@ -166,6 +166,19 @@ void take_rates(Source& source, LedgerDeltas& deltas, bool written, VerdictRecor
     }
 }
 
+void take_decision(Source& source, LedgerDeltas& deltas, VerdictRecord& record) {
+    const std::uint8_t flags = source.octet();
+    if (flags > (kHasEpoch | kHasWeight | kHasDenominator)) {
+        throw Undecodable{"a decision with flags this build does not know"};
+    }
+    deltas.decision = source.difference(deltas.decision);
+    record.decision = {record.epoch, deltas.decision};
+    if ((flags & kHasEpoch) != 0) record.decision.lead_epoch = Epoch{source.small()};
+    if ((flags & kHasWeight) != 0) record.gradient_weight = std::bit_cast<float>(source.small());
+    if ((flags & kHasDenominator) != 0) deltas.denominator = std::bit_cast<double>(source.word());
+    record.denominator = deltas.denominator;
+}
+
 VerdictRecord take_verdict(Source& source, LedgerDeltas& deltas, std::uint8_t kind) {
     VerdictRecord record;
     take_worker_step(source, deltas, record);
@@ -177,6 +190,7 @@ VerdictRecord take_verdict(Source& source, LedgerDeltas& deltas, std::uint8_t ki
                                ? source.word()
                                : deltas.expected_hash(record.worker.value, record.step.value);
     deltas.hash_of[record.worker.value] = {record.step.value, record.gradient_hash};
+    if ((kind & kFlag) != 0) take_decision(source, deltas, record);
     take_blocks(source, deltas, (kind & kSameBlocks) != 0);
     for (const BlockId block : deltas.list) record.rows.push_back(take_row(source, deltas, block));
     take_rates(source, deltas, (kind & kHasRates) != 0, record);
@@ -203,7 +217,7 @@ std::uint8_t flags_of(std::uint8_t kind) {
         case kLost:
             return kSameBlocks | kFlag;
         case kVerdict:
-            return kSameBlocks | kHasHash | kHasRates;
+            return kSameBlocks | kHasHash | kHasRates | kFlag;
         case kClosed:
         case kLease:
             return kFlag;

@@ -144,6 +144,27 @@ void put_time(Sink& sink, LedgerDeltas& deltas, std::uint8_t kind, Time at) {
     deltas.time = time;
 }
 
+void put_decision(Sink& sink, LedgerDeltas& deltas, const VerdictRecord& record) {
+    const auto weight = std::bit_cast<std::uint32_t>(record.gradient_weight);
+    const auto denominator = std::bit_cast<std::uint64_t>(record.denominator);
+    unsigned flags = 0;
+    if (record.decision.lead_epoch != record.epoch) flags |= kHasEpoch;
+    if (weight != std::bit_cast<std::uint32_t>(1.0F)) flags |= kHasWeight;
+    if (denominator != std::bit_cast<std::uint64_t>(deltas.denominator)) flags |= kHasDenominator;
+    sink.octet(static_cast<std::uint8_t>(flags));
+    sink.difference(record.decision.number, deltas.decision);
+    if ((flags & kHasEpoch) != 0) sink.number(record.decision.lead_epoch.value);
+    if ((flags & kHasWeight) != 0) sink.number(weight);
+    if ((flags & kHasDenominator) != 0) sink.word(denominator);
+    deltas.decision = record.decision.number;
+    deltas.denominator = record.denominator;
+}
+
+// Block scope says nothing of it.
+bool has_decision(const VerdictRecord& record) {
+    return record.decision != Sequence{} || record.gradient_weight != 1 || record.denominator != 1;
+}
+
 struct Encoder {
     Time at;
     LedgerDeltas& deltas;
@@ -164,10 +185,11 @@ struct Encoder {
         const bool hash =
             record.gradient_hash != deltas.expected_hash(record.worker.value, record.step.value);
         const bool rates = has_new_rate(record, deltas);
-        put_time(
-            sink, deltas,
-            kVerdict | (same ? kSameBlocks : 0) | (hash ? kHasHash : 0) | (rates ? kHasRates : 0),
-            at);
+        const bool decided = has_decision(record);
+        put_time(sink, deltas,
+                 kVerdict | (same ? kSameBlocks : 0) | (hash ? kHasHash : 0) |
+                     (rates ? kHasRates : 0) | (decided ? kFlag : 0),
+                 at);
         put_worker_step(sink, deltas, record.worker, record.incarnation, record.step);
         sink.number(record.part.value);
         sink.number(record.epoch.value);
@@ -175,6 +197,7 @@ struct Encoder {
         sink.number(record.samples);
         if (hash) sink.word(record.gradient_hash);
         deltas.hash_of[record.worker.value] = {record.step.value, record.gradient_hash};
+        if (decided) put_decision(sink, deltas, record);
         put_blocks(sink, deltas, same, std::move(blocks));
         for (const VerdictRecord::Row& row : record.rows) put_row(sink, deltas, row);
         if (rates) put_rates(sink, deltas, record);

@@ -6,9 +6,11 @@
 //   entry    kind | flags, time −, then by kind:
 //   pull     worker, incarnation, step −, epoch, blocks, a version − for each
 //   verdict  worker, incarnation, step −, part, epoch, batch (data epoch, first −, count), samples,
-//            hash if flagged (8 bytes), blocks, then per row: flags, version −, and what the flags
-//            announce (staleness above 2, base, tasks, step scale, reason); then, if flagged, per
-//            applied row its scheduled rate: as the block's last, as the row before, or 8 bytes
+//            hash if flagged (8 bytes), if flagged the lead's decision (flags, number −, and what
+//            the flags announce: lead epoch, weight, denominator other than the last), blocks, then
+//            per row: flags, version −, and what the flags announce (staleness above 2, base,
+//            tasks, step scale, reason); then, if flagged, per applied row its scheduled rate: as
+//            the block's last, as the row before, or 8 bytes
 //   closed   worker, incarnation, step −, blocks, lost, text
 //   lease    worker, incarnation, granted, range
 //   control  text
@@ -29,7 +31,7 @@
 namespace detente {
 
 // Grows with every change of the above.
-inline constexpr std::uint32_t kLedgerEncoding = 2;
+inline constexpr std::uint32_t kLedgerEncoding = 3;
 
 // What both sides remember within a chunk.
 struct LedgerDeltas {
@@ -44,6 +46,8 @@ struct LedgerDeltas {
     };
     std::uint64_t time = 0;
     std::uint64_t batch = 0;
+    std::uint64_t decision = 0;
+    double denominator = 1;
     std::vector<BlockId> list;
     std::string reason;                                        // of the last lost entry
     std::unordered_map<std::uint32_t, std::uint64_t> step_of;  // by worker

@@ -31,6 +31,10 @@ json::object row_of(const VerdictRecord::Row& row) {
     return object;
 }
 
+bool decided(const VerdictRecord& record) {
+    return record.decision != Sequence{} || record.gradient_weight != 1 || record.denominator != 1;
+}
+
 struct JsonMembers {
     json::object& object;
 
@@ -49,6 +53,12 @@ struct JsonMembers {
         object["samples"] = record.samples;
         if (record.gradient_hash != 0) {  // as text: programs round larger integers than 2^53
             object["gradient_hash"] = fmt::format("{:016x}", record.gradient_hash);
+        }
+        if (decided(record)) {
+            object["decision"] = json::object{{"lead_epoch", record.decision.lead_epoch.value},
+                                              {"number", record.decision.number}};
+            object["gradient_weight"] = record.gradient_weight;
+            object["denominator"] = record.denominator;
         }
         json::array blocks;
         for (const VerdictRecord::Row& row : record.rows) blocks.push_back(row_of(row));
@@ -149,6 +159,11 @@ struct Text {
             if (row.reason != ErrorCode::internal)
                 text += fmt::format(" ({})", name_of(row.reason));
             separator = "; ";
+        }
+        if (decided(record)) {
+            text +=
+                fmt::format("; decision {}:{}, weight {} / {}", record.decision.lead_epoch.value,
+                            record.decision.number, record.gradient_weight, record.denominator);
         }
         return text;
     }

@@ -1,7 +1,9 @@
 // The vectors a staleness policy keeps for one block: some per block, some per worker, and copies
 // of the weights workers were handed. Zero at first.
 //
-// Not in checkpoints: after a restore a policy that keeps vectors begins anew.
+// In checkpoints (save, restore), but for the copies: what they would correct is of the epoch
+// before, and refused. A vector that a checkpoint shares is copied before it is next written to, so
+// that saving costs nothing but what changes while the disk is at it.
 //
 // Owner: the shard's loop. Bounded: vectors per worker that pulls from this shard, and at most
 // kMostCopies copies of the weights for each.
@@ -10,13 +12,21 @@
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <memory>
 #include <span>
 #include <vector>
 
 #include "common/ids.h"
+#include "common/payload.h"
 #include "common/staleness/policy.h"
 
 namespace detente {
+
+// All of one block, but for the copies; each as long as the block.
+struct SavedVectors {
+    std::vector<Payload> block;
+    std::map<WorkerId, std::vector<Payload>> workers;
+};
 
 class PolicyVectors {
   public:
@@ -29,22 +39,28 @@ class PolicyVectors {
     // What the policy works on. Spans stay valid until the next call on this object.
     BlockVectors of(const PolicyNeeds& needs, WorkerId worker, Version base,
                     std::span<const float> weights);
+    bool has_block_vectors() const { return !block_.empty(); }
     bool knows(WorkerId worker) const { return workers_.contains(worker); }
     void forget(WorkerId worker);
 
+    SavedVectors save() const;
+    // Requires: each of whole floats.
+    void restore(const SavedVectors& saved);
+
   private:
+    using Vector = std::shared_ptr<std::vector<float>>;
     struct Copy {
         Version version;
         std::vector<float> weights;
     };
     struct Worker {
-        std::vector<std::vector<float>> vectors;
+        std::vector<Vector> vectors;
         std::deque<Copy> copies;
     };
-    static void grow(std::vector<std::vector<float>>& vectors, std::uint32_t count,
-                     std::size_t elements);
+    static std::vector<std::span<float>> writable(std::vector<Vector>& vectors, std::uint32_t count,
+                                                  std::size_t elements);
 
-    std::vector<std::vector<float>> block_;
+    std::vector<Vector> block_;
     std::map<WorkerId, Worker> workers_;
 };
 

@@ -58,7 +58,12 @@ Shard::Shard(ShardSetup setup, BlockStore store)
       duplicates_(store_.trainable()),
       leases_(batches_of(setup_), setup_.job->data_epochs, setup_.job->lease_batches,
               setup_.job->workers) {
-    if (!decides_steps() || setup_.id != kLeadShard) return;
+    if (setup_.id != kLeadShard) return;
+    if (!decides_steps()) {
+        lead_ = std::make_unique<Lead>(nullptr, std::vector<ShardId>{}, setup_.job->shards(), 0,
+                                       setup_.epoch);
+        return;
+    }
     std::vector<ShardId> takes_part;
     for (std::uint32_t shard = 0; shard < setup_.job->shards(); ++shard) {
         const auto& blocks = setup_.plan->by_shard[shard];
@@ -68,8 +73,10 @@ Shard::Shard(ShardSetup setup, BlockStore store)
         });
         if (trains) takes_part.push_back(ShardId{shard});
     }
-    lead_ = std::make_unique<Lead>(*store_.step_policy(), std::move(takes_part),
-                                   setup_.job->shards(), setup_.job->workers, setup_.epoch);
+    auto policy = make_policy(setup_.job->policy);
+    invariant(policy.has_value(), "the store has made the same policy already");
+    lead_ = std::make_unique<Lead>(std::move(*policy), std::move(takes_part), setup_.job->shards(),
+                                   setup_.job->workers, setup_.epoch);
 }
 
 void Shard::on(Event&& event, Time now, Effects& effects) {
@@ -81,14 +88,15 @@ void Shard::on(Event&& event, Time now, Effects& effects) {
     } else if (std::holds_alternative<Started>(event)) {
         record_control("started");
         record_restored();
-        if (decides_steps()) effects.after(setup_.job->reply_deadline / 2, {kRepeat, 0});
+        if (decides_steps()) repeat_later();
         effects.after(setup_.job->heartbeat_interval, {kHeartbeat, 0});
     } else if (const auto* fired = std::get_if<TimerFired>(&event)) {
         if (fired->tag.kind == kHeartbeat) heartbeat();
         if (fired->tag.kind == kDeferredDeadline) deferred_too_long();
         if (fired->tag.kind == kRepeat) {
+            repeats_ = false;
             repeat_unanswered();
-            effects.after(setup_.job->reply_deadline / 2, {kRepeat, 0});
+            if (decides_steps() || !lead_->all_confirmed()) repeat_later();
         }
     } else if (std::holds_alternative<BuffersReturned>(event)) {
         store_.reclaim();
@@ -111,11 +119,18 @@ void Shard::receive(Message&& message) {
         if (std::holds_alternative<Welcome>(body)) welcomed();
         if (auto* request = std::get_if<CheckpointRequest>(&body)) checkpoint(*request);
         if (auto* request = std::get_if<Stop>(&body)) stop(*request);
+        if (auto* change = std::get_if<PolicyChange>(&body)) change_policy(*change);
         return;
     }
-    if (from.from.role == Role::shard && decides_steps()) {
+    const auto* numbered = std::get_if<StageDecision>(&body);
+    const bool for_all = std::holds_alternative<StageReply>(body) ||
+                         (numbered != nullptr && numbered->commits.empty() &&
+                          numbered->aborts.empty() && !numbered->changes.empty());
+    if (from.from.role == Role::shard && (decides_steps() || for_all)) {
         if (auto* notice = std::get_if<StageNotice>(&body)) stage_notice(from, *notice);
-        if (auto* decision = std::get_if<StageDecision>(&body)) take_decision(std::move(*decision));
+        if (auto* decision = std::get_if<StageDecision>(&body)) {
+            take_decision(from, std::move(*decision));
+        }
         if (auto* done = std::get_if<StageReply>(&body); done != nullptr && lead_ != nullptr) {
             lead_->applied(ShardId{from.from.index}, done->sequence);
         }

@@ -93,9 +93,17 @@ class Shard : public Node {
     void lease(const Envelope& from, const LeaseRequest& body);
     void farewell(const Envelope& from, const Farewell& body);
     void checkpoint(const CheckpointRequest& body);
+    void make_slice(const CheckpointRequest& body);
     void stored(const Stored& event);
     void peer_down(const PeerDown& event);
     void stop(const Stop& body);
+
+    // Under which decision of the lead a push was settled, and its share of an average.
+    struct Folded {
+        Sequence decision;
+        float gradient_weight = 1;
+        double denominator = 1;
+    };
 
     // Pushes.
     enum class Judged { yes, no_spare };
@@ -107,11 +115,12 @@ class Shard : public Node {
     void reply_to_push(const Envelope& from, const Push& body,
                        const std::vector<BlockVerdict>& verdicts);
     void record_push(const Envelope& from, const Push& body,
-                     const std::vector<BlockVerdict>& verdicts, const std::vector<double>& rates);
+                     const std::vector<BlockVerdict>& verdicts, const std::vector<double>& rates,
+                     const Folded& folded);
     void retry_deferred();
     void deferred_too_long();
 
-    // Steps decided by the lead (shard_steps.cpp).
+    // Steps decided by the lead (shard_steps.cpp, shard_lead.cpp).
     struct StagedPart {
         Envelope from;
         Push push;
@@ -122,7 +131,10 @@ class Shard : public Node {
         bool refused = false;
         bool buffered = false;  // its worker was told to go on
         StageNotice notice;
+        std::size_t blocks = 0;
         bool complete() const { return refused || parts.size() >= expected; }
+        // bad_message: this part and the first are not of one gradient.
+        Result<void> agrees_with(const Push& push) const;
     };
     struct HeldWorker {
         std::vector<std::pair<Envelope, Push>> pushes;  // headers; verdicts are in duplicates_
@@ -131,17 +143,19 @@ class Shard : public Node {
     bool decides_steps() const { return store_.step_policy() != nullptr; }
     using Answers = std::vector<std::pair<Envelope, Push>>;  // headers of pushes
     void stage(const Envelope& from, const Push& body);
+    StagedStep& keep_part(const Envelope& from, const Push& body,
+                          const std::vector<LiveBlock*>& blocks, Result<void> sound);
     Result<void> check_gradients(const Push& body, const std::vector<LiveBlock*>& blocks,
                                  WorkerId worker) const;
     void acknowledge(WorkerId worker, Step step);
     void notify_lead(StagedStep& step);
     void stage_notice(const Envelope& from, const StageNotice& notice);
-    void take_decision(StageDecision&& decision);
+    void take_decision(const Envelope& from, StageDecision&& decision);
     void act();  // on the decisions that are due
-    bool commit(const StepCommit& commit);
-    void abort(const StepAbort& abort, Answers& answers);
+    bool commit(const StepCommit& commit, Sequence decision);
+    void abort(const StepAbort& abort, Sequence decision, Answers& answers);
     void decide_part(const PushId& push, StagedPart& part, std::vector<BlockVerdict> verdicts,
-                     const std::map<BlockId, double>& rates);
+                     const std::map<BlockId, double>& rates, const Folded& folded);
     void answer(const Envelope& from, const Push& push);
     void release(WorkerId worker);
     bool held(WorkerId worker) const { return held_.contains(worker); }
@@ -150,6 +164,12 @@ class Shard : public Node {
     void lead_on();
     void lead_membership();
     void repeat_unanswered();
+    void repeat_later();
+    void resend_decisions();
+    // Live changes (shard_changes.cpp).
+    void change_policy(const PolicyChange& body);
+    Result<std::unique_ptr<const Policy>> checked(const PolicyChange& body) const;
+    void adopt(const PolicyChange& change, Sequence sequence);
     void drop_incomplete(WorkerId worker, Incarnation incarnation);
     void forget_if_gone(WorkerId worker);
     std::vector<Duplicates::ClosedBy> kept_steps() const;  // whose bytes no checkpoint holds
@@ -186,9 +206,11 @@ class Shard : public Node {
     std::vector<Duplicates::ClosedBy> lost_by_restore_;  // the same
     std::uint64_t updates_taken_back_ = 0;
     // Step scope.
-    std::unique_ptr<Lead> lead_;  // on the lead shard
+    std::unique_ptr<Lead> lead_;  // on the lead shard, in block scope too
+    bool repeats_ = false;        // a kRepeat timer is running
     std::map<PushId, StagedStep> staged_;
-    std::map<PushId, StepAbort> aborted_;  // parts that come later get that verdict
+    // Parts that come later get that verdict.
+    std::map<PushId, std::pair<StepAbort, Sequence>> aborted_;
     std::map<WorkerId, HeldWorker> held_;
     std::map<std::uint64_t, StageDecision> decisions_;  // not acted on yet, by number
     std::uint64_t acted_ = 0;                           // on every decision up to this number

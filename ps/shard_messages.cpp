@@ -11,6 +11,13 @@ namespace detente {
 void Shard::welcomed() {
     if (welcomed_) return;
     welcomed_ = true;
+    if (setup_.id != kLeadShard) {
+        // The lead has no connection of its own to the other shards: it can tell those something
+        // that it has heard from.
+        Message greeting;
+        greeting.body = StageReply{{setup_.epoch, acted_}};
+        effects_->send(node_of(kLeadShard), std::move(greeting));
+    }
     if (!store_.initialised()) return;
     Message message;
     message.body = Ready{};
@@ -278,7 +285,14 @@ void Shard::peer_down(const PeerDown& event) {
     act();
 }
 
+// In step scope the lead says at which point of the decisions' order, so that no step is in one
+// shard's slice and missing from another's.
 void Shard::checkpoint(const CheckpointRequest& body) {
+    if (!decides_steps() || !store_.initialised()) return make_slice(body);
+    if (lead_ != nullptr) lead_->checkpoint(body);
+}
+
+void Shard::make_slice(const CheckpointRequest& body) {
     CheckpointReply answer;
     answer.number = body.number;
     answer.file = body.directory + "/" + slice_file_name(setup_.id);
@@ -301,6 +315,7 @@ void Shard::checkpoint(const CheckpointRequest& body) {
         one.samples_applied = block.samples_applied;
         one.policy = block.policy->name();
         one.policy_state = block.policy_state;
+        one.vectors = block.vectors.save();
         one.weights = block.weight_payload();
         for (int slot = 0; slot < block.rule->slots(); ++slot) {
             const std::byte* values = block.slots->data() + static_cast<std::size_t>(slot) *

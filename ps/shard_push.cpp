@@ -162,7 +162,7 @@ Shard::Judged Shard::judge(const Envelope& from, const Push& body) {
     if (auto recorded = duplicates_.record(worker, body.step, body.part, verdicts); !recorded) {
         invariant(false, "a step settles no more blocks than it opened");
     }
-    record_push(from, body, verdicts, rates);
+    record_push(from, body, verdicts, rates, {});
     reply_to_push(from, body, verdicts);
     return Judged::yes;
 }
@@ -224,8 +224,8 @@ double Shard::judge_block(LiveBlock& block, const GradientBlock& gradient, const
 }
 
 void Shard::record_push(const Envelope& from, const Push& body,
-                        const std::vector<BlockVerdict>& verdicts,
-                        const std::vector<double>& rates) {
+                        const std::vector<BlockVerdict>& verdicts, const std::vector<double>& rates,
+                        const Folded& folded) {
     VerdictRecord record;
     record.worker = WorkerId{from.from.index};
     record.incarnation = from.incarnation;
@@ -235,6 +235,9 @@ void Shard::record_push(const Envelope& from, const Push& body,
     record.batch = body.batch;
     record.samples = body.samples;
     record.gradient_hash = body.gradient_hash;
+    record.decision = folded.decision;
+    record.gradient_weight = folded.gradient_weight;
+    record.denominator = folded.denominator;
     record.rows.reserve(verdicts.size());
     for (std::size_t i = 0; i < verdicts.size(); ++i) {
         record.rows.push_back({verdicts[i].block, body.blocks[i].tasks, body.blocks[i].base,

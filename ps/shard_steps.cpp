@@ -12,7 +12,6 @@
 namespace detente {
 namespace {
 
-constexpr std::size_t kDecisionsAtOnce = 32;
 constexpr std::size_t kMostWaiting = 4096;
 
 Push header_of(const Push& push) {
@@ -46,6 +45,20 @@ Result<void> Shard::check_gradients(const Push& body, const std::vector<LiveBloc
         }
     }
     return sound;
+}
+
+Result<void> Shard::StagedStep::agrees_with(const Push& push) const {
+    const Push& first = parts.front().push;
+    if (push.parts == first.parts && push.samples == first.samples && push.batch == first.batch &&
+        push.gradient_hash == first.gradient_hash) {
+        return {};
+    }
+    return fail(ErrorCode::bad_message,
+                "part " + std::to_string(push.part.value) + " of step " +
+                    std::to_string(push.step.value) + " (of " + std::to_string(push.parts) +
+                    " parts, " + std::to_string(push.samples) + " samples) contradicts part " +
+                    std::to_string(first.part.value) + " (of " + std::to_string(first.parts) +
+                    ", " + std::to_string(first.samples) + ")");
 }
 
 void Shard::stage(const Envelope& from, const Push& body) {
@@ -82,7 +95,13 @@ void Shard::stage(const Envelope& from, const Push& body) {
         return;
     }
     if (lost) return answer_lost(from, body, blocks);
-    const Result<void> sound = check_gradients(body, blocks, worker);
+    if (known != staged_.end()) {
+        if (auto agrees = known->second.agrees_with(body); !agrees) {
+            refuse(from, agrees.error(), body.step, body.part);
+            return;
+        }
+    }
+    Result<void> sound = check_gradients(body, blocks, worker);
     if (!sound && sound.error().code == ErrorCode::bad_checksum) {  // altered: ask again
         refuse(from, sound.error(), body.step, body.part);
         return;
@@ -92,6 +111,23 @@ void Shard::stage(const Envelope& from, const Push& body) {
         refuse(from, fits.error(), body.step, body.part);
         return;
     }
+    StagedStep& step = keep_part(from, body, blocks, std::move(sound));
+    const auto aborted = aborted_.find(id);
+    if (aborted != aborted_.end()) {  // the others were faster: its fate is known
+        Answers answers;
+        abort(StepAbort(aborted->second.first), aborted->second.second, answers);
+        for (const auto& [to, push] : answers) answer(to, push);
+        return;
+    }
+    wait(from, body.step, body.part, 0, WaitFor::verdict);
+    if (step.complete()) notify_lead(step);
+}
+
+// Of a part that is whole and true, or whose step is to be refused: `sound` says which.
+Shard::StagedStep& Shard::keep_part(const Envelope& from, const Push& body,
+                                    const std::vector<LiveBlock*>& blocks, Result<void> sound) {
+    const WorkerId worker{from.from.index};
+    const PushId id{worker, from.incarnation, body.step};
     ++pushes_;
     std::uint64_t bytes = 0;
     for (const GradientBlock& gradient : body.blocks) bytes += gradient.gradient.size();
@@ -100,8 +136,22 @@ void Shard::stage(const Envelope& from, const Push& body) {
         invariant(false, "a step stages no more blocks than it opened");
     }
     StagedStep& step = staged_[id];
+    if (sound && store_.step_policy()->needs().measures) {
+        for (std::size_t i = 0; i < blocks.size(); ++i) {
+            const Measured sums = store_.measure(*blocks[i], worker, body.blocks[i].base,
+                                                 body.blocks[i].gradient.bytes.data());
+            step.notice.sums.push_back({body.blocks[i].block, sums.gradient_sq, sums.weights_sq});
+        }
+    }
     step.expected = body.parts;
     step.parts.push_back({from, body});
+    step.blocks += body.blocks.size();
+    if (sound && step.complete() && step.blocks < store_.trainable()) {
+        // An update is of all blocks, or the shards' versions would no longer be the model's.
+        sound = fail(ErrorCode::bad_message, "step " + std::to_string(body.step.value) + " has " +
+                                                 std::to_string(step.blocks) + " of the " +
+                                                 std::to_string(store_.trainable()) + " blocks");
+    }
     step.notice.push = id;
     step.notice.samples = body.samples;
     step.notice.staged_bytes += bytes;
@@ -117,50 +167,20 @@ void Shard::stage(const Envelope& from, const Push& body) {
         step.refused = true;
         step.notice.staged = false;
         step.notice.reason = sound.error().code;
-        if (step.notice.reason == ErrorCode::not_finite) count_refused(from, sound.error());
+        if (step.notice.reason != ErrorCode::wrong_epoch) count_refused(from, sound.error());
     }
-    const auto aborted = aborted_.find(id);
-    if (aborted != aborted_.end()) {  // the others were faster: its fate is known
-        Answers answers;
-        abort(StepAbort(aborted->second), answers);
-        for (const auto& [to, push] : answers) answer(to, push);
+    return step;
+}
+
+void Shard::take_decision(const Envelope& from, StageDecision&& decision) {
+    const Epoch lead_epoch = decision.sequence.lead_epoch;
+    if (lead_epoch != setup_.epoch) {  // numbers mean something within an epoch only
+        count_refused(from,
+                      fail(ErrorCode::wrong_epoch,
+                           "a decision of epoch " + std::to_string(lead_epoch.value) +
+                               ", this shard is in epoch " + std::to_string(setup_.epoch.value)));
         return;
     }
-    wait(from, body.step, body.part, 0, WaitFor::verdict);
-    if (step.complete()) notify_lead(step);
-}
-
-void Shard::notify_lead(StagedStep& step) {
-    if (setup_.id == kLeadShard) {
-        Envelope self;
-        self.from = node_of(kLeadShard);
-        return stage_notice(self, step.notice);
-    }
-    Message message;
-    message.envelope.shard_epoch = setup_.epoch;
-    message.body = step.notice;
-    effects_->send(node_of(kLeadShard), std::move(message));
-}
-
-void Shard::stage_notice(const Envelope& from, const StageNotice& notice) {
-    if (lead_ == nullptr) return;
-    Lead::Standing standing;
-    for (const LiveBlock& block : store_.blocks()) {
-        if (block.plan->frozen) continue;
-        standing.updates = block.updates;
-        standing.samples_applied = block.samples_applied;
-        standing.learning_rate = store_.learning_rate(block);
-        break;
-    }
-    const std::uint64_t total = leases_.total();
-    standing.progress =
-        total == 0 ? 0 : static_cast<double>(leases_.finished()) / static_cast<double>(total);
-    standing.at_s = std::chrono::duration<double>(now_.time_since_epoch()).count();
-    lead_->noticed(ShardId{from.from.index}, notice, standing);
-}
-
-void Shard::take_decision(StageDecision&& decision) {
-    const Epoch lead_epoch = decision.sequence.lead_epoch;
     const std::uint64_t number = decision.sequence.number;
     // The one that is due is always taken; what comes before its turn within a bound.
     if (number == acted_ + 1 || (number > acted_ && decisions_.size() < kMostWaiting)) {
@@ -177,9 +197,10 @@ void Shard::act() {
     while (!decisions_.empty() && decisions_.begin()->first == acted_ + 1) {
         const StageDecision& due = decisions_.begin()->second;
         for (; commits_done_ < due.commits.size(); ++commits_done_) {
-            if (!commit(due.commits[commits_done_])) return;  // no spare: when one comes back
+            if (!commit(due.commits[commits_done_], due.sequence))
+                return;  // no spare: when one comes back
         }
-        for (const StepAbort& one : due.aborts) abort(one, to_answer_);
+        for (const StepAbort& one : due.aborts) abort(one, due.sequence, to_answer_);
         for (const PushId& id : due.buffered) {
             const auto staged = staged_.find(id);
             if (staged == staged_.end()) continue;
@@ -195,6 +216,8 @@ void Shard::act() {
                 to_answer_.emplace_back(part.from, header_of(part.push));
             }
         }
+        for (const PolicyChange& change : due.changes) adopt(change, due.sequence);
+        for (const CheckpointRequest& one : due.checkpoints) make_slice(one);
         for (const WorkerId worker : due.hold) held_[worker];
         const std::vector<WorkerId> released = due.release;
         decisions_.erase(decisions_.begin());
@@ -206,7 +229,7 @@ void Shard::act() {
     }
 }
 
-bool Shard::commit(const StepCommit& commit) {
+bool Shard::commit(const StepCommit& commit, Sequence decision) {
     if (store_.trainable() == 0) {  // nothing is ever pushed here
         model_version_ = commit.version;
         return true;
@@ -270,7 +293,8 @@ bool Shard::commit(const StepCommit& commit) {
                 staleness_sum_ += static_cast<double>(staleness);
                 staleness_max_ = std::max(staleness_max_, staleness);
             }
-            decide_part(steps[i]->first, part, std::move(verdicts), rates);
+            decide_part(steps[i]->first, part, std::move(verdicts), rates,
+                        {decision, commit.pushes[i].gradient_weight, commit.denominator});
             if (!step.buffered) to_answer_.emplace_back(part.from, header_of(part.push));
         }
         const PushId id = steps[i]->first;
@@ -280,7 +304,7 @@ bool Shard::commit(const StepCommit& commit) {
     return true;
 }
 
-void Shard::abort(const StepAbort& abort, Answers& answers) {
+void Shard::abort(const StepAbort& abort, Sequence decision, Answers& answers) {
     const auto staged = staged_.find(abort.push);
     std::size_t decided = 0;
     if (staged != staged_.end()) {
@@ -297,7 +321,7 @@ void Shard::abort(const StepAbort& abort, Answers& answers) {
                                     1, block.epoch, block.version});
                 ++decided;
             }
-            decide_part(abort.push, part, std::move(verdicts), {});
+            decide_part(abort.push, part, std::move(verdicts), {}, {decision});
             if (!step.buffered) answers.emplace_back(part.from, header_of(part.push));
         }
         staged_.erase(staged);
@@ -307,7 +331,7 @@ void Shard::abort(const StepAbort& abort, Answers& answers) {
     // that is gone are refused anyway.
     const auto known = workers_.find(abort.push.worker);
     const bool may_come = known != workers_.end() && known->second == abort.push.incarnation;
-    if (decided < store_.trainable() && may_come) aborted_[abort.push] = abort;
+    if (decided < store_.trainable() && may_come) aborted_[abort.push] = {abort, decision};
 }
 
 // A policy's vectors of a worker that is gone go when nothing staged of it needs them any more.
@@ -327,13 +351,13 @@ void Shard::acknowledge(WorkerId worker, Step step) {
 }
 
 void Shard::decide_part(const PushId& push, StagedPart& part, std::vector<BlockVerdict> verdicts,
-                        const std::map<BlockId, double>& rates) {
+                        const std::map<BlockId, double>& rates, const Folded& folded) {
     std::vector<double> applied_at;
     for (const BlockVerdict& verdict : verdicts) {
         const auto rate = rates.find(verdict.block);
         applied_at.push_back(rate == rates.end() ? 0 : rate->second);
     }
-    record_push(part.from, part.push, verdicts, applied_at);
+    record_push(part.from, part.push, verdicts, applied_at, folded);
     duplicates_.decide(push, part.push.part, std::move(verdicts));
 }
 
@@ -383,7 +407,7 @@ void Shard::drop_incomplete(WorkerId worker, Incarnation incarnation) {
                 verdicts.push_back({gradient.block, Verdict::lost, Advice::none,
                                     ErrorCode::peer_lost, 0, 1, block.epoch, block.version});
             }
-            decide_part(id, part, std::move(verdicts), {});
+            decide_part(id, part, std::move(verdicts), {}, {});
         }
         at = staged_.erase(at);
     }
@@ -399,67 +423,6 @@ std::vector<Duplicates::ClosedBy> Shard::kept_steps() const {
         kept.push_back({id.worker, id.incarnation, {id.step, blocks}});
     }
     return kept;
-}
-
-// Decisions lead to opened steps, and those to further events for the policy: until nothing is new.
-void Shard::lead_on() {
-    if (lead_ == nullptr) return;
-    lead_membership();
-    for (std::vector<StageDecision> fresh = lead_->decisions(); !fresh.empty();
-         fresh = lead_->decisions()) {
-        for (StageDecision& decision : fresh) {
-            for (std::uint32_t shard = 0; shard < setup_.job->shards(); ++shard) {
-                if (ShardId{shard} == setup_.id) continue;
-                Message message;
-                message.envelope.shard_epoch = setup_.epoch;
-                message.body = decision;
-                effects_->send(node_of(ShardId{shard}), std::move(message));
-            }
-            take_decision(std::move(decision));
-        }
-    }
-    for (const WorkerId worker : lead_->restarts()) {
-        const auto opened = opened_.find(worker);
-        if (opened == opened_.end()) continue;
-        Envelope to;
-        to.from = node_of(worker);
-        reply(to, Restart{opened->second});
-    }
-}
-
-// A worker for which there is no batch will not push: nobody may wait for it.
-void Shard::lead_membership() {
-    for (const auto& [worker, incarnation] : workers_) {
-        if (leases_.idle(worker)) {
-            lead_->left(worker);
-        } else if (!duplicates_.has_left(worker)) {
-            lead_->joined(worker);
-        }
-    }
-}
-
-void Shard::repeat_unanswered() {
-    store_.reclaim();
-    act();
-    if (!decisions_.empty() && decisions_.begin()->first == acted_ + 1) {
-        effects_->log(LogLevel::warning,
-                      "decision " + std::to_string(acted_ + 1) + " of the lead shard waits for " +
-                          "spare buffers: " + std::to_string(store_.lent()) +
-                          " are held by replies that have not left yet or a checkpoint");
-    }
-    for (auto& [id, step] : staged_) {
-        if (step.complete() && setup_.id != kLeadShard) notify_lead(step);
-    }
-    if (lead_ == nullptr) return;
-    for (std::uint32_t shard = 0; shard < setup_.job->shards(); ++shard) {
-        if (ShardId{shard} == setup_.id) continue;
-        for (StageDecision& decision : lead_->unconfirmed(ShardId{shard}, kDecisionsAtOnce)) {
-            Message message;
-            message.envelope.shard_epoch = setup_.epoch;
-            message.body = std::move(decision);
-            effects_->send(node_of(ShardId{shard}), std::move(message));
-        }
-    }
 }
 
 }  // namespace detente

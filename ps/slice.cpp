@@ -13,19 +13,36 @@ namespace detente {
 namespace json = boost::json;
 namespace {
 
-constexpr const char* kFormat = "detente shard slice 2";
+constexpr const char* kFormat = "detente shard slice 3";
+constexpr const char* kBeforeVectors = "detente shard slice 2";   // read, never written
 constexpr const char* kBeforePolicies = "detente shard slice 1";  // read, never written
 constexpr std::string_view kExtraPrefix = "extra.";
-constexpr std::uint64_t kMostSlots = 8;
+constexpr std::uint64_t kMostArrays = 8;  // of one kind, of one block
 
 std::string weights_name(BlockId block) { return fmt::format("block.{}.weights", block.value); }
 std::string slot_name(BlockId block, std::size_t slot) {
     return fmt::format("block.{}.slot{}", block.value, slot);
 }
 
+std::string vector_name(BlockId block, std::size_t vector) {
+    return fmt::format("block.{}.vector{}", block.value, vector);
+}
+std::string vector_name(BlockId block, WorkerId worker, std::size_t vector) {
+    return fmt::format("block.{}.worker{}.vector{}", block.value, worker.value, vector);
+}
+
 TensorEntry floats(std::string name, const Payload& payload) {
     invariant(payload.size() % sizeof(float) == 0, "blocks are whole floats");
     return {std::move(name), Dtype::f32, {payload.size() / sizeof(float)}};
+}
+
+// {"3": "1"}: worker 3 has one vector.
+json::object workers_of(const SavedVectors& vectors) {
+    json::object workers;
+    for (const auto& [worker, payloads] : vectors.workers) {
+        workers[std::to_string(worker.value)] = std::to_string(payloads.size());
+    }
+    return workers;
 }
 
 json::array bits_of(const PolicyState& state) {
@@ -42,6 +59,50 @@ PolicyState policy_state_in(const json::object& object) {
         state.values.push_back(std::bit_cast<double>(integer_of(bits, "policy_state")));
     }
     return state;
+}
+
+std::size_t count_in(const json::object& object, const char* name) {
+    const std::uint64_t count = integer_in(object, name);
+    if (count > kMostArrays) throw BadJson{fmt::format("{} {} of one block", count, name)};
+    return count;
+}
+
+void parse_vectors(const json::object& object, BlockSlice& block) {
+    block.vectors.block.resize(count_in(object, "vectors"));
+    const json::value* workers = object.if_contains("worker_vectors");
+    if (workers == nullptr) throw BadJson{"'worker_vectors' is missing"};
+    for (const auto& [worker, count] : object_of(*workers, "worker_vectors")) {
+        const json::object one{{"worker", worker}, {"vectors", count}};
+        block.vectors.workers[WorkerId{small_integer_in(one, "worker")}].resize(
+            count_in(one, "vectors"));
+    }
+}
+
+// Of all that is saved of a block besides its weights, in the order of arrays_of().
+std::vector<std::string> state_names(const BlockSlice& block) {
+    std::vector<std::string> names;
+    for (std::size_t i = 0; i < block.slots.size(); ++i) {
+        names.push_back(slot_name(block.block, i));
+    }
+    for (std::size_t i = 0; i < block.vectors.block.size(); ++i) {
+        names.push_back(vector_name(block.block, i));
+    }
+    for (const auto& [worker, vectors] : block.vectors.workers) {
+        for (std::size_t i = 0; i < vectors.size(); ++i) {
+            names.push_back(vector_name(block.block, worker, i));
+        }
+    }
+    return names;
+}
+
+std::vector<Payload*> arrays_of(BlockSlice& block) {
+    std::vector<Payload*> arrays;
+    for (Payload& slot : block.slots) arrays.push_back(&slot);
+    for (Payload& vector : block.vectors.block) arrays.push_back(&vector);
+    for (auto& [worker, vectors] : block.vectors.workers) {
+        for (Payload& vector : vectors) arrays.push_back(&vector);
+    }
+    return arrays;
 }
 
 const SafetensorsFile::Tensor& floats_in(const SafetensorsFile& file, const std::string& name) {
@@ -71,14 +132,19 @@ std::vector<Payload> to_pieces(const ShardSlice& slice) {
                                       {"samples_applied", std::to_string(block.samples_applied)},
                                       {"policy", block.policy},
                                       {"policy_state", bits_of(block.policy_state)},
-                                      {"slots", std::to_string(block.slots.size())}});
+                                      {"slots", std::to_string(block.slots.size())},
+                                      {"vectors", std::to_string(block.vectors.block.size())},
+                                      {"worker_vectors", workers_of(block.vectors)}});
         tensors.push_back(floats(weights_name(block.block), block.weights));
         pieces.push_back(block.weights);
-        for (std::size_t slot = 0; slot < block.slots.size(); ++slot) {
-            invariant(block.slots[slot].size() == block.weights.size(),
-                      "optimizer state is as long as the weights");
-            tensors.push_back(floats(slot_name(block.block, slot), block.slots[slot]));
-            pieces.push_back(block.slots[slot]);
+        BlockSlice shared = block;
+        const std::vector<std::string> names = state_names(block);
+        const std::vector<Payload*> arrays = arrays_of(shared);
+        for (std::size_t i = 0; i < names.size(); ++i) {
+            const Payload& values = *arrays[i];
+            invariant(values.size() == block.weights.size(), "state is as long as the weights");
+            tensors.push_back(floats(names[i], values));
+            pieces.push_back(values);
         }
     }
     for (const auto& [key, bytes] : slice.extras) {
@@ -111,7 +177,7 @@ void SliceFile::parse() {
     json::object metadata;
     for (const auto& [key, value] : file_.metadata()) metadata[key] = value;
     const std::string format = text_in(metadata, "format");
-    if (format != kFormat && format != kBeforePolicies) {
+    if (format != kFormat && format != kBeforeVectors && format != kBeforePolicies) {
         throw BadJson{fmt::format("expected format '{}', found '{}'", kFormat, format)};
     }
     shard_ = ShardId{small_integer_in(metadata, "shard")};
@@ -126,18 +192,16 @@ void SliceFile::parse() {
         block.version = Version{integer_in(object, "version")};
         block.updates = integer_in(object, "updates");
         block.samples_applied = integer_in(object, "samples_applied");
-        if (format == kFormat) {
+        if (format != kBeforePolicies) {
             block.policy = text_in(object, "policy");
             block.policy_state = policy_state_in(object);
         }
-        const std::uint64_t slots = integer_in(object, "slots");
-        if (slots > kMostSlots) throw BadJson{fmt::format("{} arrays of optimizer state", slots)};
-        block.slots.resize(slots);
-        const auto& weights = floats_in(file_, weights_name(block.block));
-        for (std::size_t slot = 0; slot < slots; ++slot) {
-            const auto& state = floats_in(file_, slot_name(block.block, slot));
-            if (state.entry.shape != weights.entry.shape) {
-                throw BadJson{fmt::format("'{}' is not as long as the weights", state.entry.name)};
+        block.slots.resize(count_in(object, "slots"));
+        if (format == kFormat) parse_vectors(object, block);
+        for (const std::string& name : state_names(block)) {
+            if (floats_in(file_, name).entry.shape !=
+                floats_in(file_, weights_name(block.block)).entry.shape) {
+                throw BadJson{fmt::format("'{}' is not as long as the weights", name)};
             }
         }
         blocks_.push_back(std::move(block));
@@ -186,10 +250,12 @@ Result<BlockSlice> SliceFile::read(BlockId block) const {
     Result<Payload> weights = read_weights(block);
     if (weights.has_error()) return weights.error();
     slice.weights = std::move(*weights);
-    for (std::size_t i = 0; i < slice.slots.size(); ++i) {
-        Result<Payload> slot = file_.read(*file_.find(slot_name(block, i)));
-        if (slot.has_error()) return slot.error();
-        slice.slots[i] = std::move(*slot);
+    const std::vector<std::string> names = state_names(slice);
+    const std::vector<Payload*> arrays = arrays_of(slice);
+    for (std::size_t i = 0; i < names.size(); ++i) {
+        Result<Payload> values = file_.read(*file_.find(names[i]));
+        if (values.has_error()) return values.error();
+        *arrays[i] = std::move(*values);
     }
     return slice;
 }

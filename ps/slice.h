@@ -1,6 +1,7 @@
 // What one shard contributes to a checkpoint: its blocks at a version boundary and the rest of its
 // state. On disk a slice is one safetensors file: weights as `block.<id>.weights`, optimizer state
-// as `block.<id>.slot0`, `.slot1`, every extra as bytes `extra.<key>`; versions, counts and the
+// as `block.<id>.slot0`, `.slot1`, vectors of the staleness policy as `block.<id>.vector0` and
+// `block.<id>.worker<w>.vector0`, every extra as bytes `extra.<key>`; versions, counts and the
 // staleness policy's state as JSON in the metadata, 64-bit integers (and the bits of doubles) as
 // strings.
 #pragma once
@@ -15,6 +16,7 @@
 #include "common/result.h"
 #include "common/safetensors.h"
 #include "common/staleness/policy.h"
+#include "ps/policy_vectors.h"
 
 namespace detente {
 
@@ -29,6 +31,7 @@ struct BlockSlice {
     PolicyState policy_state;
     Payload weights;
     std::vector<Payload> slots;  // each as long as the weights
+    SavedVectors vectors;        // of the policy; the same
 };
 
 struct ShardSlice {

@@ -142,6 +142,7 @@ void Worker::start_gradient() {
     for (const WeightBlock& block : prepared.weights) {
         computing.base[block.block] = {block.epoch, block.version};
     }
+    note_torn(prepared.weights);
     GradientWork work;
     work.step = prepared.step;
     work.weights = std::move(prepared.weights);
@@ -155,6 +156,23 @@ void Worker::start_gradient() {
     }
     computing.ticket = effects_->compute(std::move(work));
     computing_ = std::move(computing);
+}
+
+// Shards answer pulls one by one; under step scope every update is of all blocks, so that weights
+// of one moment have one version. In block scope versions are each block's own.
+void Worker::note_torn(const std::vector<WeightBlock>& weights) {
+    if (!verdict_first_) return;
+    std::optional<Version> lowest;
+    Version highest;
+    for (const WeightBlock& block : weights) {
+        const Block& plan = setup_.plan->block(block.block);
+        if (plan.frozen || plan.owners.empty()) continue;
+        lowest = lowest ? std::min(*lowest, block.version) : block.version;
+        highest = std::max(highest, block.version);
+    }
+    const std::uint64_t torn = lowest ? highest.value - lowest->value : 0;
+    if (torn > 0) ++torn_steps_;
+    torn_max_ = std::max(torn_max_, torn);
 }
 
 void Worker::computed(ComputeEnded&& event) {

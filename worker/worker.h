@@ -109,6 +109,7 @@ class Worker : public Node {
     void ask_for_batches(bool wants_more);
     bool remembered(Step step) const;
     void start_gradient();
+    void note_torn(const std::vector<WeightBlock>& weights);
     void computed(ComputeEnded&& event);
     void resolve(GradientOutcome&& outcome);
     void combine(std::vector<double> weights, double clip_factor,
@@ -159,6 +160,10 @@ class Worker : public Node {
     std::uint64_t rejected_steps_ = 0;
     std::uint64_t recomputed_steps_ = 0;
     std::uint64_t restarted_steps_ = 0;
+    // Step scope: steps computed at weights of several versions of the model, and the largest
+    // difference of versions among them.
+    std::uint64_t torn_steps_ = 0;
+    std::uint64_t torn_max_ = 0;
     double cosine_sum_ = 0;
     std::uint64_t cosine_count_ = 0;
     std::vector<double> pair_cosine_sums_;  // T×T, row-major

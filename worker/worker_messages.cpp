@@ -197,6 +197,10 @@ Status Worker::status() const {
     add("steps.rejected", static_cast<double>(rejected_steps_));
     add("steps.recomputed", static_cast<double>(recomputed_steps_));
     add("steps.restarted", static_cast<double>(restarted_steps_));
+    if (verdict_first_) {
+        add("pull.torn_steps", static_cast<double>(torn_steps_));
+        add("pull.torn_max", static_cast<double>(torn_max_));
+    }
     add("cosine.sum", cosine_sum_);
     add("cosine.count", static_cast<double>(cosine_count_));
     const std::size_t tasks = setup_.tasks.size();

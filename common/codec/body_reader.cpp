@@ -267,6 +267,8 @@ Body BodyReader::read(const wire::Message& message) {
         DETENTE_READ_BODY(CheckpointReply)
         DETENTE_READ_BODY(Stop)
         DETENTE_READ_BODY(Stopped)
+        DETENTE_READ_BODY(PolicyChange)
+        DETENTE_READ_BODY(PolicyChanged)
         case wire::Body::NONE:
             known = false;
             break;

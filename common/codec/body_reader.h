@@ -72,6 +72,8 @@ class BodyReader {
     CheckpointReply read(const wire::CheckpointReply& in);
     Stop read(const wire::Stop& in);
     Stopped read(const wire::Stopped& in);
+    PolicyChange read(const wire::PolicyChange& in);
+    PolicyChanged read(const wire::PolicyChanged& in);
 
     // Entries of a list, 0 if absent or refused: too many, or not aligned (which the verifier does
     // not check of vectors).

@@ -9,7 +9,8 @@ namespace detente::codec {
 
 StageNotice BodyReader::read(const wire::StageNotice& in) {
     const auto* sums = in.sums();
-    const std::size_t count = entries(sums, kMostBlocksPerMessage, alignof(wire::BlockSum), "sums");
+    const std::size_t count =
+        entries(sums, kMostBlocksPerMessage, alignof(wire::BlockSums), "sums");
     distinct(count, "sums", [sums](std::size_t i) { return sums->Get(i)->block(); });
     StageNotice out;
     out.push = {{in.worker()}, {in.incarnation()}, {in.step()}};
@@ -20,12 +21,12 @@ StageNotice BodyReader::read(const wire::StageNotice& in) {
     out.staged_bytes = in.staged_bytes();
     out.sums.reserve(count);
     for (std::size_t i = 0; i < count; ++i) {
-        const wire::BlockSum& sum = *sums->Get(i);
-        if (!std::isfinite(sum.sum())) {
+        const wire::BlockSums& sum = *sums->Get(i);
+        if (!std::isfinite(sum.gradient_sq()) || !std::isfinite(sum.weights_sq())) {
             refuse(ErrorCode::not_finite,
                    "sum of block " + std::to_string(sum.block()) + " is not a finite number");
         }
-        out.sums.emplace_back(BlockId{sum.block()}, sum.sum());
+        out.sums.push_back({{sum.block()}, sum.gradient_sq(), sum.weights_sq()});
     }
     return out;
 }
@@ -84,7 +85,40 @@ StageDecision BodyReader::read(const wire::StageDecision& in) {
     }
     out.hold = workers(in.hold());
     out.release = workers(in.release());
+    const auto* changes = in.changes();
+    const std::size_t change_count =
+        entries(changes, kMostListEntries, alignof(flatbuffers::uoffset_t), "changes of policy");
+    for (std::size_t i = 0; i < change_count; ++i) out.changes.push_back(read(*changes->Get(i)));
+    const auto* checkpoints = in.checkpoints();
+    const std::size_t checkpoint_count =
+        entries(checkpoints, kMostListEntries, alignof(flatbuffers::uoffset_t), "checkpoints");
+    for (std::size_t i = 0; i < checkpoint_count; ++i) {
+        out.checkpoints.push_back(read(*checkpoints->Get(i)));
+    }
     return out;
+}
+
+PolicyChange BodyReader::read(const wire::PolicyChange& in) {
+    PolicyChange out;
+    out.request = in.request();
+    out.policy = text(in.policy(), "policy");
+    const auto* parameters = in.parameters();
+    const std::size_t count = entries(parameters, kMostListEntries, alignof(flatbuffers::uoffset_t),
+                                      "parameters of a policy");
+    for (std::size_t i = 0; i < count; ++i) {
+        const wire::NamedText& one = *parameters->Get(i);
+        out.parameters.emplace_back(text(one.name(), "name of a parameter"),
+                                    text(one.text(), "value of a parameter"));
+    }
+    out.by = text(in.by(), "by");
+    return out;
+}
+
+PolicyChanged BodyReader::read(const wire::PolicyChanged& in) {
+    return {in.request(),
+            {{in.lead_epoch()}, in.number()},
+            error_code(in.code()),
+            text(in.error(), "error")};
 }
 
 std::vector<WorkerId> BodyReader::workers(const flatbuffers::Vector<std::uint32_t>* in) {

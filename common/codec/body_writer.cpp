@@ -186,11 +186,13 @@ flatbuffers::Offset<wire::Refusal> BodyWriter::write(const Refusal& in) {
 // ---- step scope ----
 
 flatbuffers::Offset<wire::StageNotice> BodyWriter::write(const StageNotice& in) {
-    List<const wire::BlockSum*> sums;
+    List<const wire::BlockSums*> sums;
     if (!in.sums.empty()) {
-        wire::BlockSum* out = nullptr;
+        wire::BlockSums* out = nullptr;
         sums = builder_.CreateUninitializedVectorOfStructs(in.sums.size(), &out);
-        for (const auto& [block, sum] : in.sums) *out++ = {block.value, sum};
+        for (const BlockSums& one : in.sums) {
+            *out++ = {one.block.value, one.gradient_sq, one.weights_sq};
+        }
     }
     return wire::CreateStageNotice(builder_, in.push.worker.value, in.push.incarnation.value,
                                    in.push.step.value, in.staged, number(in.reason), in.version,
@@ -224,15 +226,42 @@ flatbuffers::Offset<wire::StageDecision> BodyWriter::write(const StageDecision& 
         for (const WorkerId id : ids) numbers.push_back(id.value);
         return builder_.CreateVector(numbers);
     };
+    std::vector<flatbuffers::Offset<wire::PolicyChange>> changes;
+    for (const PolicyChange& change : in.changes) changes.push_back(write(change));
+    std::vector<flatbuffers::Offset<wire::CheckpointRequest>> checkpoints;
+    for (const CheckpointRequest& one : in.checkpoints) checkpoints.push_back(write(one));
     const auto hold = workers(in.hold);
     const auto release = workers(in.release);
     const auto commit_list = builder_.CreateVectorOfStructs(commits);
     const auto push_list = builder_.CreateVectorOfStructs(pushes);
     const auto abort_list = builder_.CreateVectorOfStructs(aborts);
     const auto buffered_list = builder_.CreateVectorOfStructs(buffered);
+    List<flatbuffers::Offset<wire::PolicyChange>> change_list;
+    if (!changes.empty()) change_list = builder_.CreateVector(changes);
+    List<flatbuffers::Offset<wire::CheckpointRequest>> checkpoint_list;
+    if (!checkpoints.empty()) checkpoint_list = builder_.CreateVector(checkpoints);
     return wire::CreateStageDecision(builder_, in.sequence.lead_epoch.value, in.sequence.number,
                                      commit_list, push_list, abort_list, buffered_list, hold,
-                                     release);
+                                     release, change_list, checkpoint_list);
+}
+
+flatbuffers::Offset<wire::PolicyChange> BodyWriter::write(const PolicyChange& in) {
+    const Text policy = text(in.policy);
+    std::vector<flatbuffers::Offset<wire::NamedText>> entries;
+    for (const auto& [name, value] : in.parameters) {
+        const Text name_text = text(name);
+        const Text value_text = text(value);
+        entries.push_back(wire::CreateNamedText(builder_, name_text, value_text));
+    }
+    const auto parameters = builder_.CreateVector(entries);
+    const Text by = text(in.by);
+    return wire::CreatePolicyChange(builder_, in.request, policy, parameters, by);
+}
+
+flatbuffers::Offset<wire::PolicyChanged> BodyWriter::write(const PolicyChanged& in) {
+    const Text error = text(in.error);
+    return wire::CreatePolicyChanged(builder_, in.request, in.sequence.lead_epoch.value,
+                                     in.sequence.number, number(in.code), error);
 }
 
 flatbuffers::Offset<wire::Wait> BodyWriter::write(const Wait& in) {

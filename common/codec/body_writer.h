@@ -65,6 +65,8 @@ class BodyWriter {
     flatbuffers::Offset<wire::Stop> write(const Stop& in);
     flatbuffers::Offset<wire::Stopped> write(const Stopped& in);
     flatbuffers::Offset<wire::Endpoint> write(const Endpoint& in);
+    flatbuffers::Offset<wire::PolicyChange> write(const PolicyChange& in);
+    flatbuffers::Offset<wire::PolicyChanged> write(const PolicyChanged& in);
 
     Text text(const std::string& in);
     List<const wire::WeightBlock*> list(const std::vector<WeightBlock>& in);

@@ -14,7 +14,7 @@ namespace detente {
 namespace {
 
 constexpr std::size_t kKeptScratchBytes = 256U << 10U;
-// Message → Stopped → Status → NamedValue is the deepest.
+// Message → Stopped → Status → NamedValue, and → StageDecision → PolicyChange → NamedText.
 constexpr flatbuffers::uoffset_t kMostDepth = 4;
 constexpr flatbuffers::uoffset_t kMostTables = kMostListEntries + 16;
 

@@ -45,6 +45,10 @@ Result<void> check_schedule(const ScheduleConfig& config) {
     return {};
 }
 
+bool reaches_zero(const ScheduleConfig& config) {
+    return config.warmup_samples > 0 || (config.name == "cosine" && config.floor == 0);
+}
+
 double schedule_factor(const ScheduleConfig& config, std::uint64_t samples_applied) {
     if (samples_applied < config.warmup_samples) {
         return static_cast<double>(samples_applied) / static_cast<double>(config.warmup_samples);

@@ -25,5 +25,7 @@ Result<void> check_schedule(const ScheduleConfig& config);
 // Factor on the base learning rate once `samples_applied` samples went into the block.
 // Requires: check_schedule(config) succeeded.
 double schedule_factor(const ScheduleConfig& config, std::uint64_t samples_applied);
+// Whether the factor is 0 somewhere: at the start of a warm-up, at the end of a cosine to 0.
+bool reaches_zero(const ScheduleConfig& config);
 
 }  // namespace detente

@@ -37,21 +37,27 @@ class Capacity final : public Policy {
             if (state.workers.empty() && !state.kept.empty()) apply(state, outcomes);
             release(state, outcomes);
         } else if (const auto* arrived = std::get_if<Arrived>(&event)) {
-            worker_of(arrived->worker, state)[kRunning] = 0;
             state.kept.push_back({arrived->subject, arrived->worker, 1});
             if (state.kept.size() >= size(state)) {
                 apply(state, outcomes);
             } else {
                 outcomes.emplace_back(BufferThis{arrived->subject, false});
             }
-            // It would start at once: held unless there is room, in order of their numbers.
-            worker_of(arrived->worker, state)[kHeld] = 1;
-            outcomes.emplace_back(HoldPull{arrived->worker});
-            release(state, outcomes);
+            start_again(arrived->worker, state, outcomes);
+        } else if (const auto* aborted = std::get_if<Aborted>(&event)) {
+            start_again(aborted->worker, state, outcomes);
         }
     }
 
   private:
+    // It would start at once: held unless there is room, in order of their numbers.
+    void start_again(WorkerId id, PolicyState& state, std::vector<PolicyOutcome>& outcomes) const {
+        std::vector<double>& worker = worker_of(id, state);
+        worker[kRunning] = 0;
+        worker[kHeld] = 1;
+        outcomes.emplace_back(HoldPull{id});
+        release(state, outcomes);
+    }
     static std::vector<double>& worker_of(WorkerId id, PolicyState& state) {
         std::vector<double>& worker = state.workers[id];
         if (worker.empty()) worker.assign(kSlots, 0.0);

@@ -33,7 +33,8 @@ std::vector<PolicyEntry> all_policies() {
             ringmaster_policy(),
             delayed_nesterov_policy(),
             capacity_policy(),
-            sync_switch_policy()};
+            sync_switch_policy(),
+            kardam_policy()};
 }
 
 std::optional<PolicyEntry> find(const std::string& name) {

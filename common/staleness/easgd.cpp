@@ -47,15 +47,14 @@ class Easgd final : public Policy {
     PolicyNeeds needs() const override {
         PolicyNeeds needs;
         needs.plain_sgd = true;
+        needs.rate_above_zero = true;  // at 0 the worker would move by e and the centre would not
         return needs;
     }
     void on(const PolicyEvent& event, PolicyState& /*state*/,
             std::vector<PolicyOutcome>& outcomes) const override {
         const auto* arrived = std::get_if<Arrived>(&event);
         if (arrived == nullptr) return;
-        const double rate = arrived->learning_rate;
-        const double scale = rate > 0 ? 1 / rate : 0;
-        outcomes.emplace_back(alone(*arrived, scale));
+        outcomes.emplace_back(alone(*arrived, 1 / arrived->learning_rate));
     }
     const WorkerHalf* worker_half() const override { return &worker_; }
 

@@ -52,5 +52,6 @@ PolicyEntry ringmaster_policy();
 PolicyEntry delayed_nesterov_policy();
 PolicyEntry capacity_policy();
 PolicyEntry sync_switch_policy();
+PolicyEntry kardam_policy();
 
 }  // namespace detente

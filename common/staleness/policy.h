@@ -40,6 +40,7 @@ enum class Scope { block, step };
 const char* name_of(Scope scope);
 
 struct PolicyNeeds {
+    bool measures = false;             // step scope: measure() and accepted() are called
     bool corrects = false;             // correct() is called before a gradient is applied
     bool stale_weights = false;        // correct() sees the weights the worker computed at
     std::uint32_t block_vectors = 0;   // vectors kept per block …
@@ -47,6 +48,7 @@ struct PolicyNeeds {
     bool look_ahead = false;           // pulls hand out look_ahead(), not the stored weights
     bool step_averages = false;        // applied() is called with the weights before and after
     bool plain_sgd = false;            // defined for rule sgd without momentum only
+    bool rate_above_zero = false;      // divides by the scheduled rate
 };
 
 // Serializable; saved with checkpoints. What stands where is said in the policy's own file.
@@ -62,6 +64,12 @@ struct PolicyState {
     };
     std::vector<Kept> kept;
     bool operator==(const PolicyState&) const = default;
+};
+
+// What measure() found; of an arrival the sums over all its blocks.
+struct Measured {
+    double gradient_sq = 0;
+    double weights_sq = 0;
 };
 
 // ---- events ----
@@ -82,6 +90,11 @@ struct Arrived {
     double learning_rate = 0;           // before the policy
     double progress = 0;                // share of the job's batches that is finished, 0 to 1
     double at_s = 0;                    // the deciding shard's clock
+    Measured measured;
+};
+struct Aborted {  // step scope: the worker's gradient was refused before the policy saw it
+    WorkerId worker;
+    Step step;
 };
 struct Joined {  // the worker will push
     WorkerId worker;
@@ -89,7 +102,7 @@ struct Joined {  // the worker will push
 struct Left {  // it will not: lost, said farewell, or there is no batch for it now
     WorkerId worker;
 };
-using PolicyEvent = std::variant<Pulled, Arrived, Joined, Left>;
+using PolicyEvent = std::variant<Pulled, Arrived, Joined, Left, Aborted>;
 
 // ---- outcomes ----
 struct Contribution {
@@ -146,6 +159,15 @@ class Policy {
     virtual void on(const PolicyEvent& event, PolicyState& state,
                     std::vector<PolicyOutcome>& outcomes) const = 0;
 
+    // What the policy wants to know of a staged gradient, block by block: it sees numbers only, and
+    // no shard has all blocks. The block vectors are as accepted() left them; not called before.
+    virtual Measured measure(const BlockVectors& /*block*/,
+                             std::span<const float> /*gradient*/) const {
+        return {};
+    }
+    // A gradient that is about to be applied, as its worker sent it.
+    virtual void accepted(const BlockVectors& /*block*/,
+                          std::span<const float> /*gradient*/) const {}
     // Rewrites one gradient in place before it is folded and applied.
     virtual void correct(const Arrived& /*arrived*/, const PolicyState& /*state*/,
                          const BlockVectors& /*block*/, std::span<float> /*gradient*/) const {}

@@ -40,15 +40,15 @@ class Ssp : public Policy {
         } else if (const auto* arrived = std::get_if<Arrived>(&event)) {
             join(arrived->worker, state);
             std::vector<double>& worker = state.workers[arrived->worker];
-            worker[kClock] += 1;
             worker[kBefore] = worker[kLast];
             worker[kLast] = arrived->at_s;
             outcomes.emplace_back(alone(*arrived));
-            if (!may_start(worker, state)) {
-                worker[kHeld] = 1;
-                outcomes.emplace_back(HoldPull{arrived->worker});
-            }
-            release(state, outcomes);
+            finish_clock(arrived->worker, state, outcomes);
+        } else if (const auto* aborted = std::get_if<Aborted>(&event)) {
+            // It has finished the clock, whatever became of the gradient: the others must not wait
+            // for it to do so again.
+            join(aborted->worker, state);
+            finish_clock(aborted->worker, state, outcomes);
         }
     }
 
@@ -65,6 +65,15 @@ class Ssp : public Policy {
     double bound_on_clocks() const { return s_; }
 
   private:
+    void finish_clock(WorkerId id, PolicyState& state, std::vector<PolicyOutcome>& outcomes) const {
+        std::vector<double>& worker = state.workers[id];
+        worker[kClock] += 1;
+        if (!may_start(worker, state)) {
+            worker[kHeld] = 1;
+            outcomes.emplace_back(HoldPull{id});
+        }
+        release(state, outcomes);
+    }
     // A newcomer starts where the slowest stands, so that nobody waits for clocks it never missed.
     static void join(WorkerId id, PolicyState& state) {
         if (state.workers.contains(id)) return;

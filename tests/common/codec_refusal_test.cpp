@@ -303,7 +303,7 @@ TEST_CASE("codec: scales, weights and sums that are not finite are refused") {
         CHECK(decision(1, bad, 1) == ErrorCode::not_finite);
         CHECK(decision(1, 1, bad) == ErrorCode::not_finite);
         CHECK(decision(0, 1, 1) == ErrorCode::not_finite);
-        CHECK(Forged({{}, StageNotice{.sums = {{{1}, double{bad}}}}}).refused() ==
+        CHECK(Forged({{}, StageNotice{.sums = {{{1}, 0, double{bad}}}}}).refused() ==
               ErrorCode::not_finite);
         // A run that diverges may say so.
         CHECK(Forged({{}, Status{.losses = {double{bad}}}}).decoded().has_value());

@@ -134,7 +134,7 @@ void make_valid(T& message) {
         number(message.verdicts, [](auto& verdict) -> BlockId& { return verdict.block; });
     }
     if constexpr (requires { message.sums; }) {
-        number(message.sums, [](auto& sum) -> BlockId& { return sum.first; });
+        number(message.sums, [](auto& sum) -> BlockId& { return sum.block; });
     }
     if constexpr (requires { message.commits; }) {
         for (auto& commit : message.commits) {

@@ -409,4 +409,26 @@ TEST_CASE("coordinator: a checkpoint that cannot be written in the middle is onl
 }
 
 }  // namespace
+TEST_CASE("coordinator: a change of policy goes to the lead shard while training runs, and back") {
+    Scene scene;
+    scene.world.receive(kCoordinator, PolicyChange{1, "ssp", {}, "me"});
+    auto answers = scene.world.of<PolicyChanged>();
+    REQUIRE(answers.size() == 1);
+    CHECK(answers[0].first == kCoordinator);
+    CHECK(answers[0].second.request == 1);
+    CHECK(answers[0].second.error.find("training") != std::string::npos);
+    CHECK(scene.world.of<PolicyChange>().empty());
+
+    scene.train();
+    scene.world.receive(kCoordinator, PolicyChange{2, "ssp", {{"s", "1"}}, "me"});
+    const auto asked = scene.world.of<PolicyChange>();
+    REQUIRE(asked.size() == 1);
+    CHECK(asked[0].first == Scene::shard(0));
+    CHECK(asked[0].second.parameters.size() == 1);
+    scene.world.receive(Scene::shard(0), PolicyChanged{2, {Epoch{1}, 9}, {}, ""});
+    answers = scene.world.of<PolicyChanged>();
+    REQUIRE(answers.size() == 2);
+    CHECK(answers[1].second.sequence.number == 9);
+}
+
 }  // namespace detente

@@ -323,6 +323,15 @@ TEST_CASE("job: what does not go together is refused at the key to change") {
          "job.toml:5: staleness.tau_max: "},
         {"[[staleness.for]]\npattern = \"*\"\npolicy = \"bounded_reject\"\ntau_max = \"many\"",
          "job.toml:6: staleness.for.0.tau_max: "},
+        {"[staleness]\npolicy = \"easgd\"\n[rule.schedule]\nwarmup_samples = 64",
+         "job.toml:4: staleness.policy: 'easgd' divides by the learning rate, which must stay "
+         "above "
+         "0: set rule.schedule.warmup_samples = 0"},
+        {"[staleness]\npolicy = \"easgd\"\n[rule.schedule]\nname = \"cosine\"\n"
+         "total_samples = 640",
+         "job.toml:4: staleness.policy: 'easgd' divides by the learning rate, which must stay "
+         "above "
+         "0: set rule.schedule.warmup_samples = 0"},
     };
     for (const Case& c : cases) {
         CAPTURE(c.text);

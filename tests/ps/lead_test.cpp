@@ -10,10 +10,9 @@ struct Scene {
     explicit Scene(const std::string& policy, std::uint32_t shards = 2, std::uint32_t workers = 2) {
         auto made = make_policy({policy, {}});
         REQUIRE(made.has_value());
-        rule = std::move(*made);
         std::vector<ShardId> ids;
         for (std::uint32_t i = 0; i < shards; ++i) ids.push_back(ShardId{i});
-        lead = std::make_unique<Lead>(*rule, ids, shards, workers, Epoch{1});
+        lead = std::make_unique<Lead>(std::move(*made), ids, shards, workers, Epoch{1});
     }
     static PushId push(std::uint32_t worker, std::uint64_t step, std::uint32_t incarnation = 1) {
         return {WorkerId{worker}, Incarnation{incarnation}, Step{step}};
@@ -24,6 +23,13 @@ struct Scene {
         notice.version = version;
         lead->noticed(ShardId{shard}, notice, {});
     }
+    void measured(std::uint32_t shard, const PushId& id, std::vector<BlockSums> sums) {
+        StageNotice notice;
+        notice.push = id;
+        notice.version = lead->version();
+        notice.sums = std::move(sums);
+        lead->noticed(ShardId{shard}, notice, {});
+    }
     void refused(std::uint32_t shard, const PushId& id) {
         StageNotice notice;
         notice.push = id;
@@ -31,7 +37,6 @@ struct Scene {
         notice.reason = ErrorCode::not_finite;
         lead->noticed(ShardId{shard}, notice, {});
     }
-    std::unique_ptr<const Policy> rule;
     std::unique_ptr<Lead> lead;
 };
 
@@ -138,6 +143,87 @@ TEST_CASE("lead: staleness is counted from the shard that handed out the oldest 
     const auto decisions = scene.lead->decisions();
     REQUIRE(decisions.size() == 1);
     CHECK(decisions[0].aborts.size() == 1);  // bsp takes only fresh ones
+}
+
+TEST_CASE("lead: what shards measured is added up over all blocks, whichever shard has them") {
+    // Coefficients 1 to 4 over both shards; over one of them alone they would all be alike.
+    for (const std::uint32_t first : {0U, 1U}) {
+        Scene scene("kardam", 2, 4);
+        const double sums[] = {1, 4, 9, 16};
+        for (std::uint32_t worker = 0; worker < 4; ++worker) {
+            const PushId id = Scene::push(worker, 1);
+            scene.measured(first, id, {{BlockId{0}, 0, 0.25}, {BlockId{2}, 0, 0.25}});
+            scene.measured(1 - first, id, {{BlockId{1}, sums[worker], 0.5}});
+            scene.measured(1 - first, id, {{BlockId{1}, 99, 0.5}});  // a late double
+        }
+        const auto decisions = scene.lead->decisions();
+        REQUIRE(decisions.size() == 4);
+        for (std::size_t i = 0; i < 3; ++i) CHECK(decisions[i].commits.size() == 1);
+        CHECK(decisions[3].aborts.size() == 1);
+    }
+}
+
+TEST_CASE("lead: a refused gradient has finished its worker's clock: nobody waits for it again") {
+    Scene scene("ssp");  // s = 3
+    for (std::uint64_t step = 1; step <= 4; ++step) {
+        for (std::uint32_t shard = 0; shard < 2; ++shard) scene.staged(shard, Scene::push(0, step));
+    }
+    auto decisions = scene.lead->decisions();
+    REQUIRE(decisions.size() == 4);
+    CHECK(decisions[3].hold == std::vector{WorkerId{0}});
+    scene.refused(1, Scene::push(1, 1));
+    decisions = scene.lead->decisions();
+    REQUIRE(decisions.size() == 1);
+    CHECK(decisions[0].aborts.size() == 1);
+    CHECK(decisions[0].release == std::vector{WorkerId{0}});
+}
+
+TEST_CASE("lead: a checkpoint is a decision of its own, in the order of the others") {
+    Scene scene("ssp");
+    for (std::uint32_t shard = 0; shard < 2; ++shard) scene.staged(shard, Scene::push(0, 1));
+    scene.lead->checkpoint({7, "RUN/checkpoints/7"});
+    for (std::uint32_t shard = 0; shard < 2; ++shard) scene.staged(shard, Scene::push(1, 1));
+    const auto decisions = scene.lead->decisions();
+    REQUIRE(decisions.size() == 3);
+    REQUIRE(decisions[1].checkpoints.size() == 1);
+    CHECK(decisions[1].checkpoints[0].number == 7);
+    CHECK(decisions[1].commits.empty());
+    CHECK(decisions[1].sequence.number == 2);
+}
+
+TEST_CASE("lead: a change of policy settles what the one before kept, and the next decides") {
+    Scene scene("bsp", 2, 3);
+    for (std::uint32_t worker = 0; worker < 2; ++worker) {
+        for (std::uint32_t shard = 0; shard < 2; ++shard) {
+            scene.staged(shard, Scene::push(worker, 1));
+        }
+    }
+    CHECK(scene.lead->decisions().empty());
+    PolicyChange change{1, "ssp", {}, "test"};
+    const Sequence decided = scene.lead->change(change, std::move(*make_policy({"ssp", {}})));
+    auto decisions = scene.lead->decisions();
+    REQUIRE(decisions.size() == 2);
+    REQUIRE(decisions[0].commits.size() == 1);  // what had come, averaged
+    CHECK(decisions[0].commits[0].pushes.size() == 2);
+    REQUIRE(decisions[1].changes.size() == 1);
+    CHECK(decisions[1].sequence == decided);
+    for (std::uint32_t shard = 0; shard < 2; ++shard) scene.staged(shard, Scene::push(2, 1), 1);
+    decisions = scene.lead->decisions();
+    REQUIRE(decisions.size() == 1);  // ssp applies it alone
+    CHECK(decisions[0].commits.at(0).pushes.size() == 1);
+}
+
+TEST_CASE("lead: a change of policy lets held workers go, and holds whom the next one holds") {
+    Scene scene("ssp", 1, 2);
+    for (std::uint64_t step = 1; step <= 4; ++step) scene.staged(0, Scene::push(0, step));
+    CHECK(scene.lead->decisions().back().hold == std::vector{WorkerId{0}});
+    scene.lead->change({1, "softsync", {}, "test"}, std::move(*make_policy({"softsync", {}})));
+    const auto decisions = scene.lead->decisions();
+    std::vector<WorkerId> released;
+    for (const StageDecision& decision : decisions) {
+        released.insert(released.end(), decision.release.begin(), decision.release.end());
+    }
+    CHECK(released == std::vector{WorkerId{0}});
 }
 
 }  // namespace detente

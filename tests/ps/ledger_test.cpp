@@ -130,6 +130,11 @@ class Anything {
         record.batch = range();
         record.samples = small();
         record.gradient_hash = number();
+        if ((random_() & 1U) != 0) {
+            record.decision = {(random_() & 1U) != 0 ? record.epoch : Epoch{small()}, number()};
+            record.gradient_weight = 1.0F / static_cast<float>(1 + random_() % 3);
+            record.denominator = static_cast<double>(1 + random_() % 2);
+        }
         for (const BlockId block : blocks()) {
             VerdictRecord::Row row;
             row.block = block;
@@ -284,6 +289,30 @@ TEST_CASE("ledger: a MultiFashion step takes at most 120 bytes over both shards,
         constant, moving);
     CHECK(constant <= 120);
     CHECK(moving <= 150);
+}
+
+TEST_CASE("ledger: under a decision of the lead a verdict takes at most 3 bytes more") {
+    const TemporaryFolder folder;
+    std::uint64_t bytes[2] = {};
+    for (const bool averaged : {false, true}) {
+        const auto writer = writer_to(folder / std::to_string(averaged));
+        std::vector<LedgerEntry> entries;
+        for (std::uint64_t number = 0; number < 900; ++number) {
+            for (LedgerEntry& entry : step_of(number)) {
+                auto* verdict = std::get_if<VerdictRecord>(&entry.record);
+                if (averaged && verdict != nullptr) {
+                    verdict->decision = {Epoch{1}, 1 + number / 3};
+                    verdict->denominator = 3;
+                }
+                entries.push_back(entry);
+                REQUIRE(writer->append(entry).has_value());
+            }
+        }
+        REQUIRE(writer->flush().has_value());
+        bytes[averaged] = writer->file_bytes();
+        CHECK(lines_of(read_back(folder / std::to_string(averaged)).entries) == lines_of(entries));
+    }
+    CHECK(static_cast<double>(bytes[1] - bytes[0]) / 900 <= 3);
 }
 
 TEST_CASE("ledger: the rate of every apply comes back to the bit, also where rows differ") {

@@ -89,4 +89,21 @@ TEST_CASE("schedule: every name it lists passes once its keys are given") {
 }
 
 }  // namespace
+TEST_CASE("schedule: it is known of each whether its factor reaches 0") {
+    ScheduleConfig config;
+    CHECK_FALSE(reaches_zero(config));
+    config.warmup_samples = 10;
+    CHECK(reaches_zero(config));
+    CHECK(schedule_factor(config, 0) == 0);
+    config = {"step", 0, 100, 0.5, 0, 0};
+    CHECK_FALSE(reaches_zero(config));
+    CHECK(schedule_factor(config, 10'000) > 0);
+    config = {"cosine", 0, 0, 0.1, 1000, 0};
+    CHECK(reaches_zero(config));
+    CHECK(schedule_factor(config, 1000) == Approx(0).margin(1e-12));
+    config.floor = 0.01;
+    CHECK_FALSE(reaches_zero(config));
+    CHECK(schedule_factor(config, 1000) > 0.009);
+}
+
 }  // namespace detente

@@ -18,6 +18,10 @@ struct ClusterOptions {
     Job job;
     QuadraticOptions model;
     sim::WorldOptions world;
+    std::map<std::uint32_t, QuadraticOptions> model_of_worker;  // where it has one of its own
+    // A run that goes on from a checkpoint: fills in a shard's setup; its workers' incarnation.
+    std::function<void(ShardSetup&, const ModelDescription&)> restore;
+    Incarnation incarnation{1};
 };
 
 // Welcomes everybody, says Go when all are ready, stops the shards when all workers have left.
@@ -56,12 +60,15 @@ class ScriptedCoordinator : public Node {
             for (const NodeId shard : shards_) send(effects, shard, *request);
         } else if (auto* written = std::get_if<CheckpointReply>(&body)) {
             checkpoints[from] = *written;
+        } else if (auto* answer = std::get_if<PolicyChanged>(&body)) {
+            changed.push_back(*answer);
         }
     }
 
     std::set<NodeId> ready;
     std::map<NodeId, Stopped> last;
     std::map<NodeId, CheckpointReply> checkpoints;
+    std::vector<PolicyChanged> changed;
 
   private:
     void gone(NodeId node, Effects& effects) {
@@ -103,13 +110,16 @@ class Cluster {
             setup.job = job_;
             setup.plan = plan_;
             setup.training_samples = model_.training_samples;
+            if (options.restore) options.restore(setup, model_);
             auto shard = Shard::create(std::move(setup));
             REQUIRE(shard.has_value());
             world_.add(shards.back(), Incarnation{1}, std::move(*shard));
         }
         for (std::uint32_t i = 0; i < job_->workers; ++i) {
             workers.push_back(node_of(WorkerId{i}));
-            add_worker(WorkerId{i}, Incarnation{1}, options.model);
+            const auto own = options.model_of_worker.find(i);
+            add_worker(WorkerId{i}, options.incarnation,
+                       own == options.model_of_worker.end() ? options.model : own->second);
         }
         auto coordinator = std::make_unique<ScriptedCoordinator>(shards, workers);
         coordinator_ = coordinator.get();
@@ -132,27 +142,36 @@ class Cluster {
         world_.add(node_of(id), incarnation, std::move(*worker), computers_.back().get());
     }
 
-    // Runs `action` at `when`, or as soon after as training has begun: a worker lost before is
-    // another matter (the first weights may be lost with it).
-    void in_training(Time when, std::function<void()> action) {
-        world_.at(when, [this, action = std::move(action)] {
-            if (coordinator_->ready.size() == job_->shards() + job_->workers) return action();
-            in_training(world_.now() + std::chrono::milliseconds(1), action);
-        });
+    const ModelDescription& model() const { return model_; }
+    void send_to_coordinator(Body body) {
+        Message message;
+        message.body = std::move(body);
+        world_.post(kCoordinator, Received{std::move(message)});
     }
     Shard& shard(std::uint32_t index) {
         return dynamic_cast<Shard&>(world_.node(node_of(ShardId{index})));
     }
     // Runs until every shard has stopped; the final books and weights are kept.
     bool run(Time limit = Time{std::chrono::hours(10)}) {
+        const bool stopped = run_until([this] { return shards_stopped(); }, limit);
+        // Their last words are still on the way.
+        world_.run_until([] { return false; }, world_.now() + std::chrono::seconds(1));
+        return stopped;
+    }
+    // Whether it came to that.
+    bool run_until(const std::function<bool()>& done, Time limit = Time{std::chrono::hours(10)}) {
         world_.observe([this](NodeId id, Time when) {
             if (id.role == Role::shard) watch(id);
             if (watcher) watcher(id, when);
         });
-        const bool stopped = world_.run_until([this] { return shards_stopped(); }, limit);
-        // Their last words are still on the way.
-        world_.run_until([] { return false; }, world_.now() + std::chrono::seconds(1));
-        return stopped;
+        return world_.run_until(done, limit);
+    }
+    // Some time after everybody is ready, which takes seconds where first weights were lost.
+    void after_start(Nanos delay, std::function<void()> action) {
+        world_.at(world_.now() + delay, [this, action = std::move(action)]() mutable {
+            if (coordinator_->ready.size() == job_->shards() + job_->workers) return action();
+            after_start(std::chrono::milliseconds(3), std::move(action));
+        });
     }
     bool shards_stopped() const {
         for (std::uint32_t i = 0; i < job_->shards(); ++i) {

@@ -17,6 +17,8 @@ struct QuadraticOptions {
     std::size_t head_elements = 6;  // per task; 0 = no heads
     std::uint64_t samples = 640;
     double noise = 0.1;
+    float gradient_factor = 1;    // what a Byzantine worker makes of its gradients …
+    float gradient_offset = 0;    // … and adds to each element
     bool equal_elements = false;  // every element of a tensor gets the same gradient: shows tearing
 };
 
@@ -73,7 +75,8 @@ class QuadraticEngine : public Engine {
                             : static_cast<float>((task + 1) * ((i + tensor) % 5)) * 0.25F - 0.5F;
                     const float error = tensors_[tensor][i] - target;
                     loss += 0.5 * static_cast<double>(error) * error;
-                    rows[tensor].push_back(error + shared_noise);
+                    rows[tensor].push_back(options_.gradient_factor * (error + shared_noise) +
+                                           options_.gradient_offset);
                 }
             }
             report.losses.push_back(loss);

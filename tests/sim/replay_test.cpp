@@ -64,9 +64,19 @@ class Replay {
         REQUIRE(computer_.run(InitialWork{}, never_, first).has_value());
     }
 
+    // A pull may have been answered more than once; the push says which answer it was computed at.
+    void know(const VerdictRecord& push) {
+        for (const VerdictRecord::Row& row : push.rows) {
+            base_[key_of(push)][row.block] = row.base;
+        }
+    }
     void take(const PullRecord& pull) {
+        close_averages();
+        const auto& base = base_[key_of(pull)];
         for (std::size_t i = 0; i < pull.blocks.size(); ++i) {
-            pulled_[key_of(pull)][pull.blocks[i]] = pull.versions[i];
+            const auto known = base.find(pull.blocks[i]);
+            pulled_[key_of(pull)][pull.blocks[i]] =
+                known == base.end() ? pull.versions[i] : known->second;
         }
     }
     void take(const VerdictRecord& push) {
@@ -74,8 +84,12 @@ class Replay {
         if (fresh) compute(push, gradient->second);
         if (hash_of_[key_of(push)] != push.gradient_hash) ++mismatches;
         for (const VerdictRecord::Row& row : push.rows) {
-            if (row.verdict == Verdict::applied) apply(row, push, gradient->second);
+            if (row.verdict == Verdict::applied) fold(row, push, gradient->second);
         }
+    }
+    // What is still open when the last entry is taken.
+    void close_averages() {
+        for (auto& [block, average] : std::exchange(averages_, {})) apply(average);
     }
     const SharedBuffer& weights(BlockId block) const {
         return blocks_[block.value].versions.back();
@@ -126,7 +140,49 @@ class Replay {
         const double norm = std::sqrt(norm_sq);
         return norm > job_.clip_norm ? job_.clip_norm / norm : 1;
     }
-    void apply(const VerdictRecord::Row& row, const VerdictRecord& push, const Gradient& gradient) {
+    // The gradients of one update of one block, in the order of their records.
+    struct Average {
+        VerdictRecord::Row row;
+        Sequence decision;
+        double denominator = 1;
+        std::uint32_t samples = 0;
+        std::uint64_t pushes = 0;
+        bool as_it_is = true;
+        Payload only;
+        std::vector<double> sum;
+    };
+    void fold(const VerdictRecord::Row& row, const VerdictRecord& push, const Gradient& gradient) {
+        const auto open = averages_.find(row.block);
+        const bool another = open != averages_.end() && (open->second.row.version != row.version ||
+                                                         open->second.decision != push.decision);
+        if (another) {
+            apply(open->second);
+            averages_.erase(open);
+        }
+        const auto [at, fresh] = averages_.try_emplace(row.block);
+        Average& average = at->second;
+        if (fresh) {
+            average.row = row;
+            average.decision = push.decision;
+            average.denominator = push.denominator;
+            average.only = gradient.at(row.block);
+            average.sum.assign(average.only.size() / sizeof(float), 0.0);
+        }
+        CHECK(average.denominator == push.denominator);
+        average.as_it_is = fresh && push.gradient_weight == 1 && push.denominator == 1;
+        average.samples += push.samples;
+        ++average.pushes;
+        const auto* values = reinterpret_cast<const float*>(gradient.at(row.block).bytes.data());
+        for (std::size_t i = 0; i < average.sum.size(); ++i) {
+            average.sum[i] += static_cast<double>(push.gradient_weight) * values[i];
+        }
+    }
+    void apply(const Average& average) {
+        const VerdictRecord::Row& row = average.row;
+        AlignedBuffer folded(average.only.size());
+        for (std::size_t i = 0; i < average.sum.size(); ++i) {
+            folded.floats()[i] = static_cast<float>(average.sum[i] / average.denominator);
+        }
         ReplayedBlock& block = blocks_[row.block.value];
         const double rate = job_.rule.learning_rate * schedule_factor(job_.schedule, block.samples);
         if (row.scheduled_rate != rate) ++other_rates;
@@ -134,13 +190,13 @@ class Replay {
         RuleArrays arrays;
         arrays.weights_in = block.versions.back()->floats();
         arrays.weights_out = next->floats();
-        arrays.gradient = gradient.at(row.block).bytes.data();
+        arrays.gradient = average.as_it_is ? average.only.bytes.data() : folded.data();
         arrays.slot0 = block.slots[0]->floats();
         arrays.slot1 = block.slots[1]->floats();
         rule_->apply({row.learning_rate(), block.versions.size(), 0}, arrays);
         block.versions.push_back(std::move(next));
-        block.samples += push.samples;
-        ++applied;
+        block.samples += average.samples;
+        applied += average.pushes;
         CHECK(row.version.value + 1 == block.versions.size());
     }
 
@@ -151,9 +207,11 @@ class Replay {
     AggregatorState state_;
     std::unique_ptr<const Rule> rule_;
     std::vector<ReplayedBlock> blocks_;
+    std::map<StepKey, std::map<BlockId, Version>> base_;
     std::map<StepKey, std::map<BlockId, Version>> pulled_;
     std::map<StepKey, Gradient> gradients_;
     std::map<StepKey, std::uint64_t> hash_of_;
+    std::map<BlockId, Average> averages_;
     std::atomic<bool> never_{false};
 };
 
@@ -171,15 +229,16 @@ std::vector<LedgerEntry> entries_of(Cluster& cluster) {
 
 void replay(const std::vector<LedgerEntry>& entries, Replay& into) {
     for (const LedgerEntry& entry : entries) {
+        if (const auto* push = std::get_if<VerdictRecord>(&entry.record)) into.know(*push);
+    }
+    for (const LedgerEntry& entry : entries) {
         if (const auto* pull = std::get_if<PullRecord>(&entry.record)) into.take(*pull);
         if (const auto* push = std::get_if<VerdictRecord>(&entry.record)) into.take(*push);
     }
+    into.close_averages();
 }
 
-}  // namespace
-
-TEST_CASE("replay: the ledger alone gives the run's weights again, bit for bit") {
-    const ClusterOptions options = run_of_everything();
+void require_replays(const ClusterOptions& options) {
     Cluster cluster(options);
     REQUIRE(cluster.run());
     Replay again(options, cluster.plan());
@@ -192,6 +251,30 @@ TEST_CASE("replay: the ledger alone gives the run's weights again, bit for bit")
         const SharedBuffer& replayed = again.weights(block);
         REQUIRE(replayed->size() == values.size() * sizeof(float));
         CHECK(std::memcmp(replayed->data(), values.data(), replayed->size()) == 0);
+    }
+}
+
+}  // namespace
+
+TEST_CASE("replay: the ledger alone gives the run's weights again, bit for bit") {
+    require_replays(run_of_everything());
+}
+
+TEST_CASE("replay: so it does under step scope: averages, weights in them, held workers, losses") {
+    for (const char* policy :
+         {"bsp", "fedbuff", "ssp", "softsync", "backup_workers", "ringmaster", "kardam"}) {
+        for (std::uint64_t seed = 1; seed <= 3; ++seed) {
+            INFO(policy << " seed " << seed);
+            ClusterOptions options = run_of_everything();
+            options.job.policy = {policy, {}};
+            if (options.job.policy.name == "fedbuff") options.job.policy.parameters = {{"k", "3"}};
+            options.job.workers = 4;
+            options.job.seed = options.world.seed = seed;
+            options.world.network.drop = 0.05;
+            options.world.network.duplicate = 0.05;
+            options.world.network.jitter = Nanos(1'000'000);
+            require_replays(options);
+        }
     }
 }
 

@@ -1,0 +1,76 @@
+// How a live change reaches the coordinator's node and its answer whoever asked for it.
+#include <fmt/core.h>
+
+#include "launch/control_request.h"
+#include "launch/coordinator_loop.h"
+#include "launch/job.h"
+
+namespace detente {
+namespace {
+
+using ErrorOfAsio = boost::system::error_code;
+
+constexpr std::chrono::seconds kControlDeadline{10};
+
+HttpReply reply_of(const Result<std::string>& answer) {
+    const unsigned status = answer.has_value()                            ? 200
+                            : answer.error().code == ErrorCode::peer_lost ? 503
+                            : answer.error().code == ErrorCode::timed_out ? 504
+                            : answer.error().code == ErrorCode::not_owner ? 403
+                                                                          : 400;
+    return {status, {"application/json", to_json(answer)}};
+}
+
+// Takes as long wherever they differ.
+bool same_secret(const std::string& a, const std::string& b) {
+    unsigned differs = a.size() == b.size() ? 0 : 1;
+    for (std::size_t i = 0; i < a.size() && i < b.size(); ++i) {
+        differs |= static_cast<unsigned char>(a[i]) ^ static_cast<unsigned char>(b[i]);
+    }
+    return differs == 0;
+}
+
+}  // namespace
+
+void CoordinatorLoop::posted(const HttpPost& post, HttpRespond respond) {
+    if (post.path != kControlPath) {
+        return respond({404, {"text/plain", "there is POST /control\n"}});
+    }
+    if (!same_secret(post.token, token_)) {
+        return respond(reply_of(
+            fail(ErrorCode::not_owner, fmt::format("the header {} must hold what {} does",
+                                                   kTokenHeader, options_.run.token_file()))));
+    }
+    const auto request = control_request_of(post.body);
+    if (request.has_error()) return respond(reply_of(request.error()));
+    auto made = apply_to(options_.job_text, *request);
+    if (made.has_error()) return respond(reply_of(made.error()));
+    const std::uint64_t number = ++last_control_;
+    made->change.request = number;
+    PendingControl& pending = controls_[number];
+    pending.respond = std::move(respond);
+    pending.job = std::move(made->job);
+    pending.deadline = std::make_unique<boost::asio::steady_timer>(loop_, kControlDeadline);
+    pending.deadline->async_wait([this, number](const ErrorOfAsio& cancelled) {
+        if (cancelled) return;
+        controlled(number, fail(ErrorCode::timed_out,
+                                fmt::format("the lead shard, shard:0, has not answered within {} "
+                                            "s; its ledger says whether it changed",
+                                            kControlDeadline.count())));
+    });
+    answer(kCoordinator, std::move(made->change));
+}
+
+void CoordinatorLoop::controlled(std::uint64_t number, const Result<std::string>& answer) {
+    const auto found = controls_.find(number);
+    if (found == controls_.end()) return;
+    const PendingControl pending = std::move(found->second);
+    controls_.erase(found);
+    if (answer.has_value()) {
+        options_.job = pending.job;  // what the next change starts from, and checkpoints hold
+        options_.job_text = to_toml(pending.job);
+    }
+    pending.respond(reply_of(answer));
+}
+
+}  // namespace detente

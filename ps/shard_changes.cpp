@@ -1,0 +1,75 @@
+// Live changes of a shard's staleness policy: the lead checks and numbers them, all shards act on
+// them in the order of the numbers. Under step scope that is a boundary between two steps; under
+// block scope each shard changes when the news arrives.
+#include "common/invariant.h"
+#include "ps/shard.h"
+
+namespace detente {
+namespace {
+
+std::string text_of(const PolicyChange& change) {
+    std::string text = "'" + change.policy + "'";
+    for (const auto& [name, value] : change.parameters) {
+        text.append(" ").append(name).append(" = ").append(value);
+    }
+    return text;
+}
+
+}  // namespace
+
+// bad_job, not_supported: why this run cannot change to it, and what to do instead.
+Result<std::unique_ptr<const Policy>> Shard::checked(const PolicyChange& body) const {
+    auto policy = make_policy({body.policy, body.parameters});
+    if (!policy) return policy;
+    const bool steps =
+        setup_.job->admission == Admission::step || (*policy)->scope() == Scope::step;
+    const auto instead = "; end the run by Ctrl-C and go on with --resume under the other policy";
+    if (steps != decides_steps()) {
+        return fail(ErrorCode::not_supported,
+                    "staleness.policy = '" + body.policy + "' decides per " +
+                        (steps ? "step" : "block") + ", and this run decides per " +
+                        (decides_steps() ? "step" : "block") +
+                        ": gradients on their way would be judged by both" + instead);
+    }
+    for (const Policy* half : {policy->get(), &store_.job_policy()}) {
+        if (half->worker_half() == nullptr) continue;
+        return fail(ErrorCode::not_supported,
+                    "staleness.policy = '" + half->name() +
+                        "' runs in the workers too, which cannot change it" + instead);
+    }
+    return policy;
+}
+
+void Shard::change_policy(const PolicyChange& body) {
+    PolicyChanged answer;
+    answer.request = body.request;
+    auto policy = checked(body);
+    if (lead_ == nullptr) {
+        policy = fail(ErrorCode::bad_message, "changes of policy are for the lead shard, shard 0");
+    }
+    if (policy) {
+        if (!decides_steps()) policy->reset();
+        answer.sequence = lead_->change(body, std::move(*policy));
+    } else {
+        answer.code = policy.error().code;
+        answer.error = policy.error().text;
+    }
+    Message message;
+    message.body = std::move(answer);
+    effects_->send(kCoordinator, std::move(message));
+}
+
+void Shard::adopt(const PolicyChange& change, Sequence sequence) {
+    const std::string former = store_.job_policy().name();
+    const auto changed =
+        store_.change_policy({change.policy, change.parameters}, setup_.job->admission);
+    // The lead has checked it, and shards are of one build.
+    invariant(changed.has_value(), "a change of policy that was decided can be made");
+    record_control("staleness policy " + text_of(change) + " in place of '" + former + "', by " +
+                   change.by + ", decision " + std::to_string(sequence.lead_epoch.value) + ":" +
+                   std::to_string(sequence.number));
+    effects_->log(LogLevel::information, "staleness policy " + text_of(change) + " in place of '" +
+                                             former + "', by " + change.by);
+}
+
+}  // namespace detente

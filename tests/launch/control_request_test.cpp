@@ -1,0 +1,91 @@
+// What `detente control` may ask of a running job, and how it travels.
+#include "launch/control_request.h"
+
+#include <catch2/catch.hpp>
+
+#include "launch/job.h"
+
+namespace detente {
+namespace {
+
+const char* const kJob = R"(name = "small"
+workers = 2
+[model]
+library = "x"
+[rule]
+name = "adam"
+learning_rate = 0.1
+[staleness]
+policy = "bounded_reject"
+tau_max = 8
+)";
+
+std::string refused(const std::vector<std::string>& set) {
+    const auto made = apply_to(kJob, {set, "me"});
+    REQUIRE(made.has_error());
+    CHECK(made.error().code == ErrorCode::bad_job);
+    return made.error().text;
+}
+
+}  // namespace
+
+TEST_CASE("control: a policy and its parameters take the place of the running job's") {
+    const auto made =
+        apply_to(kJob, {{"staleness.policy=hinge", "staleness.a=3", "staleness.b=2"}, "me"});
+    REQUIRE(made.has_value());
+    CHECK(made->change.policy == "hinge");
+    CHECK(made->change.by == "me");
+    const std::vector<std::pair<std::string, std::string>> parameters = made->change.parameters;
+    CHECK(std::find(parameters.begin(), parameters.end(),
+                    std::pair<std::string, std::string>("a", "3")) != parameters.end());
+    CHECK(made->job.policy.name == "hinge");
+    // The next change starts from there.
+    const auto next = apply_to(to_toml(made->job), {{"staleness.b=5"}, "me"});
+    REQUIRE(next.has_value());
+    CHECK(next->change.policy == "hinge");
+}
+
+TEST_CASE("control: a parameter alone changes that of the policy in force") {
+    const auto made = apply_to(kJob, {{"staleness.tau_max=2"}, "me"});
+    REQUIRE(made.has_value());
+    CHECK(made->change.policy == "bounded_reject");
+    REQUIRE(made->change.parameters.size() == 1);
+    CHECK(made->change.parameters[0].second == "2");
+}
+
+TEST_CASE("control: what a job file would refuse is refused with the same words") {
+    CHECK(refused({"staleness.policy=hinges"}).find("did you mean 'hinge'") != std::string::npos);
+    CHECK(refused({"staleness.tau_max=-1"}).find("tau_max") != std::string::npos);
+    CHECK(refused({"staleness.policy=async", "staleness.tau=1"}).find("tau") != std::string::npos);
+    // delayed_nesterov brings its own momentum.
+    CHECK(refused({"staleness.policy=delayed_nesterov"}).find("adam") != std::string::npos);
+}
+
+TEST_CASE("control: other keys than the policy's are refused, saying what to do instead") {
+    for (const char* set : {"workers=3", "rule.learning_rate=1", "staleness.admission=step",
+                            "staleness.for.0.policy=async", "staleness"}) {
+        INFO(set);
+        CHECK(refused({set}).find("--resume") != std::string::npos);
+    }
+}
+
+TEST_CASE("control: requests and answers survive the way, and garbage is refused") {
+    const ControlRequest request{{"staleness.policy=ssp", "staleness.s=\"2\""}, "me \"there\"\n"};
+    const auto again = control_request_of(to_json(request));
+    REQUIRE(again.has_value());
+    CHECK(again->set == request.set);
+    CHECK(again->by == request.by);
+    for (const char* garbage : {"", "{}", "[]", "{\"set\":[],\"by\":\"me\"}", "{\"set\":[1]}",
+                                "{\"set\":\"a\",\"by\":\"me\"}"}) {
+        CHECK(control_request_of(garbage).has_error());
+    }
+    CHECK(*control_answer_of(to_json(Result<std::string>("decision 1:4"))) == "decision 1:4");
+    const auto failed =
+        control_answer_of(to_json(Result<std::string>(fail(ErrorCode::bad_job, "no \"x\""))));
+    REQUIRE(failed.has_error());
+    CHECK(failed.error().code == ErrorCode::bad_job);
+    CHECK(failed.error().text == "no \"x\"");
+    CHECK(control_answer_of("<html>").error().code == ErrorCode::bad_message);
+}
+
+}  // namespace detente

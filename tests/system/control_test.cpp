@@ -1,0 +1,148 @@
+// `detente control` on real runs, and runs under step scope that end and go on.
+#include <signal.h>
+
+#include <catch2/catch.hpp>
+#include <filesystem>
+#include <sstream>
+
+#include "launch/exit_code.h"
+#include "tests/system/launched.h"
+
+namespace detente::test {
+namespace {
+
+using std::chrono::seconds;
+namespace json = boost::json;
+
+struct Answer {
+    int code = -1;
+    std::string text;
+};
+Answer control(const TinyRun& run, const std::vector<std::string>& set) {
+    std::vector<std::string> arguments = {"control", run.run_dir()};
+    for (const std::string& assignment : set) {
+        arguments.emplace_back("--set");
+        arguments.push_back(assignment);
+    }
+    Launched verb(run.folder(), arguments);
+    return {verb.wait(seconds(20)).value_or(-1), verb.output()};
+}
+
+// Lines of the ledger that tell of a change of policy.
+std::vector<std::string> changes(const TinyRun& run) {
+    Launched ledger(run.folder(), {"ledger", run.run_dir()});
+    REQUIRE(ledger.wait(seconds(20)) == 0);
+    std::istringstream text(ledger.output());
+    std::vector<std::string> lines;
+    for (std::string line; std::getline(text, line);) {
+        if (line.find("staleness policy '") != std::string::npos) lines.push_back(line);
+    }
+    return lines;
+}
+
+TEST_CASE("control: a running job's policy changes on every shard, and is in every ledger") {
+    for (const bool steps : {true, false}) {
+        INFO((steps ? "step scope" : "block scope"));
+        const TinyRun run("step_ms = 40");
+        Launched launched(
+            run.folder(),
+            run.arguments({"--set", "workers=3", "--set", "servers=2", "--set",
+                           steps ? "staleness.policy=ssp" : "staleness.policy=async"}));
+        REQUIRE(run.reaches_training());
+        const Answer first = control(run, steps ? std::vector<std::string>{"staleness.policy="
+                                                                           "fedbuff",
+                                                                           "staleness.k=2"}
+                                                : std::vector<std::string>{"staleness.policy="
+                                                                           "hinge"});
+        INFO(first.text);
+        CHECK(first.code == 0);
+        CHECK_THAT(first.text, Catch::Contains("decision 1:"));
+        // From there on, its parameters alone.
+        const Answer second = control(run, {steps ? "staleness.k=3" : "staleness.b=2"});
+        INFO(second.text);
+        CHECK(second.code == 0);
+        REQUIRE(launched.wait(seconds(60)) == 0);
+        const json::object summary = run.summary();
+        CHECK(summary.at("batches").as_object().at("done").to_number<double>() == 1);
+        const auto lines = changes(run);
+        REQUIRE(lines.size() == 4);  // two shards, two changes
+        for (const std::string& line : lines) {
+            CHECK_THAT(line, Catch::Contains("by ") && Catch::Contains("decision 1:"));
+        }
+    }
+}
+
+TEST_CASE("control: what cannot be is refused with the reason, and the run goes on as it was") {
+    const TinyRun run("step_ms = 60");
+    Launched launched(run.folder(), run.arguments({"--set", "staleness.policy=bounded_reject"}));
+    REQUIRE(run.reaches_training());
+    const Answer typing = control(run, {"staleness.policy=bounded_rejekt"});
+    CHECK(typing.code == value_of(ExitCode::usage));
+    CHECK_THAT(typing.text, Catch::Contains("did you mean 'bounded_reject'"));
+    const Answer key = control(run, {"workers=9"});
+    CHECK(key.code == value_of(ExitCode::usage));
+    CHECK_THAT(key.text, Catch::Contains("--resume"));
+    const Answer scope = control(run, {"staleness.policy=bsp"});
+    CHECK(scope.code != 0);
+    CHECK_THAT(scope.text, Catch::Contains("decides per step") && Catch::Contains("--resume"));
+    const Answer nothing = control(run, {});
+    CHECK(nothing.code == value_of(ExitCode::usage));
+    // Who cannot read the token may change nothing.
+    const std::string token = bytes_of_file(run.run_dir() + "/control_token");
+    CHECK((std::filesystem::status(run.run_dir() + "/control_token").permissions() &
+           std::filesystem::perms::mask) ==
+          (std::filesystem::perms::owner_read | std::filesystem::perms::owner_write));
+    write_file(run.run_dir() + "/control_token", std::string(token.size() - 1, '0') + "\n");
+    const Answer stranger = control(run, {"staleness.tau_max=1"});
+    CHECK(stranger.code != 0);
+    CHECK_THAT(stranger.text, Catch::Contains("control_token"));
+    write_file(run.run_dir() + "/control_token", token);
+    REQUIRE(launched.wait(seconds(60)) == 0);
+    CHECK(changes(run).empty());
+    const Answer late = control(run, {"staleness.tau_max=1"});
+    CHECK(late.code == value_of(ExitCode::process_lost));
+    CHECK_THAT(late.text, Catch::Contains("still running"));
+}
+
+TEST_CASE(
+    "resume: a run under step scope ends by Ctrl-C or -9 of a server, and --resume finishes") {
+    for (const std::string policy : {"bsp", "fedbuff", "ssp"}) {
+        for (const bool killed : {false, true}) {
+            INFO(policy << (killed ? ", killed" : ", Ctrl-C"));
+            const TinyRun run("step_ms = 5", "[checkpoint]\nevery = 256\n");
+            Launched launched(run.folder(), run.arguments({"--set", "servers=2", "--set",
+                                                           "staleness.policy=" + policy}));
+            REQUIRE(run.reaches_training());
+            REQUIRE(eventually(seconds(20), [&] { return run.has_checkpoint(); }));
+            if (killed) {
+                ::kill(run.pids().at("shard:1"), SIGKILL);
+            } else {
+                launched.signal(SIGINT);
+            }
+            REQUIRE(launched.wait(seconds(15)).has_value());
+            const std::string second_dir = run.folder() / "second";
+            Launched second(run.folder(),
+                            {"run", run.job_file(), "--out", second_dir, "--resume", run.run_dir(),
+                             "--set", "model.options.step_ms=0", "--set", "servers=2", "--set",
+                             "staleness.policy=" + policy});
+            const auto code = second.wait(seconds(60));
+            INFO(second.output());
+            REQUIRE(code == 0);
+            const json::object rest =
+                json::parse(bytes_of_file(second_dir + "/summary.json")).as_object();
+            const json::object& books = rest.at("updates").as_object();
+            const auto count = [&](const char* name) {
+                return books.at(name).to_number<std::uint64_t>();
+            };
+            CHECK(count("in_flight") == 0);
+            CHECK(rest.at("batches").as_object().at("done").to_number<double>() == 1);
+            const auto taken_back =
+                rest.at("resumed").as_object().at("updates_taken_back").to_number<std::uint64_t>();
+            CHECK(count("lost") >= taken_back);
+            if (!killed) CHECK(taken_back == 0);
+        }
+    }
+}
+
+}  // namespace
+}  // namespace detente::test
