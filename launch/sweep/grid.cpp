@@ -25,6 +25,13 @@ Error bad_grid(const std::string& given, const std::string& why) {
                     given, why));
 }
 
+// As a person writes it, 0.1 and not 0.10000000000000001; still no whole number for TOML.
+std::string shortest(double number) {
+    std::string text = fmt::format("{}", number);
+    if (text.find_first_not_of("-0123456789") == std::string::npos) text += ".0";
+    return text;
+}
+
 Result<GridAxis> axis_of(const std::string& given) {
     const std::size_t equals = given.find('=');
     if (equals == std::string::npos || equals == 0) return bad_grid(given, "there is no KEY=");
@@ -38,6 +45,10 @@ Result<GridAxis> axis_of(const std::string& given) {
         for (const toml::node& value : *values) {
             if (const toml::value<std::string>* text = value.as_string()) {
                 axis.values.push_back(quoted(text->get()));
+                continue;
+            }
+            if (const toml::value<double>* number = value.as_floating_point()) {
+                axis.values.push_back(shortest(number->get()));
                 continue;
             }
             std::ostringstream written;

@@ -61,6 +61,19 @@ TEST_CASE("sweep: a grid gives every combination, seeds within, under names of t
     CHECK(job->seed == 8);
 }
 
+TEST_CASE("sweep: numbers of a grid are written as a person writes them") {
+    const JobHere here;
+    const auto record = plan_sweep(here.wanted({"rule.learning_rate=[0.1, 1e-9, 2.0]"}), "/");
+    INFO((record ? "" : record.error().text));
+    REQUIRE(record.has_value());
+    CHECK(title_of(record->cells[0]) == "learning_rate 0.1");
+    CHECK(title_of(record->cells[1]) == "learning_rate 1e-09");
+    CHECK(title_of(record->cells[2]) == "learning_rate 2.0");
+    const auto job = job_of(here.wanted({}), record->cells[1], "/");
+    REQUIRE(job.has_value());
+    CHECK(job->rule.learning_rate == 1e-9);
+}
+
 TEST_CASE("sweep: names of cells tell values apart that look alike as folders") {
     const JobHere here;
     const auto record =

@@ -134,7 +134,7 @@ TEST_CASE("bsp: each update is the average of all workers, nothing is stale") {
     CHECK(together.size() < batches_of(options) / 3);
 }
 
-TEST_CASE("step scope: a worker says how torn its pulls were; push_pull makes them a cut") {
+TEST_CASE("step scope: a worker says how torn its pulls were, push_pull makes them a cut") {
     const auto torn = [](const std::string& policy, bool push_pull) {
         ClusterOptions options = cluster_of(policy, 11);
         options.job.push_pull = push_pull;
