@@ -53,10 +53,14 @@ void CoordinatorLoop::posted(const HttpPost& post, HttpRespond respond) {
     pending.deadline = std::make_unique<boost::asio::steady_timer>(loop_, kControlDeadline);
     pending.deadline->async_wait([this, number](const ErrorOfAsio& cancelled) {
         if (cancelled) return;
-        controlled(number, fail(ErrorCode::timed_out,
-                                fmt::format("the lead shard, shard:0, has not answered within {} "
-                                            "s; its ledger says whether it changed",
-                                            kControlDeadline.count())));
+        const auto late = controls_.find(number);
+        if (late == controls_.end() || !late->second.respond) return;
+        // The entry stays: an answer that comes yet says what the running job is.
+        std::exchange(late->second.respond, nullptr)(reply_of(
+            fail(ErrorCode::timed_out,
+                 fmt::format("the lead shard, shard:0, has not answered within {} s; its ledger "
+                             "says whether it changed",
+                             kControlDeadline.count()))));
     });
     answer(kCoordinator, std::move(made->change));
 }
@@ -64,13 +68,13 @@ void CoordinatorLoop::posted(const HttpPost& post, HttpRespond respond) {
 void CoordinatorLoop::controlled(std::uint64_t number, const Result<std::string>& answer) {
     const auto found = controls_.find(number);
     if (found == controls_.end()) return;
-    const PendingControl pending = std::move(found->second);
+    PendingControl pending = std::move(found->second);
     controls_.erase(found);
     if (answer.has_value()) {
         options_.job = pending.job;  // what the next change starts from, and checkpoints hold
         options_.job_text = to_toml(pending.job);
     }
-    pending.respond(reply_of(answer));
+    if (pending.respond) pending.respond(reply_of(answer));
 }
 
 }  // namespace detente

@@ -56,7 +56,8 @@ Table top_level() {
 std::string builtin_text() {
     std::string text = "Without a library:";
     for (const auto& [name, meaning] : builtin_models()) {
-        text += (text.back() == ':' ? " builtin:" : "; builtin:") + name + ", " + meaning;
+        text += text.back() == ':' ? " builtin:" : "; builtin:";
+        text.append(name).append(", ").append(meaning);
     }
     return text + ".";
 }

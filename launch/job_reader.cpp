@@ -148,6 +148,9 @@ void JobReader::override_with(const std::string& assignment) {
         return;
     }
     toml::table value = value_of(path, assignment.substr(equals + 1));
+    if (const toml::node* before = table->get(parts.back())) {
+        if (parameter_text(*before) != parameter_text(*value.get("v"))) replaced_.insert(path);
+    }
     table->insert_or_assign(parts.back(), std::move(*value.get("v")));
     overrides_[path] = shown;
 }
@@ -206,8 +209,10 @@ void JobReader::read_table(const Table& table, const toml::table* node, const st
         if (complaint) complain(full, *complaint);
     }
     // --set of another policy or method leaves the file's parameters of the old one behind.
-    const bool switched = !table.keys.empty() && table.parameters &&
-                          overrides_.contains(join_path(path, table.keys.front().name));
+    const std::string chooses =
+        table.keys.empty() || !table.parameters ? "" : join_path(path, table.keys.front().name);
+    const bool switched = overrides_.contains(chooses);
+    const bool replaced = replaced_.contains(chooses);  // also those that both happen to have
     std::vector<ExplainedParameter> known;
     if (table.known_parameters) known = table.known_parameters(job_, entry);
     const NameList children = children_of(table);
@@ -221,6 +226,7 @@ void JobReader::read_table(const Table& table, const toml::table* node, const st
             table.parameters &&
             (!table.known_parameters || std::any_of(known.begin(), known.end(),
                                                     [&](const auto& p) { return p.name == name; }));
+        if (replaced && !overrides_.contains(full)) continue;
         if (allowed) {
             note_place(full, value.source());
             read_parameter(table, path, name, value, entry);

@@ -4,6 +4,7 @@
 #include <toml++/toml.h>
 
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -42,6 +43,7 @@ class JobReader {
     Job job_;
     bool push_pull_given_ = false;
     std::map<std::string, std::string> overrides_;  // path → what --set said
+    std::set<std::string> replaced_;                // of these, where the file said otherwise
     std::map<std::string, std::string> places_;     // path → "FILE:LINE"
     std::vector<std::string> mistakes_;
 };

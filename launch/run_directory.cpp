@@ -101,7 +101,10 @@ Result<void> write_text(const std::string& path, const std::string& text, unsign
         ::unlink(partial.c_str());
         return fail(ErrorCode::io, fmt::format("cannot write {}: {}", path, std::strerror(why)));
     };
-    const int file = ::open(partial.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
+    // Made anew: a file or link that is there already would keep its owner and mode.
+    ::unlink(partial.c_str());
+    const int file =
+        ::open(partial.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
     if (file < 0) return refuse(errno);
     std::size_t written = 0;
     while (written < text.size()) {

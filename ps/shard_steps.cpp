@@ -4,6 +4,7 @@
 // Transport may lose, double and reorder all of it: notices repeat until the step is decided,
 // decisions until they are confirmed, and a worker asks again with a push without blocks.
 #include <algorithm>
+#include <cmath>
 
 #include "common/checksum.h"
 #include "common/invariant.h"
@@ -140,6 +141,13 @@ Shard::StagedStep& Shard::keep_part(const Envelope& from, const Push& body,
         for (std::size_t i = 0; i < blocks.size(); ++i) {
             const Measured sums = store_.measure(*blocks[i], worker, body.blocks[i].base,
                                                  body.blocks[i].gradient.bytes.data());
+            if (!std::isfinite(sums.gradient_sq) || !std::isfinite(sums.weights_sq)) {
+                // No notice could carry it, and no policy judge by it.
+                sound = fail(ErrorCode::not_finite,
+                             "block " + std::to_string(body.blocks[i].block.value) +
+                                 ": its weights or this gradient have overflowed");
+                break;
+            }
             step.notice.sums.push_back({body.blocks[i].block, sums.gradient_sq, sums.weights_sq});
         }
     }
@@ -183,7 +191,9 @@ void Shard::take_decision(const Envelope& from, StageDecision&& decision) {
     }
     const std::uint64_t number = decision.sequence.number;
     // The one that is due is always taken; what comes before its turn within a bound.
-    if (number == acted_ + 1 || (number > acted_ && decisions_.size() < kMostWaiting)) {
+    // The lead's own are never sent again, and what it waits with is bounded by its members.
+    const bool room = setup_.id == kLeadShard || decisions_.size() < kMostWaiting;
+    if (number == acted_ + 1 || (number > acted_ && room)) {
         decisions_.emplace(number, std::move(decision));
         act();
     }

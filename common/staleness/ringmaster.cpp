@@ -4,6 +4,8 @@
 // Complexity", algorithms 4 and 5. R = 0 stands for no bound, which is async.
 //
 // state.workers: {version the worker computes at, 1 while it computes}. state.values: {versions}.
+#include <algorithm>
+
 #include "common/staleness/makers.h"
 
 namespace detente {
@@ -25,7 +27,10 @@ class Ringmaster final : public Policy {
     void on(const PolicyEvent& event, PolicyState& state,
             std::vector<PolicyOutcome>& outcomes) const override {
         if (const auto* pulled = std::get_if<Pulled>(&event)) {
-            state.workers[pulled->worker] = {static_cast<double>(pulled->version), 1};
+            const auto version = static_cast<double>(pulled->version);
+            state.workers[pulled->worker] = {version, 1};
+            // After a live change to this policy: the model has versions already.
+            state.values[0] = std::max(state.values[0], version);
         } else if (const auto* left = std::get_if<Left>(&event)) {
             state.workers.erase(left->worker);
         } else if (const auto* arrived = std::get_if<Arrived>(&event)) {

@@ -413,4 +413,22 @@ TEST_CASE("job: push_pull is on with pull_ahead 0 and off without, unless said")
 }
 
 }  // namespace
+
+TEST_CASE("job: --set of another policy takes its own defaults for names that both policies have") {
+    const std::string file =
+        "[model]\nlibrary = \"m\"\n[staleness]\npolicy = \"polynomial\"\na = 0.25\n";
+    const auto hinge = parse_job(file, "job.toml", {"staleness.policy=hinge"});
+    REQUIRE(hinge.has_value());
+    const auto plain =
+        parse_job("[model]\nlibrary = \"m\"\n[staleness]\npolicy = \"hinge\"\n", "job.toml");
+    REQUIRE(plain.has_value());
+    CHECK(hinge->policy.parameters == plain->policy.parameters);
+    const auto chosen = parse_job(file, "job.toml", {"staleness.policy=hinge", "staleness.a=3"});
+    REQUIRE(chosen.has_value());
+    CHECK(chosen->policy.parameters.front() == std::pair<std::string, std::string>{"a", "3"});
+    const auto same = parse_job(file, "job.toml", {"staleness.policy=polynomial"});
+    REQUIRE(same.has_value());
+    CHECK(same->policy.parameters.front() == std::pair<std::string, std::string>{"a", "0.25"});
+}
+
 }  // namespace detente

@@ -247,6 +247,18 @@ TEST_CASE("ringmaster: rejects from delay R on, and restarts a worker that has f
     CHECK(table.applied().size() == 1);
 }
 
+TEST_CASE(
+    "ringmaster: taken up by a model that has versions already, it restarts as from the start") {
+    Table table({"ringmaster", {{"r", "2"}}}, 2);
+    table.on(Pulled{WorkerId{0}, Step{9}, 100});
+    table.on(Pulled{WorkerId{1}, Step{9}, 100});
+    table.arrive(0);
+    CHECK(table.of<CancelWorker>().empty());
+    table.on(Pulled{WorkerId{0}, Step{10}, 101});
+    table.arrive(0);
+    REQUIRE(table.of<CancelWorker>().size() == 1);
+    CHECK(table.of<CancelWorker>()[0].worker == WorkerId{1});
+}
 TEST_CASE("ringmaster: without a bound it is async") {
     Table table({"ringmaster", {{"r", "0"}}}, 2);
     for (std::uint64_t staleness = 0; staleness < 100; ++staleness) {
