@@ -143,6 +143,12 @@ std::optional<std::pair<std::uint64_t, std::uint64_t>> seeds_of(const std::strin
     return seeds;
 }
 
+ExitCode exit_code_of(std::map<FuzzEnd, std::uint64_t>& ends) {
+    if (ends[FuzzEnd::crashed] > 0) return ExitCode::bug;
+    if (ends[FuzzEnd::broken] > 0) return ExitCode::invariant;
+    return ends[FuzzEnd::no_progress] > 0 ? ExitCode::deadline : ExitCode::ok;
+}
+
 // Shrinks it, saves what is left as a job file, and says how to run that again.
 void report_failure(std::uint64_t seed, const FuzzVerdict& verdict, const FuzzOptions& options) {
     const Job whole = fuzz_case(seed);
@@ -237,10 +243,22 @@ ExitCode fuzz(const FuzzOptions& options) {
         const FuzzVerdict verdict = take(child, status);
         ++ends[verdict.end];
         if (verdict.end != FuzzEnd::passed) failures.emplace_back(seed, verdict);
+        if (options.first_failure && !failures.empty()) break;
         if (++over % 500 == 0 && over < count) {
             fmt::print("{} of {} seeds, {} failed\n", over, count, failures.size());
             std::fflush(stdout);
         }
+    }
+    for (const auto& [process, one] : running) {
+        ::kill(process, SIGKILL);
+        int status = 0;
+        ::waitpid(process, &status, 0);
+        take(one.second, status);
+    }
+    if (options.first_failure && !failures.empty()) {
+        const auto& [seed, verdict] = failures.front();
+        fmt::print("seed {}: {}: {}\n", seed, name_of(verdict.end), verdict.text);
+        return exit_code_of(ends);
     }
     constexpr std::size_t kMostReported = 20;
     for (std::size_t i = 0; i < std::min(failures.size(), kMostReported); ++i) {
@@ -249,9 +267,7 @@ ExitCode fuzz(const FuzzOptions& options) {
     fmt::print("{} seeds: {} passed, {} broken invariants, {} without progress, {} crashed\n",
                count, ends[FuzzEnd::passed], ends[FuzzEnd::broken], ends[FuzzEnd::no_progress],
                ends[FuzzEnd::crashed]);
-    if (ends[FuzzEnd::crashed] > 0) return ExitCode::bug;
-    if (ends[FuzzEnd::broken] > 0) return ExitCode::invariant;
-    return ends[FuzzEnd::no_progress] > 0 ? ExitCode::deadline : ExitCode::ok;
+    return exit_code_of(ends);
 }
 
 }  // namespace detente

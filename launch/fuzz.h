@@ -32,6 +32,7 @@ struct FuzzOptions {
     std::string seeds;                  // "A..B" or "A"
     std::size_t jobs = 1;               // children at once
     bool twice = false;                 // --check-determinism
+    bool first_failure = false;         // ends at the first one, as it is
     std::string out = "fuzz-failures";  // where the jobs of failures go
 };
 // ok; bug: a seed crashed; invariant: one was broken; deadline: one made no progress. The first

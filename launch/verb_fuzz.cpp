@@ -20,6 +20,8 @@ void add_fuzz_verb(CLI::App& app, int& exit_code) {
         ->check(CLI::Range(1, 1024));
     verb->add_flag("--check-determinism", options->twice,
                    "Runs each seed twice and names the first event that differs");
+    verb->add_flag("--first-failure", options->first_failure,
+                   "Ends at the first failure, without shrinking it");
     verb->add_option("--out", options->out,
                      "Where the shrunk job files of failures go (default: fuzz-failures)")
         ->type_name("DIR");

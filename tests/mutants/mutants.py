@@ -1,0 +1,121 @@
+"""Faults planted in a copy of the sources, one at a time; `detente fuzz` must find each.
+
+A mutant is one replacement in one file; what it replaces must stand there exactly once, so that a
+mutant that no longer fits says so instead of surviving. scripts/mutants runs this.
+"""
+
+import pathlib
+import subprocess
+import sys
+
+# name, file, what stands there, what the mutant has instead.
+MUTANTS = [
+    ("bound off by one", "common/staleness/bounded_reject.cpp",
+     "arrived->staleness > tau_max_", "arrived->staleness > tau_max_ + 1"),
+    ("bound too strict", "common/staleness/bounded_reject.cpp",
+     "arrived->staleness > tau_max_", "arrived->staleness >= tau_max_"),
+    ("version not bumped", "ps/block_store.cpp",
+     "    block.version = next(block.version);\n", ""),
+    ("version bumped twice", "ps/block_store.cpp",
+     "block.version = next(block.version);", "block.version = next(next(block.version));"),
+    ("update not counted", "ps/block_store.cpp", "    ++block.updates;\n", ""),
+    ("duplicate table forgets a part", "ps/duplicates.cpp",
+     "if (judged.part == part) return &judged.verdicts;",
+     "if (judged.part != part) return &judged.verdicts;"),
+    ("an applied part may come again", "ps/duplicates.cpp",
+     "    open->open_blocks -= static_cast<std::uint32_t>(verdicts.size());\n    count(verdicts);\n"
+     "    open->parts.push_back({part, std::move(verdicts)});\n", "    count(verdicts);\n"),
+    ("rejected is told as applied", "ps/shard_push.cpp",
+     "        verdict.verdict = Verdict::rejected;\n        verdict.advice = rejected->advice;\n",
+     "        verdict.verdict = Verdict::applied;\n        verdict.advice = rejected->advice;\n"),
+    ("scale forgotten", "ps/shard_push.cpp",
+     "applied->step_scale, push.samples);", "1, push.samples);"),
+    ("rate recorded wrongly", "ps/shard_push.cpp",
+     "verdict.verdict == Verdict::applied ? arrived.learning_rate : 0;",
+     "verdict.verdict == Verdict::applied ? arrived.learning_rate * 0.5 : 0;"),
+    ("staleness one too low", "ps/shard_push.cpp",
+     "verdict.staleness = block.version.value - gradient.base.value;",
+     "verdict.staleness = block.version.value - gradient.base.value - "
+     "(block.version.value > gradient.base.value ? 1 : 0);"),
+    ("checksum of pushes not checked", "ps/shard_push.cpp",
+     "verify_block(gradient.gradient.bytes, gradient.checksum)",
+     "verify_block(gradient.gradient.bytes, std::nullopt)"),
+    ("NaN applied", "ps/shard_push.cpp",
+     "if (!std::exchange(finite, false)) continue;", "if (!std::exchange(finite, true)) continue;"),
+    ("decisions out of order", "ps/shard_steps.cpp",
+     "decisions_.begin()->first == acted_ + 1", "decisions_.begin()->first >= acted_ + 1"),
+    ("decision confirmed before it is there", "ps/shard_steps.cpp",
+     "StageReply{{lead_epoch, acted_}}", "StageReply{{lead_epoch, acted_ + 1}}"),
+    ("lead does not wait for all shards", "ps/lead.cpp",
+     "if (pending.shards.size() < shards_.size()) return;",
+     "if (pending.shards.size() < 1) return;"),
+    ("a refused part does not abort", "ps/lead.cpp",
+     "if (!notice.staged && !pending.refused) {", "if (false) {"),
+    ("ssp never releases", "common/staleness/ssp.cpp",
+     "            worker[kHeld] = 0;\n            outcomes.emplace_back(ReleasePull{id});\n", ""),
+    ("lost batches are not leased again", "ps/leases.cpp",
+     "        given_back_.push_back(range);\n", ""),
+    ("credit leak", "worker/shard_client.cpp",
+     "    in_flight_bytes_ -= found->bytes;\n    outstanding_.erase(found);\n"
+     "    send_within_credit(now, effects);\n    return true;\n",
+     "    outstanding_.erase(found);\n    send_within_credit(now, effects);\n    return true;\n"),
+    ("nothing is sent again", "worker/shard_client.cpp",
+     "if (now - one.sent < reply_deadline_) continue;", "if (true) continue;"),
+    ("acknowledges one step too many", "worker/shard_client.cpp",
+     "        acknowledged_ = next(acknowledged_);\n        settled_ahead_.erase(",
+     "        acknowledged_ = next(next(acknowledged_));\n        settled_ahead_.erase("),
+    ("push again is not heard", "worker/shard_client.cpp",
+     "if (wait.why == WaitFor::push_again) {", "if (false) {"),
+    ("a pull's second piece is forgotten", "worker/shard_client.cpp",
+     "if (seen.size() == asked.size()) {", "if (!seen.empty()) {"),
+    ("an average is not divided", "ps/block_store.cpp",
+     "static_cast<float>(folded_[i] / denominator)", "static_cast<float>(folded_[i])"),
+    ("holds are ignored", "ps/shard_steps.cpp",
+     "for (const WorkerId worker : due.hold) held_[worker];\n", ""),
+]
+
+
+def run(command, **options):
+    return subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          check=False, **options)
+
+
+def verdict_of(tree, build, seeds):
+    built = run(["ninja", "-C", str(build), "detente"])
+    if built.returncode != 0:
+        return "does not build", built.stdout[-2000:]
+    fuzzed = run([str(build / "detente"), "fuzz", "--seeds", f"1..{seeds}", "--jobs", "2",
+                  "--first-failure", "--out", str(tree / "fuzz-failures")])
+    return ("found" if fuzzed.returncode in (1, 5, 10) else "survives"), fuzzed.stdout
+
+
+def main(tree, build, seeds):
+    rows = []
+    for name, file, before, after in MUTANTS:
+        path = tree / file
+        original = path.read_text()
+        if original.count(before) != 1:
+            rows.append((name, "does not fit", f"{original.count(before)} places in {file}"))
+            print(*rows[-1], sep=": ", flush=True)
+            continue
+        try:
+            path.write_text(original.replace(before, after))
+            verdict, text = verdict_of(tree, build, seeds)
+        finally:
+            path.write_text(original)
+        told = [line for line in text.splitlines() if line.startswith("seed ")]
+        rows.append((name, verdict, told[0][:100] if told else text.strip().splitlines()[-1][:100]))
+        print(*rows[-1], sep=": ", flush=True)
+    found = sum(verdict == "found" for _, verdict, _ in rows)
+    table = ["| mutant | | first finding |", "|---|---|---|"]
+    table += [f"| {name} | {verdict} | {text.replace('|', '/')} |" for name, verdict, text in rows]
+    table += ["", f"{found} of {len(rows)} found within {seeds} seeds."]
+    pathlib.Path("tests/mutants/table.md").write_text(
+        "# Planted faults and what `detente fuzz` says of them\n\nMade by `scripts/mutants "
+        f"{seeds}`; the faults are in `mutants.py`.\n\n" + "\n".join(table) + "\n")
+    print(table[-1])
+    return 0 if all(verdict in ("found", "survives") for _, verdict, _ in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), int(sys.argv[3])))
