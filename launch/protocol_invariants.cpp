@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 namespace detente {
 namespace {
@@ -22,7 +23,7 @@ Result<std::unique_ptr<ProtocolInvariants>> ProtocolInvariants::create(
     const Job& job, std::shared_ptr<const Plan> plan) {
     std::unique_ptr<ProtocolInvariants> made(new ProtocolInvariants(job, std::move(plan)));
     made->steps_ = decides_steps(job);
-    made->folds_ = !made->steps_;
+    made->folds_ = true;
     std::vector<const PolicyConfig*> policies{&job.policy};
     for (const PolicyFor& special : job.policy_for) policies.push_back(&special.policy);
     for (const PolicyConfig* config : policies) {
@@ -92,7 +93,9 @@ void ProtocolInvariants::sent(const Message& message) {
 void ProtocolInvariants::recorded(NodeId shard, const LedgerEntry& entry) {
     if (const auto* record = std::get_if<VerdictRecord>(&entry.record)) verdict(shard, *record);
     if (const auto* record = std::get_if<PullRecord>(&entry.record)) handed_out(*record);
-    if (const auto* closed = std::get_if<ClosedRecord>(&entry.record)) {
+    // Under step scope a staged push outlives its worker, and may be applied yet.
+    const auto* closed = std::get_if<ClosedRecord>(&entry.record);
+    if (closed != nullptr && !steps_) {
         const auto of_step = [&](const auto& kept) {
             const auto& [worker, incarnation, step, block] = kept.first;
             return worker == closed->worker && incarnation == closed->incarnation &&
@@ -165,33 +168,59 @@ void ProtocolInvariants::applied(const VerdictRecord& record, const VerdictRecor
                             bound ? std::to_string(*bound) : "none"));
         }
     }
-    if (folds_) fold(one, row, followed);
+    if (folds_ && !averaged) fold(row.block, followed);
+    if (folds_) keep(one, record, row, followed);
     followed.version = row.version;
 }
 
-void ProtocolInvariants::fold(const BlockUpdate& update, const VerdictRecord::Row& row,
-                              Followed& followed) {
+void ProtocolInvariants::keep(const BlockUpdate& update, const VerdictRecord& record,
+                              const VerdictRecord::Row& row, Followed& followed) {
     const auto gradient = gradients_.find(update);
     if (gradient == gradients_.end()) {
         return fail_with(fmt::format("block {}: version {} comes of a gradient that nobody sent",
                                      row.block.value, row.version.value));
     }
-    const Block& planned = plan_->block(row.block);
+    followed.parts.emplace_back(record.gradient_weight, std::move(gradient->second));
+    followed.denominator = record.denominator;
+    followed.learning_rate = row.learning_rate();
+    gradients_.erase(gradient);
+    ++folded_;
+}
+
+// Applies what was kept: Σ weight·g / denominator, in double and in the order of the records, as
+// the shard does.
+void ProtocolInvariants::fold(BlockId block, Followed& followed) {
+    if (followed.parts.empty()) return;
+    const Block& planned = plan_->block(block);
+    const auto parts = std::exchange(followed.parts, {});
+    const std::byte* gradient = parts.front().second.bytes.data();
+    if (parts.size() > 1 || parts.front().first != 1 || followed.denominator != 1) {
+        std::vector<double> sum(planned.elements, 0.0);
+        average_.resize(planned.elements);
+        for (const auto& [weight, payload] : parts) {
+            std::memcpy(average_.data(), payload.bytes.data(), planned.bytes());
+            for (std::size_t i = 0; i < sum.size(); ++i) {
+                sum[i] += static_cast<double>(weight) * average_[i];
+            }
+        }
+        for (std::size_t i = 0; i < sum.size(); ++i) {
+            average_[i] = static_cast<float>(sum[i] / followed.denominator);
+        }
+        gradient = reinterpret_cast<const std::byte*>(average_.data());
+    }
     const Rule& rule = *rules_[planned.rule];
     const std::size_t stride = (planned.elements + 15) / 16 * 16;
     RuleArrays arrays;
     arrays.weights_in = followed.weights->floats().first(planned.elements);
     arrays.weights_out = followed.weights->floats().first(planned.elements);
-    arrays.gradient = gradient->second.bytes.data();
+    arrays.gradient = gradient;
     if (rule.slots() > 0) arrays.slot0 = followed.slots->floats().subspan(0, planned.elements);
     if (rule.slots() > 1) arrays.slot1 = followed.slots->floats().subspan(stride, planned.elements);
     RuleStep step;
-    step.learning_rate = row.learning_rate();
+    step.learning_rate = followed.learning_rate;
     step.update = ++followed.updates;
     step.clip_value = clip_values_[planned.rule];
     rule.apply(step, arrays);
-    gradients_.erase(gradient);
-    ++folded_;
 }
 
 void ProtocolInvariants::same_everywhere(NodeId shard, const VerdictRecord& record) {
@@ -226,6 +255,7 @@ void ProtocolInvariants::follow(Followed& followed, const LiveBlock& block) {
     followed.version = block.version;
     followed.updates = block.updates;
     followed.last.reset();
+    followed.parts.clear();
     if (!folds_) return;
     const auto copied = [](const AlignedBuffer& bytes) {
         auto copy = std::make_unique<AlignedBuffer>(bytes.size());
@@ -246,6 +276,7 @@ void ProtocolInvariants::compare(const LiveBlock& block) {
     }
     if (!folds_ || !followed.last) return;
     followed.last.reset();  // looked at once per update
+    fold(block.plan->id, followed);
     if (std::memcmp(followed.weights->data(), block.weights->data(), block.plan->bytes()) != 0) {
         fail_with(
             fmt::format("block {} at version {}: its weights are not what its updates make "

@@ -8,8 +8,8 @@
 //   - step scope: every shard applies the same pushes in the same order, and no push is applied
 //   here
 //     and rejected there;
-//   - folding what was applied over the first weights gives the weights, to the bit (block scope,
-//     policies that do not correct gradients).
+//   - folding what was applied over the first weights gives the weights, to the bit (policies that
+//     do not correct gradients).
 // It keeps an entry per update: for runs of minutes, not of days.
 //
 // Thread: the world's.
@@ -61,6 +61,10 @@ class ProtocolInvariants {
         std::unique_ptr<AlignedBuffer> weights;  // where folded
         std::unique_ptr<AlignedBuffer> slots;
         std::optional<Update> last;
+        // What the newest version is made of, not applied yet: one gradient, or an average's.
+        std::vector<std::pair<float, Payload>> parts;
+        double denominator = 1;
+        double learning_rate = 0;
     };
 
     ProtocolInvariants(const Job& job, std::shared_ptr<const Plan> plan)
@@ -69,7 +73,9 @@ class ProtocolInvariants {
     void verdict(NodeId shard, const VerdictRecord& record);
     void row(const VerdictRecord& record, const VerdictRecord::Row& row);
     void applied(const VerdictRecord& record, const VerdictRecord::Row& row, Followed& followed);
-    void fold(const BlockUpdate& update, const VerdictRecord::Row& row, Followed& followed);
+    void keep(const BlockUpdate& update, const VerdictRecord& record, const VerdictRecord::Row& row,
+              Followed& followed);
+    void fold(BlockId block, Followed& followed);
     void same_everywhere(NodeId shard, const VerdictRecord& record);
     void handed_out(const PullRecord& record);
     void compare(const LiveBlock& block);
@@ -82,6 +88,7 @@ class ProtocolInvariants {
     std::vector<std::unique_ptr<const Policy>> policies_;
     std::vector<std::unique_ptr<const Rule>> rules_;
     std::vector<float> clip_values_;
+    std::vector<float> average_;
     std::map<BlockId, Followed> blocks_;
     std::map<BlockUpdate, Payload> gradients_;  // sent, and not judged yet
     std::set<BlockUpdate> applied_;
