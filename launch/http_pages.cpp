@@ -6,6 +6,7 @@
 #include <cmath>
 #include <iterator>
 
+#include "launch/books_json.h"
 #include "launch/http_server.h"
 
 namespace detente {
@@ -32,12 +33,6 @@ json::object page_of(const ProcessView& process, Time now) {
                       {"values", std::move(values)}};
     if (!process.reason.empty()) page["reason"] = process.reason;
     return page;
-}
-
-json::object books_page(const Books& books) {
-    return {{"computed", books.computed}, {"applied", books.applied},
-            {"rejected", books.rejected}, {"cancelled", books.cancelled},
-            {"lost", books.lost},         {"in_flight", books.in_flight}};
 }
 
 // Prometheus: a label value's backslash, quote and line feed are escaped.
@@ -87,7 +82,7 @@ std::string status_json(const ClusterView& view) {
                                         {"run_s", seconds(view.now.time_since_epoch())},
                                         {"batches_done", batches_done(view)},
                                         {"losses", std::move(losses)},
-                                        {"updates", books_page(total_books(view))},
+                                        {"updates", json_of(total_books(view))},
                                         {"checkpoints", std::move(checkpoints)},
                                         {"processes", std::move(processes)}}) +
            "\n";

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <span>
 
+#include "launch/books_json.h"
 #include "launch/run_directory.h"
 
 namespace detente {
@@ -41,7 +42,6 @@ std::string header_of(const ClusterView& view, bool virtual_time) {
 }
 
 std::string point_of(const ClusterView& view) {
-    const Books books = total_books(view);
     const StalenessSummary staleness = summarise(view);
     json::array losses;
     for (const double loss : mean_losses(view)) losses.push_back(number(loss));
@@ -50,12 +50,7 @@ std::string point_of(const ClusterView& view) {
                                         {"steps", total_steps(view)},
                                         {"samples", total_samples(view)},
                                         {"workers_up", count_of(view, Role::worker, true)},
-                                        {"updates", json::object{{"computed", books.computed},
-                                                                 {"applied", books.applied},
-                                                                 {"rejected", books.rejected},
-                                                                 {"cancelled", books.cancelled},
-                                                                 {"lost", books.lost},
-                                                                 {"in_flight", books.in_flight}}},
+                                        {"updates", json_of(total_books(view))},
                                         {"loss", std::move(losses)},
                                         {"staleness", json::object{{"mean", staleness.mean},
                                                                    {"p50", staleness.p50},

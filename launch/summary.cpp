@@ -8,6 +8,7 @@
 #include <cmath>
 #include <iterator>
 
+#include "launch/books_json.h"
 #include "launch/progress.h"
 
 namespace detente {
@@ -107,17 +108,11 @@ std::string to_json(const Summary& summary) {
         // JSON has no NaN.
         if (std::isfinite(loss)) tasks[task].as_object()["loss"] = loss;
     }
-    const Books& books = summary.books;
     json::array histogram(summary.staleness_histogram.begin(), summary.staleness_histogram.end());
     json::object object{{"job", summary.job},
                         {"failed", summary.failed},
                         {"tasks", std::move(tasks)},
-                        {"updates", json::object{{"computed", books.computed},
-                                                 {"applied", books.applied},
-                                                 {"rejected", books.rejected},
-                                                 {"cancelled", books.cancelled},
-                                                 {"lost", books.lost},
-                                                 {"in_flight", books.in_flight}}},
+                        {"updates", json_of(summary.books)},
                         {"staleness", json::object{{"mean", summary.staleness.mean},
                                                    {"p50", summary.staleness.p50},
                                                    {"p99", summary.staleness.p99},

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <iterator>
 
+#include "launch/books_json.h"
+
 namespace detente {
 namespace {
 
@@ -17,12 +19,6 @@ json::object accuracies(const std::vector<std::pair<std::string, double>>& of_ta
     json::object object;
     for (const auto& [task, accuracy] : of_tasks) object[task] = number(accuracy);
     return object;
-}
-
-json::object books_json(const Books& books) {
-    return {{"computed", books.computed}, {"applied", books.applied},
-            {"rejected", books.rejected}, {"cancelled", books.cancelled},
-            {"lost", books.lost},         {"in_flight", books.in_flight}};
 }
 
 json::object conflict_json(const RunRecord& run) {
@@ -58,7 +54,7 @@ json::array series_json(const RunRecord& run) {
                           {"steps", point.steps},
                           {"samples", point.samples},
                           {"staleness_mean", number(point.staleness_mean)}};
-        for (const auto& [name, count] : books_json(point.books)) line[name] = count;
+        for (const auto& [name, count] : json_of(point.books)) line[name] = count;
         json::object losses;
         for (std::size_t i = 0; i < run.tasks.size(); ++i) {
             losses[run.tasks[i]] = number(point.losses[i]);
@@ -87,7 +83,7 @@ json::object run_json(const NamedRun& named) {
         {"ended", run.ended},
         {"failed", run.failed},
         {"accuracy", accuracies(run.accuracy)},
-        {"updates", books_json(run.books)},
+        {"updates", json_of(run.books)},
         {"staleness", json::object{{"mean", number(run.staleness.mean)},
                                    {"p50", run.staleness.p50},
                                    {"p99", run.staleness.p99},
@@ -143,7 +139,7 @@ void add_run(std::string& out, const NamedRun& named) {
     const RunRecord& run = *named.run;
     CsvRun csv(out, named.name);
     for (const auto& [task, accuracy] : run.accuracy) csv.add("accuracy", task, accuracy);
-    for (const auto& [kind, count] : books_json(run.books)) {
+    for (const auto& [kind, count] : json_of(run.books)) {
         csv.add("updates", std::string(kind), count.to_number<double>());
     }
     csv.add("staleness_mean", "", run.staleness.mean);
