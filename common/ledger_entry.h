@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -56,6 +57,8 @@ struct VerdictRecord {
     Sequence decision;
     float gradient_weight = 1;
     double denominator = 1;
+    // Step scope: when the part came; it was decided later. Block scope: the entry's own time.
+    Time arrived;
     std::vector<Row> rows;
 };
 // Updates of one part that were acknowledged, and that a restore took back.
@@ -85,8 +88,15 @@ struct LeaseRecord {
     BatchRange range;
 };
 struct ControlRecord {
-    std::string what;  // "started", "checkpoint 3", "stop: …", "worker:1 lost: …"
+    std::string what;  // "started", "stop: …", "worker:1 lost: …", and these, which a replay reads:
 };
+ControlRecord checkpoint_made(std::uint64_t number);
+std::optional<std::uint64_t> checkpoint_of(const ControlRecord& record);
+// The vectors that a policy kept of the worker are gone from here on.
+ControlRecord worker_forgotten(WorkerId worker);
+std::optional<WorkerId> forgotten_worker(const ControlRecord& record);
+ControlRecord policy_changed(const std::string& how);
+bool changes_policy(const ControlRecord& record);
 
 struct LedgerEntry {
     Time at;

@@ -84,6 +84,7 @@ int run_command_line(int argc, char** argv) {
     add_plan_verb(app, exit_code);
     add_describe_verb(app, exit_code);
     add_ledger_verb(app, exit_code);
+    add_replay_verb(app, exit_code);
     add_sweep_verb(app, exit_code);
     add_report_verb(app, exit_code);
     add_doctor_verb(app, exit_code);

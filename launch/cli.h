@@ -32,6 +32,7 @@ void add_job_verb(CLI::App& app, int& exit_code);
 void add_plan_verb(CLI::App& app, int& exit_code);
 void add_describe_verb(CLI::App& app, int& exit_code);
 void add_ledger_verb(CLI::App& app, int& exit_code);
+void add_replay_verb(CLI::App& app, int& exit_code);
 void add_report_verb(CLI::App& app, int& exit_code);
 void add_sweep_verb(CLI::App& app, int& exit_code);
 void add_doctor_verb(CLI::App& app, int& exit_code);

@@ -60,8 +60,8 @@ const char* meaning_of(ExitCode code) {
         case ExitCode::build_mismatch:
             return "processes of different builds";
         case ExitCode::invariant:
-            return "fuzz: something that must always hold did not; the line above says how to run "
-                   "it again";
+            return "fuzz: something that must always hold did not, and a line says how to run it "
+                   "again; replay: something came out otherwise than recorded";
         case ExitCode::interrupted:
             return "Ctrl-C: ended in order";
         case ExitCode::terminated:

@@ -16,7 +16,7 @@ enum class ExitCode : int {
     io = 7,              // disk or network: missing, unwritable, full, port taken
     checkpoint = 8,      // a checkpoint that is incomplete, altered, or of another model
     build_mismatch = 9,  // processes of different builds
-    invariant = 10,      // fuzz: something that must always hold did not
+    invariant = 10,      // fuzz: something that must always hold did not; replay: it differs
     interrupted = 130,   // Ctrl-C: ended in order, checkpoint written
     terminated = 143,    // SIGTERM: the same
 };

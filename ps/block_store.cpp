@@ -345,17 +345,21 @@ Payload BlockStore::hand_out(LiveBlock& block, WorkerId worker) {
     return {ahead, {ahead->data(), bytes}};
 }
 
-void BlockStore::forget(WorkerId worker) {
-    for (LiveBlock& block : blocks_) forget(block, worker);
+bool BlockStore::forget(WorkerId worker) {
+    bool any = false;
+    for (LiveBlock& block : blocks_) any |= forget(block, worker);
+    return any;
 }
 
-void BlockStore::forget(LiveBlock& block, WorkerId worker) {
+bool BlockStore::forget(LiveBlock& block, WorkerId worker) {
+    if (!block.vectors.knows(worker)) return false;
     const PolicyNeeds needs = block.policy->needs();
-    if (needs.worker_vectors > 0 && block.vectors.knows(worker)) {
+    if (needs.worker_vectors > 0) {
         block.policy->forgotten(block.vectors.of(
             needs, worker, block.version, block.weights->floats().first(block.plan->elements)));
     }
     block.vectors.forget(worker);
+    return true;
 }
 
 void BlockStore::reclaim() {

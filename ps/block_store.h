@@ -102,7 +102,8 @@ class BlockStore {
     Measured measure(LiveBlock& block, WorkerId worker, Version base, const std::byte* gradient);
     // What a pull of this worker is given; the policy may look ahead, or want a copy of it.
     Payload hand_out(LiveBlock& block, WorkerId worker);
-    void forget(WorkerId worker);  // it is gone: its vectors too
+    // The worker is gone: its vectors too. False: there were none.
+    bool forget(WorkerId worker);
 
     // staleness.policy of the job becomes another one, which begins anew. bad_job: it cannot be
     // made, or has another scope; nothing is changed.
@@ -120,7 +121,7 @@ class BlockStore {
 
   private:
     Result<void> fill_policy(LiveBlock& block, const BlockContents& contents);
-    static void forget(LiveBlock& block, WorkerId worker);
+    static bool forget(LiveBlock& block, WorkerId worker);
     SharedBuffer take_spare(std::uint64_t bytes);
     bool room_for(std::uint64_t bytes) const;
 

@@ -177,6 +177,8 @@ void take_decision(Source& source, LedgerDeltas& deltas, VerdictRecord& record) 
     if ((flags & kHasWeight) != 0) record.gradient_weight = std::bit_cast<float>(source.small());
     if ((flags & kHasDenominator) != 0) deltas.denominator = std::bit_cast<double>(source.word());
     record.denominator = deltas.denominator;
+    const auto waited = static_cast<std::int64_t>(source.difference(0));
+    record.arrived = Time(Nanos(static_cast<std::int64_t>(deltas.time) - waited));
 }
 
 VerdictRecord take_verdict(Source& source, LedgerDeltas& deltas, std::uint8_t kind) {
@@ -190,6 +192,7 @@ VerdictRecord take_verdict(Source& source, LedgerDeltas& deltas, std::uint8_t ki
                                ? source.word()
                                : deltas.expected_hash(record.worker.value, record.step.value);
     deltas.hash_of[record.worker.value] = {record.step.value, record.gradient_hash};
+    record.arrived = Time(Nanos(static_cast<std::int64_t>(deltas.time)));
     if ((kind & kFlag) != 0) take_decision(source, deltas, record);
     take_blocks(source, deltas, (kind & kSameBlocks) != 0);
     for (const BlockId block : deltas.list) record.rows.push_back(take_row(source, deltas, block));

@@ -144,7 +144,7 @@ void put_time(Sink& sink, LedgerDeltas& deltas, std::uint8_t kind, Time at) {
     deltas.time = time;
 }
 
-void put_decision(Sink& sink, LedgerDeltas& deltas, const VerdictRecord& record) {
+void put_decision(Sink& sink, LedgerDeltas& deltas, Time at, const VerdictRecord& record) {
     const auto weight = std::bit_cast<std::uint32_t>(record.gradient_weight);
     const auto denominator = std::bit_cast<std::uint64_t>(record.denominator);
     unsigned flags = 0;
@@ -156,6 +156,7 @@ void put_decision(Sink& sink, LedgerDeltas& deltas, const VerdictRecord& record)
     if ((flags & kHasEpoch) != 0) sink.number(record.decision.lead_epoch.value);
     if ((flags & kHasWeight) != 0) sink.number(weight);
     if ((flags & kHasDenominator) != 0) sink.word(denominator);
+    sink.difference(static_cast<std::uint64_t>((at - record.arrived).count()), 0);
     deltas.decision = record.decision.number;
     deltas.denominator = record.denominator;
 }
@@ -197,7 +198,7 @@ struct Encoder {
         sink.number(record.samples);
         if (hash) sink.word(record.gradient_hash);
         deltas.hash_of[record.worker.value] = {record.step.value, record.gradient_hash};
-        if (decided) put_decision(sink, deltas, record);
+        if (decided) put_decision(sink, deltas, at, record);
         put_blocks(sink, deltas, same, std::move(blocks));
         for (const VerdictRecord::Row& row : record.rows) put_row(sink, deltas, row);
         if (rates) put_rates(sink, deltas, record);

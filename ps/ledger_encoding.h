@@ -7,7 +7,8 @@
 //   pull     worker, incarnation, step −, epoch, blocks, a version − for each
 //   verdict  worker, incarnation, step −, part, epoch, batch (data epoch, first −, count), samples,
 //            hash if flagged (8 bytes), if flagged the lead's decision (flags, number −, and what
-//            the flags announce: lead epoch, weight, denominator other than the last), blocks, then
+//            the flags announce: lead epoch, weight, denominator other than the last; how long
+//            before the entry it arrived), blocks, then
 //            per row: flags, version −, and what the flags announce (staleness above 2, base,
 //            tasks, step scale, reason); then, if flagged, per applied row its scheduled rate: as
 //            the block's last, as the row before, or 8 bytes
@@ -31,7 +32,7 @@
 namespace detente {
 
 // Grows with every change of the above.
-inline constexpr std::uint32_t kLedgerEncoding = 3;
+inline constexpr std::uint32_t kLedgerEncoding = 4;
 
 // What both sides remember within a chunk.
 struct LedgerDeltas {

@@ -59,6 +59,7 @@ struct JsonMembers {
                                               {"number", record.decision.number}};
             object["gradient_weight"] = record.gradient_weight;
             object["denominator"] = record.denominator;
+            object["arrived_ns"] = record.arrived.time_since_epoch().count();
         }
         json::array blocks;
         for (const VerdictRecord::Row& row : record.rows) blocks.push_back(row_of(row));

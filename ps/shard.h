@@ -116,7 +116,7 @@ class Shard : public Node {
                        const std::vector<BlockVerdict>& verdicts);
     void record_push(const Envelope& from, const Push& body,
                      const std::vector<BlockVerdict>& verdicts, const std::vector<double>& rates,
-                     const Folded& folded);
+                     const Folded& folded, Time arrived);
     void retry_deferred();
     void deferred_too_long();
 
@@ -124,6 +124,7 @@ class Shard : public Node {
     struct StagedPart {
         Envelope from;
         Push push;
+        Time arrived;
     };
     struct StagedStep {
         std::vector<StagedPart> parts;

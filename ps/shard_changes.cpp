@@ -65,9 +65,10 @@ void Shard::adopt(const PolicyChange& change, Sequence sequence) {
         store_.change_policy({change.policy, change.parameters}, setup_.job->admission);
     // The lead has checked it, and shards are of one build.
     invariant(changed.has_value(), "a change of policy that was decided can be made");
-    record_control("staleness policy " + text_of(change) + " in place of '" + former + "', by " +
-                   change.by + ", decision " + std::to_string(sequence.lead_epoch.value) + ":" +
-                   std::to_string(sequence.number));
+    const ControlRecord record = policy_changed(
+        text_of(change) + " in place of '" + former + "', by " + change.by + ", decision " +
+        std::to_string(sequence.lead_epoch.value) + ":" + std::to_string(sequence.number));
+    record_control(record.what);
     effects_->log(LogLevel::information, "staleness policy " + text_of(change) + " in place of '" +
                                              former + "', by " + change.by);
 }

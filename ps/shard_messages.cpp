@@ -333,7 +333,7 @@ void Shard::make_slice(const CheckpointRequest& body) {
     operation.pieces = to_pieces(slice);
     const Ticket ticket = effects_->store(std::move(operation));
     checkpoints_[ticket.value] = std::move(answer);
-    record_control("checkpoint " + std::to_string(body.number));
+    record_control(checkpoint_made(body.number).what);
 }
 
 void Shard::stored(const Stored& event) {

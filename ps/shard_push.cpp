@@ -162,7 +162,7 @@ Shard::Judged Shard::judge(const Envelope& from, const Push& body) {
     if (auto recorded = duplicates_.record(worker, body.step, body.part, verdicts); !recorded) {
         invariant(false, "a step settles no more blocks than it opened");
     }
-    record_push(from, body, verdicts, rates, {});
+    record_push(from, body, verdicts, rates, {}, now_);
     reply_to_push(from, body, verdicts);
     return Judged::yes;
 }
@@ -225,7 +225,7 @@ double Shard::judge_block(LiveBlock& block, const GradientBlock& gradient, const
 
 void Shard::record_push(const Envelope& from, const Push& body,
                         const std::vector<BlockVerdict>& verdicts, const std::vector<double>& rates,
-                        const Folded& folded) {
+                        const Folded& folded, Time arrived) {
     VerdictRecord record;
     record.worker = WorkerId{from.from.index};
     record.incarnation = from.incarnation;
@@ -238,6 +238,7 @@ void Shard::record_push(const Envelope& from, const Push& body,
     record.decision = folded.decision;
     record.gradient_weight = folded.gradient_weight;
     record.denominator = folded.denominator;
+    record.arrived = arrived;
     record.rows.reserve(verdicts.size());
     for (std::size_t i = 0; i < verdicts.size(); ++i) {
         record.rows.push_back({verdicts[i].block, body.blocks[i].tasks, body.blocks[i].base,

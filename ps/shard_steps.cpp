@@ -152,7 +152,7 @@ Shard::StagedStep& Shard::keep_part(const Envelope& from, const Push& body,
         }
     }
     step.expected = body.parts;
-    step.parts.push_back({from, body});
+    step.parts.push_back({from, body, now_});
     step.blocks += body.blocks.size();
     if (sound && step.complete() && step.blocks < store_.trainable()) {
         // An update is of all blocks, or the shards' versions would no longer be the model's.
@@ -349,7 +349,7 @@ void Shard::forget_if_gone(WorkerId worker) {
     if (workers_.contains(worker)) return;
     const auto staged = staged_.lower_bound(PushId{worker, Incarnation{0}, Step{0}});
     if (staged != staged_.end() && staged->first.worker == worker) return;
-    store_.forget(worker);
+    if (store_.forget(worker)) record_control(worker_forgotten(worker).what);
 }
 
 void Shard::acknowledge(WorkerId worker, Step step) {
@@ -367,7 +367,7 @@ void Shard::decide_part(const PushId& push, StagedPart& part, std::vector<BlockV
         const auto rate = rates.find(verdict.block);
         applied_at.push_back(rate == rates.end() ? 0 : rate->second);
     }
-    record_push(part.from, part.push, verdicts, applied_at, folded);
+    record_push(part.from, part.push, verdicts, applied_at, folded, part.arrived);
     duplicates_.decide(push, part.push.part, std::move(verdicts));
 }
 

@@ -134,6 +134,7 @@ class Anything {
             record.decision = {(random_() & 1U) != 0 ? record.epoch : Epoch{small()}, number()};
             record.gradient_weight = 1.0F / static_cast<float>(1 + random_() % 3);
             record.denominator = static_cast<double>(1 + random_() % 2);
+            record.arrived = at(static_cast<std::int64_t>(number() >> 1U));
         }
         for (const BlockId block : blocks()) {
             VerdictRecord::Row row;

@@ -134,7 +134,8 @@ Nanos ComputeTimes::next(std::uint32_t worker, std::uint64_t count) {
     double seconds = std::chrono::duration<double>(config_.mean).count();
     if (kind_ == Kind::trace) {
         const std::vector<double>& times = trace_[worker % trace_.size()];
-        seconds = times[count % times.size()];
+        if (asked_.size() <= worker) asked_.resize(worker + 1, 0);
+        seconds = times[asked_[worker]++ % times.size()];
     }
     seconds *= draw(worker, count) * factor(worker);
     constexpr double kLongest = 1e9;  // a heavy tail must not overflow the clock

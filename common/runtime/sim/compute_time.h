@@ -22,7 +22,8 @@ class ComputeTimes {
     // "WORKER SECONDS", named with its number.
     static Result<ComputeTimes> create(const ComputeTimeConfig& config, std::uint64_t seed);
 
-    // Of the worker's gradient number `count`, from 0. Requires: asked in order, each once.
+    // `count`: of the worker's computations, from 0; not each of them is a gradient. Requires:
+    // asked in order, for each gradient once.
     Nanos next(std::uint32_t worker, std::uint64_t count);
 
   private:
@@ -48,6 +49,7 @@ class ComputeTimes {
     std::uint64_t seed_;
     std::vector<bool> slow_;                  // markov, by worker
     std::vector<std::vector<double>> trace_;  // seconds, by worker
+    std::vector<std::size_t> asked_;          // trace: times taken, by worker
 };
 
 }  // namespace detente::sim

@@ -1,0 +1,53 @@
+#include "launch/replay/arrivals.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <optional>
+
+namespace detente {
+namespace {
+
+struct Span {
+    std::optional<Time> handed_out;
+    std::optional<Time> arrived;
+};
+
+}  // namespace
+
+Result<std::string> arrival_times(const Recording& recording) {
+    // The longest over shards: each has a clock of its own.
+    std::map<StepKey, Nanos> taken;
+    for (const RecordedShard& shard : recording.shards) {
+        std::map<StepKey, Span> spans;
+        for (const LedgerEntry& entry : shard.entries) {
+            if (const auto* pull = std::get_if<PullRecord>(&entry.record)) {
+                spans[key_of(*pull)].handed_out = entry.at;
+            } else if (const auto* push = std::get_if<VerdictRecord>(&entry.record)) {
+                Span& span = spans[key_of(*push)];
+                span.arrived =
+                    span.arrived ? std::max(*span.arrived, push->arrived) : push->arrived;
+            }
+        }
+        for (const auto& [key, span] : spans) {
+            if (!span.handed_out || !span.arrived || *span.arrived < *span.handed_out) continue;
+            Nanos& longest = taken[key];
+            longest = std::max(longest, *span.arrived - *span.handed_out);
+        }
+    }
+    if (taken.empty()) {
+        return fail(ErrorCode::bad_message,
+                    fmt::format("{}: no gradient was both pulled for and pushed: there are no "
+                                "arrivals to judge again",
+                                recording.run.ledger_dir()));
+    }
+    std::string text = "# WORKER SECONDS: from pull to arrival, as recorded\n";
+    for (const auto& [key, duration] : taken) {
+        text += fmt::format("{} {:.9f}\n", key.worker.value,
+                            std::chrono::duration<double>(duration).count());
+    }
+    return text;
+}
+
+}  // namespace detente

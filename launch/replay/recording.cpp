@@ -1,0 +1,143 @@
+#include "launch/replay/recording.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <set>
+
+#include "launch/job.h"
+
+namespace detente {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Ledgers of one role, in order of rank.
+Result<std::vector<std::string>> ledgers_of(const RunDirectory& run, const std::string& role) {
+    std::vector<std::string> files;
+    std::error_code failed;
+    for (fs::directory_iterator at(run.ledger_dir(), failed), end; !failed && at != end;
+         at.increment(failed)) {
+        const std::string name = at->path().filename().string();
+        if (at->path().extension() == ".ledger" && name.starts_with(role + "-")) {
+            files.push_back(at->path().string());
+        }
+    }
+    if (failed) {
+        return fail(ErrorCode::io,
+                    fmt::format("{}: {}; expected a run directory (like runs/latest)",
+                                run.ledger_dir(), failed.message()));
+    }
+    std::sort(files.begin(), files.end());
+    return files;
+}
+
+Result<RecordedShard> read_shard(const std::string& path, Recording& recording) {
+    auto reader = LedgerReader::open(path);
+    if (reader.has_error()) return reader.error();
+    RecordedShard shard;
+    shard.origin = reader->origin();
+    if (shard.origin.generation != Generation{1}) {
+        return fail(
+            ErrorCode::not_supported,
+            fmt::format("{}: of generation {}: this run went on from a checkpoint, and what "
+                        "it began with is not in its ledger; replay the run it resumed",
+                        path, shard.origin.generation.value));
+    }
+    LedgerEntry entry;
+    while (true) {
+        const auto more = reader->next(entry);
+        if (more.has_error()) return more.error();
+        if (!*more) break;
+        shard.entries.push_back(std::move(entry));
+    }
+    if (const auto& torn = reader->torn_tail()) {
+        recording.remarks.push_back(
+            fmt::format("{}: {} bytes at its end are cut off, as a crash "
+                        "leaves them; replayed up to there",
+                        path, torn->bytes));
+    }
+    return shard;
+}
+
+// A pull may have been answered more than once; the push says which answer it was computed at.
+void take_steps(const RecordedShard& shard, std::map<StepKey, RecordedStep>& steps) {
+    for (const LedgerEntry& entry : shard.entries) {
+        if (const auto* pull = std::get_if<PullRecord>(&entry.record)) {
+            RecordedStep& step = steps[key_of(*pull)];
+            for (std::size_t i = 0; i < pull->blocks.size(); ++i) {
+                step.base[pull->blocks[i]] = pull->versions[i];
+            }
+        }
+    }
+    for (const LedgerEntry& entry : shard.entries) {
+        const auto* push = std::get_if<VerdictRecord>(&entry.record);
+        if (push == nullptr) continue;
+        RecordedStep& step = steps[key_of(*push)];
+        step.batch = push->batch;
+        step.gradient_hash = push->gradient_hash;
+        for (const VerdictRecord::Row& row : push->rows) {
+            ++step.rows;
+            step.base[row.block] = row.base;
+            step.pushed.push_back(row.block);
+        }
+    }
+}
+
+Result<void> read_shards(Recording& recording) {
+    const auto files = ledgers_of(recording.run, "shard");
+    if (files.has_error()) return files.error();
+    std::map<std::uint32_t, RecordedShard> found;
+    for (const std::string& file : *files) {
+        auto shard = read_shard(file, recording);
+        if (shard.has_error()) return shard.error();
+        const std::uint32_t index = shard->origin.node.index;
+        if (index >= recording.job.shards() || found.contains(index)) {
+            return fail(ErrorCode::bad_message,
+                        fmt::format("{}: a ledger of shard {}: a replay takes one of each of the "
+                                    "job's {} shards",
+                                    file, index, recording.job.shards()));
+        }
+        found.emplace(index, std::move(*shard));
+    }
+    for (auto& [index, shard] : found) recording.shards.push_back(std::move(shard));
+    if (recording.shards.size() == recording.job.shards()) return {};
+    return fail(
+        ErrorCode::io,
+        fmt::format("{}: {} of {} shards' ledgers; the run's other hosts have the rest: "
+                    "bring them here",
+                    recording.run.ledger_dir(), recording.shards.size(), recording.job.shards()));
+}
+
+}  // namespace
+
+std::string to_string(const StepKey& key) {
+    return fmt::format(
+        "{}{}, step {}", to_string(node_of(key.worker)),
+        key.incarnation.value > 1 ? fmt::format(" (incarnation {})", key.incarnation.value) : "",
+        key.step.value);
+}
+
+Result<Recording> read_recording(const std::string& directory,
+                                 const std::vector<std::string>& overrides) {
+    Recording recording;
+    recording.run = RunDirectory{directory};
+    auto job = read_job(recording.run.job_file(), overrides, program_folder());
+    if (job.has_error()) return job.error();
+    recording.job = std::move(*job);
+    if (auto read = read_shards(recording); read.has_error()) return read.error();
+    for (const RecordedShard& shard : recording.shards) take_steps(shard, recording.steps);
+    std::erase_if(recording.steps, [](const auto& entry) { return entry.second.rows == 0; });
+    const auto workers = ledgers_of(recording.run, "worker");
+    if (workers.has_error()) return workers.error();
+    std::set<std::string> machines;
+    for (const std::string& file : *workers) {
+        auto reader = LedgerReader::open(file);
+        if (reader.has_value()) machines.insert(reader->origin().machine);
+    }
+    recording.machines.assign(machines.begin(), machines.end());
+    return recording;
+}
+
+}  // namespace detente

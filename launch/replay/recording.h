@@ -1,0 +1,65 @@
+// What the shards of a run recorded, read back for a replay: every entry of their ledgers, and what
+// must be known of a step before its first entry is reached.
+//
+// Thread: pure reading. In memory: about 200 bytes per entry.
+#pragma once
+
+#include <compare>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "common/config.h"
+#include "common/ids.h"
+#include "common/ledger_entry.h"
+#include "common/result.h"
+#include "launch/run_directory.h"
+#include "ps/ledger.h"
+
+namespace detente {
+
+// One computed gradient.
+struct StepKey {
+    WorkerId worker;
+    Incarnation incarnation;
+    Step step;
+    auto operator<=>(const StepKey&) const = default;
+};
+template <class Record>
+StepKey key_of(const Record& record) {
+    return {record.worker, record.incarnation, record.step};
+}
+std::string to_string(const StepKey& key);  // "worker:1, step 12"
+
+struct RecordedStep {
+    BatchRange batch;
+    std::uint64_t gradient_hash = 0;  // 0 = not made
+    std::size_t rows = 0;             // verdicts on its blocks, over all shards
+    // Versions it was computed at: what the pushes say, or, of blocks that were not pushed, what
+    // the pulls say.
+    std::map<BlockId, Version> base;
+    std::vector<BlockId> pushed;
+};
+
+struct RecordedShard {
+    LedgerOrigin origin;
+    std::vector<LedgerEntry> entries;
+};
+
+struct Recording {
+    RunDirectory run;
+    Job job;
+    std::vector<RecordedShard> shards;      // by shard
+    std::map<StepKey, RecordedStep> steps;  // those that a verdict was recorded of
+    std::vector<std::string> machines;      // of the workers: what bits depend on
+    std::vector<std::string> remarks;       // ends that are not whole, a sentence each
+};
+
+// `overrides`: as after --set; for model.* and data.*, where these lie elsewhere now. io,
+// bad_message: no run directory, or a ledger of it is missing or not readable. not_supported: the
+// run went on from a checkpoint, so that its ledger does not say what it began with.
+Result<Recording> read_recording(const std::string& directory,
+                                 const std::vector<std::string>& overrides);
+
+}  // namespace detente

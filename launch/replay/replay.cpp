@@ -1,0 +1,342 @@
+#include "launch/replay/replay.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "common/invariant.h"
+#include "common/random.h"
+
+namespace detente {
+namespace {
+
+double as_seconds(Time at) { return std::chrono::duration<double>(at.time_since_epoch()).count(); }
+
+}  // namespace
+
+Replay::Replay(const Recording& recording, const Plan& plan, std::shared_ptr<EnginePool> engines,
+               ReplayOptions options)
+    : recording_(recording),
+      job_(std::make_shared<const Job>(recording.job)),
+      plan_(std::make_shared<const Plan>(plan)),
+      engines_(std::move(engines)),
+      options_(std::move(options)),
+      orders_(
+          std::make_shared<SampleOrders>(job_->seed, engines_->description().training_samples)) {}
+
+Result<std::unique_ptr<Replay>> Replay::create(const Recording& recording, const Plan& plan,
+                                               std::shared_ptr<EnginePool> engines,
+                                               ReplayOptions options) {
+    std::unique_ptr<Replay> made(
+        new Replay(recording, plan, std::move(engines), std::move(options)));
+    if (auto begun = made->begin(); begun.has_error()) return begun.error();
+    return made;
+}
+
+Result<void> Replay::begin() {
+    auto aggregator = make_aggregator(job_->aggregator);
+    if (aggregator.has_error()) return aggregator.error();
+    aggregator_ = std::move(*aggregator);
+    for (std::uint32_t i = 0; i < job_->shards(); ++i) {
+        auto store = BlockStore::create(*plan_, *job_, ShardId{i}, Epoch{1});
+        if (store.has_error()) return store.error();
+        stores_.push_back(std::move(*store));
+    }
+    places_.resize(stores_.size());
+    auto halves = WorkerHalves::create(*job_, *plan_);
+    if (halves.has_error()) return halves.error();
+    bool ahead = *halves != nullptr;
+    for (BlockStore& store : stores_) {
+        for (const LiveBlock& block : store.blocks()) ahead |= block.policy->needs().look_ahead;
+    }
+    if (options_.gaps && ahead) {
+        return fail(ErrorCode::not_supported,
+                    fmt::format("gaps: under staleness.policy = \"{}\" workers compute at other "
+                                "weights than the stored ones, so that neither is the point a "
+                                "gradient should have been computed at",
+                                job_->policy.name));
+    }
+    count_uses();
+    Result<void> filled;
+    const auto first = [&](std::uint32_t block, const Payload& values) {
+        LiveBlock& at = live(BlockId{block});
+        BlockContents contents;
+        contents.weights = values;
+        auto done = stores_[at.plan->home.value].fill(at, contents);
+        if (done.has_error() && filled.has_value()) filled = done;
+        updated(at);
+    };
+    EngineComputer initial(engines_->engine(), plan_, orders_, false);
+    if (auto begun = initial.run(InitialWork{}, never_, first); begun.has_error()) {
+        return begun.error();
+    }
+    return filled;
+}
+
+void Replay::count_uses() {
+    for (const auto& [key, step] : recording_.steps) {
+        for (const auto& [block, version] : step.base) ++uses_[{block, version}];
+    }
+}
+
+LiveBlock& Replay::live(BlockId block) {
+    LiveBlock* found = stores_[plan_->block(block).home.value].find(block);
+    invariant(found != nullptr, "a block is at home on its shard");
+    return *found;
+}
+
+// ---- going through the entries ----
+
+Result<ReplayFigures> Replay::run() {
+    constexpr std::uint64_t kEntriesBetween = 256;
+    std::vector<std::size_t> order(stores_.size());
+    while (true) {
+        order.clear();
+        for (std::size_t i = 0; i < places_.size(); ++i) {
+            if (places_[i].next < recording_.shards[i].entries.size()) order.push_back(i);
+        }
+        if (order.empty()) break;
+        const auto at = [&](std::size_t i) {
+            return recording_.shards[i].entries[places_[i].next].at;
+        };
+        std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+            return std::pair(at(a), a) < std::pair(at(b), b);
+        });
+        Went went = Went::not_yet;
+        for (std::size_t i = 0; i < order.size() && went == Went::not_yet; ++i) {
+            auto gone = go_on(order[i]);
+            if (gone.has_error()) return gone.error();
+            went = *gone;
+        }
+        if (went == Went::not_yet) return stuck();
+        if (++figures_.entries % kEntriesBetween == 0 && options_.pause_point &&
+            !options_.pause_point(figures_.entries)) {
+            return fail(ErrorCode::cancelled, "the replay was interrupted");
+        }
+    }
+    for (std::size_t i = 0; i < places_.size(); ++i) {
+        if (auto closed = close(i); closed.has_error()) return closed.error();
+    }
+    return figures_;
+}
+
+Result<Replay::Went> Replay::go_on(std::size_t shard) {
+    Place& place = places_[shard];
+    const LedgerEntry& entry = recording_.shards[shard].entries[place.next];
+    const auto* push = std::get_if<VerdictRecord>(&entry.record);
+    if (push != nullptr) {
+        auto went = take(shard, entry.at, *push);
+        if (went.has_value() && *went == Went::on) ++place.next;
+        return went;
+    }
+    if (auto closed = close(shard); closed.has_error()) return closed.error();
+    if (const auto* pull = std::get_if<PullRecord>(&entry.record)) {
+        if (auto taken = take(shard, *pull); taken.has_error()) return taken.error();
+    } else if (const auto* control = std::get_if<ControlRecord>(&entry.record)) {
+        if (auto taken = take(shard, *control); taken.has_error()) return taken.error();
+    } else if (const auto* closed = std::get_if<ClosedRecord>(&entry.record)) {
+        figures_.others += closed->blocks;
+    }
+    ++place.next;
+    return Went::on;
+}
+
+Result<void> Replay::take(std::size_t shard, const PullRecord& pull) {
+    const auto step = recording_.steps.find(key_of(pull));
+    for (std::size_t i = 0; i < pull.blocks.size(); ++i) {
+        LiveBlock* block = stores_[shard].find(pull.blocks[i]);
+        if (block == nullptr || block->version != pull.versions[i]) {
+            return fail(
+                ErrorCode::internal,
+                fmt::format("shard:{}, entry {}: {} was handed block {} at version {}; here "
+                            "it is at {}",
+                            shard, places_[shard].next, to_string(key_of(pull)),
+                            pull.blocks[i].value, pull.versions[i].value,
+                            block == nullptr ? "no version: it lives elsewhere"
+                                             : std::to_string(block->version.value)));
+        }
+        const PolicyNeeds needs = block->policy->needs();
+        if (!needs.look_ahead && !needs.stale_weights) continue;
+        Payload handed = stores_[shard].hand_out(*block, pull.worker);
+        if (!needs.look_ahead || block->plan->frozen || step == recording_.steps.end()) continue;
+        if (step->second.base.at(pull.blocks[i]) != block->version) continue;
+        handed_[key_of(pull)][pull.blocks[i]] = std::move(handed);
+    }
+    return {};
+}
+
+Result<void> Replay::take(std::size_t shard, const ControlRecord& control) {
+    if (const auto number = checkpoint_of(control)) {
+        checkpoint_ = number;
+        for (const LiveBlock& block : stores_[shard].blocks()) {
+            checkpoint_weights_[block.plan->id] = block.weight_payload();
+        }
+    }
+    if (const auto worker = forgotten_worker(control)) stores_[shard].forget(*worker);
+    if (changes_policy(control)) {
+        return fail(ErrorCode::not_supported,
+                    fmt::format("shard:{}, entry {}: {}: runs whose policy was changed while they "
+                                "went on cannot be replayed yet",
+                                shard, places_[shard].next, control.what));
+    }
+    return {};
+}
+
+Result<Replay::Went> Replay::take(std::size_t shard, Time at, const VerdictRecord& push) {
+    const StepKey key = key_of(push);
+    const RecordedStep& step = recording_.steps.at(key);
+    auto gradient = gradients_.find(key);
+    if (gradient == gradients_.end()) {
+        if (!ready(key, step)) return Went::not_yet;
+        if (auto computed = compute(key, step); computed.has_error()) return computed.error();
+        gradient = gradients_.find(key);
+    }
+    if (push.decision == Sequence{}) {
+        if (auto closed = close(shard); closed.has_error()) return closed.error();
+    }
+    for (const VerdictRecord::Row& row : push.rows) {
+        if (row.verdict != Verdict::applied) ++figures_.others;
+        Result<void> done;
+        const Payload& values = gradient->second.blocks.at(row.block);
+        if (push.decision == Sequence{}) {
+            done = apply_alone(shard, at, push, row, values);
+        } else if (row.verdict == Verdict::applied) {
+            done = fold(shard, push, row, values);
+        }
+        if (done.has_error()) return done.error();
+    }
+    gradient->second.rows_left -= push.rows.size();
+    if (gradient->second.rows_left == 0) gradients_.erase(gradient);
+    return Went::on;
+}
+
+Error Replay::stuck() const {
+    std::string text = "the ledgers do not fit together:";
+    for (std::size_t i = 0; i < places_.size(); ++i) {
+        if (places_[i].next >= recording_.shards[i].entries.size()) {
+            text += fmt::format(" shard:{} is at its end;", i);
+            continue;
+        }
+        const LedgerEntry& entry = recording_.shards[i].entries[places_[i].next];
+        const auto& push = std::get<VerdictRecord>(entry.record);
+        const StepKey key = key_of(push);
+        const auto lacking = missing(key, recording_.steps.at(key));
+        text += fmt::format(" shard:{} is at entry {}, a push of {}", i, places_[i].next,
+                            to_string(key));
+        if (lacking) {
+            text += fmt::format(", which was computed at version {} of block {} (shard:{})",
+                                recording_.steps.at(key).base.at(*lacking).value, lacking->value,
+                                plan_->block(*lacking).home.value);
+        }
+        text += ";";
+    }
+    text.back() = '.';
+    return fail(ErrorCode::bad_message,
+                text + " A ledger that a crash cut off replays no further than this");
+}
+
+// ---- applying ----
+
+void Replay::updated(LiveBlock& block) {
+    const auto used = uses_.find({block.plan->id, block.version});
+    if (used != uses_.end()) kept_[used->first] = block.weight_payload();
+}
+
+Result<void> Replay::apply_alone(std::size_t shard, Time at, const VerdictRecord& push,
+                                 const VerdictRecord::Row& row, const Payload& gradient) {
+    if (row.verdict == Verdict::lost || row.reason == ErrorCode::wrong_epoch ||
+        row.reason == ErrorCode::not_finite)
+        return {};
+    LiveBlock& block = live(row.block);
+    Arrived arrived;
+    arrived.worker = push.worker;
+    arrived.step = push.step;
+    arrived.staleness = row.staleness;
+    arrived.updates = block.updates;
+    arrived.samples_applied = block.samples_applied;
+    arrived.at_s = as_seconds(at);
+    arrived.members = job_->workers;
+    arrived.learning_rate = stores_[shard].learning_rate(block);
+    // For what correct() reads; what becomes of the gradient is in the record.
+    std::vector<PolicyOutcome> outcomes;
+    block.policy->on(arrived, block.policy_state, outcomes);
+    if (row.verdict != Verdict::applied) return {};
+    Average one;
+    one.version = row.version;
+    one.step_scale = row.step_scale;
+    one.scheduled_rate = row.scheduled_rate;
+    one.samples = push.samples;
+    one.parts.push_back({gradient.bytes.data(), 1, arrived, row.base});
+    return apply(shard, row.block, one);
+}
+
+Result<void> Replay::fold(std::size_t shard, const VerdictRecord& push,
+                          const VerdictRecord::Row& row, const Payload& gradient) {
+    std::map<BlockId, Average>& open = places_[shard].open;
+    const auto found = open.find(row.block);
+    if (found != open.end() &&
+        (found->second.decision != push.decision || found->second.version != row.version)) {
+        const Average whole = std::move(found->second);
+        open.erase(found);
+        if (auto done = apply(shard, row.block, whole); done.has_error()) return done;
+    }
+    const LiveBlock& block = live(row.block);
+    Average& average = open[row.block];
+    average.decision = push.decision;
+    average.version = row.version;
+    average.denominator = push.denominator;
+    average.step_scale = row.step_scale;
+    average.scheduled_rate = row.scheduled_rate;
+    average.samples += push.samples;
+    BlockStore::Part part;
+    part.gradient = gradient.bytes.data();
+    part.weight = push.gradient_weight;
+    part.base = row.base;
+    part.arrived.worker = push.worker;
+    part.arrived.step = push.step;
+    part.arrived.staleness = row.staleness;
+    part.arrived.updates = block.updates;
+    part.arrived.samples_applied = block.samples_applied;
+    part.arrived.members = job_->workers;
+    part.arrived.learning_rate = stores_[shard].learning_rate(block);
+    average.parts.push_back(part);
+    average.owners.push_back(gradient);
+    return {};
+}
+
+Result<void> Replay::close(std::size_t shard) {
+    for (const auto& [block, average] : std::exchange(places_[shard].open, {})) {
+        if (auto done = apply(shard, block, average); done.has_error()) return done;
+    }
+    return {};
+}
+
+Result<void> Replay::apply(std::size_t shard, BlockId id, const Average& average) {
+    LiveBlock& block = live(id);
+    BlockStore& store = stores_[shard];
+    const auto differs = [&](const std::string& what, const auto& recorded, const auto& here) {
+        return fail(ErrorCode::internal,
+                    fmt::format("shard:{}, entry {}: block {}: {} recorded as {}, here {}", shard,
+                                places_[shard].next, id.value, what, recorded, here));
+    };
+    const double rate = store.learning_rate(block);
+    if (average.scheduled_rate != rate) {
+        return differs("its scheduled rate", average.scheduled_rate, rate);
+    }
+    if (next(block.version) != average.version) {
+        return differs("its version", average.version.value, next(block.version).value);
+    }
+    store.reclaim();
+    store.apply_parts(block, average.parts, average.denominator, average.step_scale,
+                      average.samples);
+    figures_.applied += average.parts.size();
+    updated(block);
+    return {};
+}
+
+Payload Replay::weights(BlockId block) { return live(block).weight_payload(); }
+
+}  // namespace detente

@@ -1,0 +1,156 @@
+// Goes through a run's ledgers and does everything again: gradients are computed from the versions
+// that were pulled, judged as was recorded, and applied by the same code a shard runs
+// (ps/block_store.h). The weights come out bit for bit, or the first gradient whose hash differs is
+// named.
+//
+// Shards are gone through in the order of their entries' times, as far as what an entry needs is
+// there already; so clocks of several hosts need not agree.
+//
+// With `gaps`, at every verdict also what only a replay and a simulator can see: how far the
+// weights have moved since the gradient's were pulled, ‖w − w_stale‖, and the cosine between this
+// gradient and one of the same batch at the weights of now.
+//
+// Thread: one. In memory: the ledger, and each version of a block until the last gradient computed
+// at it.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/conflict/aggregator.h"
+#include "common/partition/plan.h"
+#include "common/result.h"
+#include "launch/replay/recording.h"
+#include "ps/block_store.h"
+#include "worker/engine_computer.h"
+#include "worker/engine_pool.h"
+
+namespace detente {
+
+// Gradients of one staleness (the largest among their blocks').
+struct StalenessGap {
+    std::uint64_t gradients = 0;
+    double gap_sum = 0;     // of ‖w − w_stale‖, over all trainable blocks
+    double cosine_sum = 0;  // of the resolved gradients
+};
+
+struct ReplayFigures {
+    std::uint64_t entries = 0;
+    std::uint64_t gradients = 0;                 // computed again
+    std::uint64_t hashes = 0;                    // of those, compared with what the worker recorded
+    std::uint64_t applied = 0;                   // (step, block)
+    std::uint64_t others = 0;                    // rejected, cancelled, lost
+    std::map<std::uint64_t, StalenessGap> gaps;  // by staleness
+};
+
+struct ReplayOptions {
+    bool gaps = false;
+    // Called now and then with the entries gone through; false: stop (cancelled).
+    std::function<bool(std::uint64_t)> pause_point;
+};
+
+class Replay {
+  public:
+    // bad_job; bad_model: the engines are not of the recorded job. `recording` outlives the replay.
+    static Result<std::unique_ptr<Replay>> create(const Recording& recording, const Plan& plan,
+                                                  std::shared_ptr<EnginePool> engines,
+                                                  ReplayOptions options);
+
+    // Once. internal: something comes out otherwise than recorded, and what first; bad_message: the
+    // ledgers do not fit together, as when one is cut off.
+    Result<ReplayFigures> run();
+
+    // After run(): the weights as they are, and as of the shards' last checkpoint.
+    Payload weights(BlockId block);
+    std::optional<std::uint64_t> checkpoint() const { return checkpoint_; }
+    const std::map<BlockId, Payload>& checkpoint_weights() const { return checkpoint_weights_; }
+
+  private:
+    using Blocks = std::map<BlockId, Payload>;
+    struct Gradient {
+        Blocks blocks;
+        std::size_t rows_left = 0;
+    };
+    // Pushes that one decision folded into one update of a block.
+    struct Average {
+        Sequence decision;
+        Version version;
+        double denominator = 1;
+        float step_scale = 1;
+        double scheduled_rate = 0;
+        std::uint32_t samples = 0;
+        std::vector<BlockStore::Part> parts;
+        std::vector<Payload> owners;
+    };
+    struct Worker {
+        std::unique_ptr<EngineComputer> computer;
+        AggregatorState aggregator;
+        Step computed;  // all its recorded steps up to here
+        // With `gaps`: computes at weights the worker never had.
+        std::unique_ptr<EngineComputer> beside;
+    };
+    struct Place {
+        std::size_t next = 0;
+        std::map<BlockId, Average> open;
+    };
+    enum class Went { on, not_yet };
+
+    Replay(const Recording& recording, const Plan& plan, std::shared_ptr<EnginePool> engines,
+           ReplayOptions options);
+    Result<void> begin();
+    void count_uses();
+    Result<Went> go_on(std::size_t shard);
+    Result<void> take(std::size_t shard, const PullRecord& pull);
+    Result<Went> take(std::size_t shard, Time at, const VerdictRecord& push);
+    Result<void> take(std::size_t shard, const ControlRecord& control);
+    Result<void> apply_alone(std::size_t shard, Time at, const VerdictRecord& push,
+                             const VerdictRecord::Row& row, const Payload& gradient);
+    Result<void> fold(std::size_t shard, const VerdictRecord& push, const VerdictRecord::Row& row,
+                      const Payload& gradient);
+    // Applies the averages that are open.
+    Result<void> close(std::size_t shard);
+    Result<void> apply(std::size_t shard, BlockId block, const Average& average);
+    void updated(LiveBlock& block);
+
+    std::optional<BlockId> missing(const StepKey& key, const RecordedStep& step) const;
+    bool ready(const StepKey& key, const RecordedStep& step) const;
+    Result<void> compute(const StepKey& key, const RecordedStep& step);
+    Result<Blocks> resolved(EngineComputer& computer, AggregatorState& state, const StepKey& key,
+                            const RecordedStep& step, std::vector<WeightBlock> weights,
+                            bool compare);
+    Result<void> measure_gap(EngineComputer& computer, AggregatorState state, const StepKey& key,
+                             const RecordedStep& step, const std::vector<WeightBlock>& stale,
+                             const Blocks& gradient);
+    Result<Worker*> worker_of(const StepKey& key);
+    LiveBlock& live(BlockId block);
+    Error stuck() const;
+
+    const Recording& recording_;
+    std::shared_ptr<const Job> job_;
+    std::shared_ptr<const Plan> plan_;
+    std::shared_ptr<EnginePool> engines_;
+    ReplayOptions options_;
+    std::shared_ptr<SampleOrders> orders_;
+    std::unique_ptr<const Aggregator> aggregator_;
+    std::vector<BlockStore> stores_;
+    std::vector<Place> places_;
+    // Gradients that will be computed at a version, and its bytes while there are any.
+    std::map<std::pair<BlockId, Version>, std::uint32_t> uses_;
+    std::map<std::pair<BlockId, Version>, Payload> kept_;
+    // Of policies that hand out other weights than the stored ones.
+    std::map<StepKey, std::map<BlockId, Payload>> handed_;
+    std::map<std::pair<WorkerId, Incarnation>, Worker> workers_;
+    std::map<StepKey, Gradient> gradients_;
+    std::optional<std::uint64_t> checkpoint_;
+    std::map<BlockId, Payload> checkpoint_weights_;
+    ReplayFigures figures_;
+    std::atomic<bool> never_{false};
+};
+
+}  // namespace detente

@@ -1,0 +1,202 @@
+// The gradients of a replay: each at the versions it was recorded to be computed at, once.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "common/random.h"
+#include "launch/replay/replay.h"
+
+namespace detente {
+namespace {
+
+std::span<const float> floats_of(const Payload& payload) {
+    return {reinterpret_cast<const float*>(payload.bytes.data()), payload.size() / sizeof(float)};
+}
+
+// ‖combined gradient‖² = wᵀGw over shared blocks + the tasks' own blocks as they are.
+double clip_factor(const Job& job, const GradientOutcome& outcome,
+                   const std::vector<double>& weights) {
+    if (job.clip_norm <= 0) return 1;
+    double norm_sq = 0;
+    for (std::size_t i = 0; i < weights.size(); ++i) {
+        for (std::size_t j = 0; j < weights.size(); ++j) {
+            norm_sq += weights[i] * weights[j] * outcome.gramian.at(i, j);
+        }
+    }
+    for (const double own : outcome.exclusive_norms_sq) norm_sq += own;
+    const double norm = std::sqrt(std::max(0.0, norm_sq));
+    return norm > job.clip_norm ? job.clip_norm / norm : 1;
+}
+
+}  // namespace
+
+// The first block whose version is not there yet.
+std::optional<BlockId> Replay::missing(const StepKey& key, const RecordedStep& step) const {
+    const auto handed = handed_.find(key);
+    for (const auto& [block, version] : step.base) {
+        if (kept_.contains({block, version})) continue;
+        if (handed != handed_.end() && handed->second.contains(block)) continue;
+        return block;
+    }
+    return std::nullopt;
+}
+
+// A worker's gradients are computed in the order it computed them: its aggregator may remember.
+bool Replay::ready(const StepKey& key, const RecordedStep& step) const {
+    if (missing(key, step)) return false;
+    const auto worker = workers_.find({key.worker, key.incarnation});
+    const Step done = worker == workers_.end() ? Step{0} : worker->second.computed;
+    for (auto at = recording_.steps.upper_bound({key.worker, key.incarnation, done});
+         at != recording_.steps.end() && at->first < key; ++at) {
+        if (missing(at->first, at->second)) return false;
+    }
+    return true;
+}
+
+Result<Replay::Worker*> Replay::worker_of(const StepKey& key) {
+    const auto [at, fresh] = workers_.try_emplace({key.worker, key.incarnation});
+    Worker& worker = at->second;
+    if (!fresh) return &worker;
+    worker.computer =
+        std::make_unique<EngineComputer>(engines_->engine(), plan_, orders_, job_->gradient_hashes);
+    auto halves = WorkerHalves::create(*job_, *plan_);
+    if (halves.has_error()) return halves.error();
+    worker.computer->use(std::move(*halves));
+    worker.aggregator = aggregator_->initial_state(engines_->description().tasks.size());
+    if (options_.gaps) {
+        worker.beside = std::make_unique<EngineComputer>(engines_->engine(), plan_, orders_, false);
+    }
+    return &worker;
+}
+
+Result<void> Replay::compute(const StepKey& key, const RecordedStep& step) {
+    auto worker = worker_of(key);
+    if (worker.has_error()) return worker.error();
+    for (auto at = recording_.steps.upper_bound({key.worker, key.incarnation, (*worker)->computed});
+         at != recording_.steps.end() && at->first < key; ++at) {
+        if (auto done = compute(at->first, at->second); done.has_error()) return done;
+    }
+    (*worker)->computed = key.step;
+    std::vector<WeightBlock> weights;
+    const auto handed = handed_.find(key);
+    for (const auto& [block, version] : step.base) {
+        const bool ahead = handed != handed_.end() && handed->second.contains(block);
+        const auto kept = kept_.find({block, version});
+        weights.push_back(
+            {block, Epoch{1}, version, ahead ? handed->second.at(block) : kept->second, {}});
+        if (kept == kept_.end() || --uses_.at(kept->first) > 0) continue;
+        uses_.erase(kept->first);
+        kept_.erase(kept);
+    }
+    if (handed != handed_.end()) handed_.erase(handed);
+    const AggregatorState before = (*worker)->aggregator;
+    auto gradient = resolved(*(*worker)->computer, (*worker)->aggregator, key, step, weights, true);
+    if (gradient.has_error()) return gradient.error();
+    ++figures_.gradients;
+    if (options_.gaps) {
+        auto measured = measure_gap(*(*worker)->beside, before, key, step, weights, *gradient);
+        if (measured.has_error()) return measured;
+    }
+    gradients_[key] = {std::move(*gradient), step.rows};
+    return {};
+}
+
+// As worker/worker.cpp has it computed, resolved and combined.
+Result<Replay::Blocks> Replay::resolved(EngineComputer& computer, AggregatorState& state,
+                                        const StepKey& key, const RecordedStep& step,
+                                        std::vector<WeightBlock> weights, bool compare) {
+    const auto named = [&](const Error& error) {
+        return fail(error.code, to_string(key) + ": " + error.text);
+    };
+    GradientWork work;
+    work.step = key.step;
+    work.weights = std::move(weights);
+    work.batch = step.batch;
+    work.batch_samples = job_->batch_samples;
+    work.random_key =
+        random_key(job_->seed, Purpose::task_stream, {step.batch.data_epoch, step.batch.first});
+    for (std::uint32_t i = 0; i < engines_->description().tasks.size(); ++i) {
+        work.tasks.insert(TaskId{i});
+    }
+    auto result = computer.run(work, never_, {});
+    if (result.has_error()) return named(result.error());
+    const auto& outcome = std::get<GradientOutcome>(*result);
+    if (compare && step.gradient_hash != 0) {
+        if (outcome.gradient_hash != step.gradient_hash) {
+            return fail(ErrorCode::internal,
+                        fmt::format("{}, batch {} of data epoch {}: the hash of its gradients is "
+                                    "{:016x}, recorded was {:016x}; it is the first that differs, "
+                                    "after {} that are the same",
+                                    to_string(key), step.batch.first, step.batch.data_epoch,
+                                    outcome.gradient_hash, step.gradient_hash, figures_.hashes));
+        }
+        ++figures_.hashes;
+    }
+    AggregatorInput input;
+    input.gramian = &outcome.gramian;
+    input.losses = outcome.losses;
+    input.random_key =
+        random_key(job_->seed, Purpose::aggregator, {key.worker.value, key.step.value});
+    const auto task_weights = aggregator_->weights(input, state);
+    if (task_weights.has_error()) return named(task_weights.error());
+    CombineWork combine;
+    combine.gradients = outcome.gradients;
+    combine.weights = task_weights->weights;
+    combine.clip_factor = clip_factor(*job_, outcome, task_weights->weights);
+    for (const BlockId block : step.pushed) combine.layout.push_back({block});
+    Blocks gradient;
+    const auto keep = [&](std::uint32_t i, Payload part) {
+        gradient[step.pushed[i]] = std::move(part);
+    };
+    if (auto combined = computer.run(combine, never_, keep); combined.has_error()) {
+        return named(combined.error());
+    }
+    return gradient;
+}
+
+Result<void> Replay::measure_gap(EngineComputer& computer, AggregatorState state,
+                                 const StepKey& key, const RecordedStep& step,
+                                 const std::vector<WeightBlock>& stale, const Blocks& gradient) {
+    std::vector<WeightBlock> current;
+    std::uint64_t staleness = 0;
+    double gap_sq = 0;
+    for (const WeightBlock& then : stale) {
+        const LiveBlock& now = live(then.block);
+        current.push_back({then.block, now.epoch, now.version, now.weight_payload(), {}});
+        if (now.plan->frozen) continue;
+        staleness = std::max(staleness, now.version.value - then.version.value);
+        const std::span<const float> a = floats_of(current.back().weights);
+        const std::span<const float> b = floats_of(then.weights);
+        for (std::size_t i = 0; i < a.size(); ++i) {
+            const double difference = static_cast<double>(a[i]) - static_cast<double>(b[i]);
+            gap_sq += difference * difference;
+        }
+    }
+    double cosine = 1;
+    if (staleness > 0) {
+        auto fresh = resolved(computer, state, key, step, std::move(current), false);
+        if (fresh.has_error()) return fresh.error();
+        double product = 0;
+        double stale_sq = 0;
+        double fresh_sq = 0;
+        for (const auto& [block, values] : gradient) {
+            const std::span<const float> a = floats_of(values);
+            const std::span<const float> b = floats_of(fresh->at(block));
+            for (std::size_t i = 0; i < a.size(); ++i) {
+                product += static_cast<double>(a[i]) * b[i];
+                stale_sq += static_cast<double>(a[i]) * a[i];
+                fresh_sq += static_cast<double>(b[i]) * b[i];
+            }
+        }
+        const double norms = std::sqrt(stale_sq) * std::sqrt(fresh_sq);
+        cosine = norms > 0 ? product / norms : 0;
+    }
+    StalenessGap& gap = figures_.gaps[staleness];
+    ++gap.gradients;
+    gap.gap_sum += std::sqrt(gap_sq);
+    gap.cosine_sum += cosine;
+    return {};
+}
+
+}  // namespace detente

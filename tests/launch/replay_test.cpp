@@ -1,0 +1,235 @@
+// Replaying a run directory: what `detente replay` does, over simulated runs.
+#include "launch/replay/replay.h"
+
+#include <cstring>
+#include <fstream>
+
+#include "launch/replay/arrivals.h"
+#include "ps/checkpoint.h"
+#include "ps/checkpoint_folder.h"
+#include "tests/launch/simulated_run.h"
+
+namespace detente::test {
+namespace {
+
+std::shared_ptr<EnginePool> engines_for(const Job& job) {
+    auto engines = EnginePool::create(
+        1, [&] { return load_engine(job.model_library, engine_options_of(job)); });
+    REQUIRE(engines.has_value());
+    return *engines;
+}
+
+// A run of this job, left in a folder as a user's would be.
+class LeftBehind {
+  public:
+    explicit LeftBehind(const std::vector<std::string>& overrides, const std::string& more = "")
+        : job_(job_of(kQuadraticJob + more, overrides)) {
+        run_ = *make_run_directory(folder_ / "run", job_.name);
+        write(run_.job_file(), to_toml(job_));
+        SimulationSetup setup;
+        setup.job = job_;
+        setup.engines = engines_for(job_);
+        setup.plan = *make_plan(setup.engines->description(), job_);
+        setup.run = run_;
+        plan_ = setup.plan;
+        auto simulation = Simulation::create(std::move(setup));
+        REQUIRE(simulation.has_value());
+        const Outcome outcome = (*simulation)->run([] { return std::nullopt; });
+        INFO(outcome.error.text);
+        REQUIRE_FALSE(outcome.failed);
+        books_ = total_books((*simulation)->view());
+    }
+    static void write(const std::string& path, const std::string& text) {
+        std::ofstream(path) << text;
+    }
+    Recording recording() const {
+        auto read = read_recording(run_.path, {});
+        INFO((read ? "" : read.error().text));
+        REQUIRE(read.has_value());
+        return *read;
+    }
+    const Job& job() const { return job_; }
+    const Plan& plan() const { return plan_; }
+    const Books& books() const { return books_; }
+    const RunDirectory& run() const { return run_; }
+
+  private:
+    TemporaryFolder folder_;
+    Job job_;
+    Plan plan_;
+    Books books_;
+    RunDirectory run_;
+};
+
+std::unique_ptr<Replay> replay_of(const Recording& recording, const LeftBehind& left,
+                                  ReplayOptions options = {}) {
+    auto replay =
+        Replay::create(recording, left.plan(), engines_for(recording.job), std::move(options));
+    INFO((replay ? "" : replay.error().text));
+    REQUIRE(replay.has_value());
+    return std::move(*replay);
+}
+
+void require_same_as_checkpoint(const LeftBehind& left, const Replay& replay) {
+    REQUIRE(replay.checkpoint());
+    auto checkpoint = Checkpoint::open(checkpoint_directory(left.run().path, *replay.checkpoint()));
+    REQUIRE(checkpoint.has_value());
+    for (const Block& block : left.plan().blocks) {
+        const auto slices = checkpoint->read(std::vector{block.id});
+        REQUIRE(slices.has_value());
+        const Payload& here = replay.checkpoint_weights().at(block.id);
+        const Payload& there = slices->front().weights;
+        REQUIRE(here.size() == there.size());
+        CHECK(std::memcmp(here.bytes.data(), there.bytes.data(), here.size()) == 0);
+    }
+}
+
+void require_replays(const std::vector<std::string>& overrides, const std::string& more = "") {
+    const LeftBehind left(overrides, more);
+    const Recording recording = left.recording();
+    const auto replay = replay_of(recording, left);
+    const auto figures = replay->run();
+    INFO((figures ? "" : figures.error().text));
+    REQUIRE(figures.has_value());
+    CHECK(figures->applied == left.books().applied);
+    CHECK(figures->gradients == recording.steps.size());
+    CHECK(figures->hashes == figures->gradients);
+    require_same_as_checkpoint(left, *replay);
+}
+
+std::vector<std::string> with_policy(const std::string& policy) {
+    std::vector<std::string> all = {"staleness.policy=" + policy, "model.options.samples=960",
+                                    "workers=4", "worker.clip_norm=0.5"};
+    return all;
+}
+
+}  // namespace
+
+TEST_CASE("replay: a run directory of any policy gives its checkpoint again bit for bit") {
+    for (const std::string& policy : policy_names()) {
+        INFO(policy);
+        require_replays(with_policy(policy));
+    }
+}
+
+TEST_CASE(
+    "replay: so it does after losses on the way, jitter, momentum, schedules and recomputing") {
+    for (const char* policy : {"bounded_reject", "dc_asgd", "dana_zero", "fedbuff", "ssp"}) {
+        INFO(policy);
+        auto overrides = with_policy(policy);
+        const bool plain = std::string(policy).starts_with("dana");
+        for (const char* more :
+             {"rule.schedule.name=cosine", "rule.schedule.total_samples=4000",
+              "worker.on_rejection=recompute", "simulate.network.drop=0.05",
+              "simulate.network.duplicate=0.05", "simulate.network.jitter_s=0.005",
+              "simulate.compute.distribution=pareto"}) {
+            overrides.emplace_back(more);
+        }
+        if (!plain) overrides.emplace_back("rule.momentum=0.5");
+        require_replays(overrides);
+    }
+}
+
+TEST_CASE("replay: a worker that is lost takes its policy's vectors with it here too") {
+    auto overrides = with_policy("dana_zero");
+    require_replays(overrides, R"([[simulate.fault]]
+kind = "crash"
+node = "worker:2"
+at_s = 0.2
+)");
+}
+
+TEST_CASE("replay: weights that were handed out older than they were are found by their version") {
+    auto overrides = with_policy("async");
+    overrides.emplace_back("simulate.staleness.distribution=constant");
+    overrides.emplace_back("simulate.staleness.mean=5");
+    require_replays(overrides);
+}
+
+TEST_CASE("replay: the first gradient that comes out otherwise is named") {
+    const LeftBehind left(with_policy("async"));
+    const std::string other = to_toml(left.job());
+    const std::string noise = "noise = 0.1";
+    REQUIRE(other.find(noise) != std::string::npos);
+    std::string altered = other;
+    altered.replace(altered.find(noise), noise.size(), "noise = 0.2");
+    LeftBehind::write(left.run().job_file(), altered);
+    const Recording recording = left.recording();
+    const auto replay = replay_of(recording, left);
+    const auto figures = replay->run();
+    REQUIRE(figures.has_error());
+    CHECK(figures.error().code == ErrorCode::internal);
+    CHECK_THAT(figures.error().text, Catch::Contains("step 1, batch") &&
+                                         Catch::Contains("the first that differs, after 0"));
+}
+
+TEST_CASE("replay: a ledger that lacks its end is named, with what it lacks") {
+    const LeftBehind left(with_policy("async"));
+    Recording recording = left.recording();
+    std::vector<LedgerEntry>& entries = recording.shards[1].entries;
+    entries.resize(entries.size() / 2);
+    const auto figures = replay_of(recording, left)->run();
+    REQUIRE(figures.has_error());
+    CHECK(figures.error().code == ErrorCode::bad_message);
+    CHECK_THAT(figures.error().text, Catch::Contains("shard:1 is at its end") &&
+                                         Catch::Contains("was computed at version"));
+}
+
+TEST_CASE("replay: gaps grow with staleness, and a gradient without any is the present one") {
+    auto overrides = with_policy("async");
+    overrides.emplace_back("model.options.noise=0");
+    overrides.emplace_back("model.options.samples=3200");
+    overrides.emplace_back("simulate.staleness.distribution=uniform");
+    overrides.emplace_back("simulate.staleness.mean=3");
+    const LeftBehind left(overrides);
+    const Recording recording = left.recording();
+    ReplayOptions options;
+    options.gaps = true;
+    const auto figures = replay_of(recording, left, std::move(options))->run();
+    INFO((figures ? "" : figures.error().text));
+    REQUIRE(figures.has_value());
+    REQUIRE(figures->gaps.size() > 3);
+    std::uint64_t gradients = 0;
+    for (const auto& [staleness, gap] : figures->gaps) {
+        gradients += gap.gradients;
+        CHECK((gap.gap_sum > 0) == (staleness > 0));
+        if (staleness == 0) CHECK(gap.cosine_sum == Approx(static_cast<double>(gap.gradients)));
+    }
+    CHECK(gradients == figures->gradients);
+    const auto mean = [&](std::uint64_t staleness) {
+        const StalenessGap& gap = figures->gaps.at(staleness);
+        return gap.gap_sum / static_cast<double>(gap.gradients);
+    };
+    CHECK(mean(4) > mean(1));
+}
+
+TEST_CASE("replay: recorded arrivals judged by the same policy come to the same updates") {
+    const LeftBehind left(with_policy("async"));
+    const auto times = arrival_times(left.recording());
+    REQUIRE(times.has_value());
+    const TemporaryFolder folder;
+    LeftBehind::write(folder / "times.txt", *times);
+    std::vector<std::string> overrides = with_policy("async");
+    overrides.emplace_back("simulate.compute.distribution=trace");
+    overrides.push_back("simulate.compute.trace=" + (folder / "times.txt"));
+    overrides.emplace_back("simulate.network.latency_s=0");
+    const LeftBehind again(overrides);
+    CHECK(again.books().applied == left.books().applied);
+    const auto order = [](const Recording& recording) {
+        std::vector<std::pair<std::uint32_t, std::uint64_t>> all;
+        for (const LedgerEntry& entry : recording.shards[0].entries) {
+            const auto* push = std::get_if<VerdictRecord>(&entry.record);
+            if (push != nullptr) all.emplace_back(push->worker.value, push->rows[0].staleness);
+        }
+        return all;
+    };
+    const auto a = order(again.recording());
+    const auto b = order(left.recording());
+    REQUIRE(a.size() == b.size());
+    for (std::size_t i = 0; i < a.size(); ++i) {
+        INFO("arrival " << i);
+        REQUIRE(a[i] == b[i]);
+    }
+}
+
+}  // namespace detente::test
