@@ -31,6 +31,7 @@ struct RunDirectory {
     std::string ledger_dir() const { return path + "/ledger"; }
     std::string checkpoint_dir() const { return path + "/checkpoints"; }
     std::string series_file() const { return path + "/series.jsonl"; }
+    std::string gaps_file() const { return path + "/staleness_gaps.json"; }
     std::string summary_file() const { return path + "/summary.json"; }
 };
 

@@ -11,6 +11,7 @@
 #include "launch/describe.h"
 #include "launch/job.h"
 #include "launch/progress.h"
+#include "launch/replay/gap_table.h"
 #include "launch/series.h"
 #include "launch/simulation.h"
 #include "launch/summary.h"
@@ -263,6 +264,11 @@ ExitCode simulate_job(const SimulateOptions& options) {
     }
     tell_the_end(**simulation, outcome, *run, screen);
     const ExitCode code = exit_code_for(**simulation, outcome, signals.first());
+    if (options.gaps && code == ExitCode::ok) {
+        const auto gaps = measure_gaps(*run, prepared->plan, prepared->engines);
+        if (gaps.has_error()) return refuse(gaps.error());
+        screen.line(gap_table(*gaps));
+    }
     if (!options.check_determinism || code != ExitCode::ok) return code;
     return simulate_again(*prepared, *run, trace, (*simulation)->figures(), screen, signals);
 }

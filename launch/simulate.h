@@ -16,6 +16,7 @@ struct SimulateOptions {
     std::string out;                    // run directory; empty = runs/<name>-simulated-<time>
     std::uint32_t threads = 0;          // that compute; 0 = one per core, or 1 for builtin models
     bool check_determinism = false;     // runs twice, and names the first event that differs
+    bool gaps = false;                  // afterwards, by a replay (launch/replay/gap_table.h)
 };
 
 ExitCode simulate_job(const SimulateOptions& options);

@@ -153,6 +153,10 @@ int replay_as_it_was(const ReplayVerbOptions& options, const Recording& recordin
         const bool differs = replayed.error().code == ErrorCode::internal;
         return value_of(differs ? ExitCode::invariant : exit_code_of(replayed.error().code));
     }
+    if (options.gaps) {
+        const auto written = write_gaps(recording.run, replayed->figures.gaps);
+        if (written.has_error()) return report("replay", written.error());
+    }
     if (options.json) {
         fmt::print("{}\n", as_json(recording, *replayed));
     } else {
@@ -218,9 +222,10 @@ void add_replay_verb(CLI::App& app, int& exit_code) {
                      "With --set: the run directory of what they come to (default: "
                      "runs/<name>-simulated-<time>)")
         ->type_name("DIR");
-    verb->add_flag("--gaps", options->gaps,
-                   "Also measures, per staleness, how far the weights had moved, and the cosine "
-                   "with the gradient at the weights of then (twice the computing)");
+    verb->add_flag(
+        "--gaps", options->gaps,
+        "Also measures, per staleness, how far the weights had moved, and the cosine "
+        "with the gradient at the weights of then (twice the computing); kept in RUN for reports");
     verb->add_flag("--json", options->json, "One JSON object instead of text");
     verb->callback([options, &exit_code] { exit_code = replay(*options); });
 }

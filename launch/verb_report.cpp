@@ -23,6 +23,10 @@ struct ReportOptions {
     std::string json;
     std::string csv;
     std::string trace;
+    double reach = 0;  // 0 = not asked for
+    std::optional<double> to_reach() const {
+        return reach > 0 ? std::optional(reach) : std::nullopt;
+    }
     bool html_wanted() const {
         return !out.empty() || (json.empty() && csv.empty() && trace.empty());
     }
@@ -63,7 +67,8 @@ bool decided_steps(const RunRecord& run) {
 Result<void> report_run(const ReportOptions& options) {
     const auto run = read_run(options.directory);
     if (run.has_error()) return run.error();
-    if (auto done = put_numbers(options, {{run->job, {}, std::nullopt, &*run}}); done.has_error()) {
+    if (auto done = put_numbers(options, {{run->job, {}, std::nullopt, &*run, options.to_reach()}});
+        done.has_error()) {
         return done;
     }
     if (options.trace.empty() && !options.html_wanted()) return {};
@@ -88,6 +93,7 @@ Result<void> report_sweep(const ReportOptions& options) {
     }
     auto sweep = read_sweep_runs(options.directory);
     if (sweep.has_error()) return sweep.error();
+    sweep->reach = options.to_reach();
     for (SweepGroup& group : sweep->groups) {
         if (group.timeline) group.timeline->step_scope = decided_steps(group.runs.front());
     }
@@ -114,6 +120,10 @@ void add_report_verb(CLI::App& app, int& exit_code) {
     verb->add_option("--trace", options->trace,
                      "The timeline of one run for Perfetto (ui.perfetto.dev) or chrome://tracing")
         ->type_name("FILE");
+    verb->add_option("--reach", options->reach,
+                     "Also when a run first scored this accuracy, mean of tasks, 0 to 1")
+        ->type_name("ACCURACY")
+        ->check(CLI::Range(0.0, 1.0));
     verb->callback([options, &exit_code] {
         std::error_code ignored;
         const bool is_sweep = fs::exists(sweep_file(options->directory), ignored);

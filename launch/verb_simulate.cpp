@@ -23,6 +23,9 @@ void add_simulate_verb(CLI::App& app, int& exit_code) {
     verb->add_flag("--check-determinism", options->check_determinism,
                    "Runs twice, the second time into DIR/again, and names the first event that "
                    "differs");
+    verb->add_flag("--gaps", options->gaps,
+                   "Afterwards also measures, per staleness, how far the weights had moved, and "
+                   "the cosine with the gradient at the weights of then");
     verb->callback([options, &exit_code] { exit_code = value_of(simulate_job(*options)); });
 }
 

@@ -30,4 +30,27 @@ boost::json::array gaps_json(const std::map<std::uint64_t, StalenessGap>& gaps) 
     return rows;
 }
 
+Result<void> write_gaps(const RunDirectory& run,
+                        const std::map<std::uint64_t, StalenessGap>& gaps) {
+    const boost::json::object whole{{"gaps", gaps_json(gaps)}};
+    return write_text(run.gaps_file(), boost::json::serialize(whole) + "\n");
+}
+
+Result<std::map<std::uint64_t, StalenessGap>> measure_gaps(const RunDirectory& run,
+                                                           const Plan& plan,
+                                                           std::shared_ptr<EnginePool> engines) {
+    const auto recording = read_recording(run.path, {});
+    if (recording.has_error()) return recording.error();
+    ReplayOptions options;
+    options.gaps = true;
+    auto replay = Replay::create(*recording, plan, std::move(engines), std::move(options));
+    if (replay.has_error()) return replay.error();
+    auto figures = (*replay)->run();
+    if (figures.has_error()) return figures.error();
+    if (auto written = write_gaps(run, figures->gaps); written.has_error()) {
+        return written.error();
+    }
+    return std::move(figures->gaps);
+}
+
 }  // namespace detente

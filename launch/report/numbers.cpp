@@ -99,6 +99,17 @@ json::object run_json(const NamedRun& named) {
         {"samples_per_s", number(run.samples_per_s)},
         {"series", series_json(run)},
         {"scores", std::move(scores)}};
+    if (named.reach) object["reached_s"] = number(seconds_to_reach(run, *named.reach));
+    if (!run.gaps.empty()) {
+        json::array gaps;
+        for (const GapPoint& point : run.gaps) {
+            gaps.push_back(json::object{{"staleness", point.staleness},
+                                        {"gradients", point.gradients},
+                                        {"gap", number(point.gap)},
+                                        {"cosine", number(point.cosine)}});
+        }
+        object["gaps"] = std::move(gaps);
+    }
     if (run.failed) object["error"] = run.error;
     if (named.seed) {
         object["settings"] = std::move(settings);
@@ -153,6 +164,7 @@ void add_run(std::string& out, const NamedRun& named) {
             csv.add("cosine", run.cosine_tasks[i] + "/" + run.cosine_tasks[j], run.cosines[i][j]);
         }
     }
+    if (named.reach) csv.add("reached_s", "", seconds_to_reach(run, *named.reach));
     csv.add("wall_s", "", run.wall_s);
     csv.add("training_s", "", run.training_s);
     csv.add("samples_per_s", "", run.samples_per_s);
@@ -172,7 +184,7 @@ std::vector<NamedRun> named_runs(const SweepRuns& sweep) {
         for (const RunRecord& run : group.runs) {
             for (const SweepCell& cell : group.cells) {
                 if (cell_dir(sweep.directory, cell) != run.directory) continue;
-                runs.push_back({cell.name, cell.settings, cell.seed, &run});
+                runs.push_back({cell.name, cell.settings, cell.seed, &run, sweep.reach});
             }
         }
     }

@@ -5,7 +5,9 @@
 //        "steps":…,"samples":…,"wall_s":…,"training_s":…,"samples_per_s":…,
 //        "series":[{"seconds":…,"steps":…,"samples":…,"applied":…,"computed":…,"rejected":…,
 //                   "cancelled":…,"lost":…,"in_flight":…,"staleness_mean":…,"loss":{task:…}}],
-//        "scores":[{"seconds":…,"samples":…,"checkpoint":…,"accuracy":{…}}]}]}
+//        "scores":[{"seconds":…,"samples":…,"checkpoint":…,"accuracy":{…}}],"reached_s":…,
+//        "gaps":[{"staleness":…,"gradients":…,"gap":…,"cosine":…}]}]}
+// reached_s: where it was asked for, null if never; gaps: where they were measured.
 // CSV (RFC 4180), one number a line: run,quantity,of,seconds,applied,value; `of` is the task, the
 // staleness, the kind of update or the pair that the number is of.
 //
@@ -28,6 +30,7 @@ struct NamedRun {
     std::vector<std::pair<std::string, std::string>> settings;  // of the sweep's grid
     std::optional<std::uint64_t> seed;                          // likewise
     const RunRecord* run;
+    std::optional<double> reach{};  // accuracy to be reached
 };
 // Of the sweep, which must outlive them.
 std::vector<NamedRun> named_runs(const SweepRuns& sweep);

@@ -105,6 +105,37 @@ void show_staleness(Page& page, const RunRecord& run) {
                     run.staleness.p99, run.staleness.max));
 }
 
+// Few gradients of a staleness say little: they are left out, the table has all.
+void show_gaps(Page& page, const RunRecord& run) {
+    if (run.gaps.empty()) return;
+    page.heading("What staleness did to gradients");
+    constexpr std::uint64_t kFew = 5;
+    LineChart gap{
+        "How far the weights had moved", "staleness, in versions", "mean ‖w − w_stale‖", {}};
+    LineChart cosine{"Cosine with the gradient at the present weights",
+                     "staleness, in versions",
+                     "mean cosine",
+                     {}};
+    gap.curves.push_back({"gap", {}});
+    cosine.curves.push_back({"cosine", {}});
+    std::vector<std::vector<std::string>> rows;
+    for (const GapPoint& point : run.gaps) {
+        rows.push_back({std::to_string(point.staleness), with_commas(point.gradients),
+                        fmt::format("{:.4g}", point.gap), fmt::format("{:.4f}", point.cosine)});
+        if (point.gradients < kFew) continue;
+        const auto x = static_cast<double>(point.staleness);
+        gap.curves[0].points.push_back({x, point.gap});
+        cosine.curves[0].points.push_back({x, point.cosine});
+    }
+    page.figure(draw(gap),
+                "Distance between the weights a gradient was computed at and those it "
+                "was applied to, by its staleness.");
+    page.figure(draw(cosine),
+                "Cosine between each gradient and the one of the same batch at the "
+                "weights it was applied to, by its staleness.");
+    page.table({"staleness", "gradients", "gap", "cosine"}, rows);
+}
+
 void show_updates(Page& page, const RunRecord& run) {
     if (run.books.computed == 0) return;
     page.heading("What became of the updates");
@@ -181,6 +212,7 @@ std::string run_page(const RunRecord& run, const Timeline& timeline) {
     show_loss(page, run);
     show_accuracy(page, run);
     show_staleness(page, run);
+    show_gaps(page, run);
     show_updates(page, run);
     show_cosines(page, run);
     show_timeline(page, run, timeline);

@@ -181,6 +181,23 @@ Result<void> read_series(const std::string& file, const std::string& text, RunRe
     return {};
 }
 
+Result<void> read_gaps(const std::string& file, RunRecord& run) {
+    const auto text = text_of(file, kMostSummaryBytes);
+    if (text.has_error()) return text.error();
+    try {
+        const json::object whole = object_from(*text);
+        for (const json::value& entry : array_at(whole, "gaps")) {
+            if (!entry.is_object()) throw BadMember{"'gaps' must hold an object per staleness"};
+            const json::object& row = entry.as_object();
+            run.gaps.push_back({count_at(row, "staleness"), count_at(row, "gradients"),
+                                number_at(row, "gap"), number_at(row, "cosine")});
+        }
+    } catch (const BadMember& bad) {
+        return not_ours(file, bad.text);
+    }
+    return {};
+}
+
 }  // namespace
 
 Result<RunRecord> read_run(const std::string& directory) {
@@ -224,6 +241,9 @@ Result<RunRecord> read_run(const std::string& directory) {
             run.samples = run.points.back().samples;
             run.staleness.mean = run.points.back().staleness_mean;
         }
+    }
+    if (fs::exists(at.gaps_file(), ignored)) {
+        if (auto read = read_gaps(at.gaps_file(), run); read.has_error()) return read.error();
     }
     if (run.tasks.empty()) {
         for (const auto& [task, accuracy] : run.accuracy) run.tasks.push_back(task);

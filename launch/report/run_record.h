@@ -32,6 +32,13 @@ struct SeriesScore {
     std::vector<std::pair<std::string, double>> accuracy;
 };
 
+struct GapPoint {  // means over the gradients of one staleness
+    std::uint64_t staleness = 0;
+    std::uint64_t gradients = 0;
+    double gap = 0;  // ‖w − w_stale‖
+    double cosine = 0;
+};
+
 struct RunRecord {
     std::string directory;
     std::string job;
@@ -55,7 +62,8 @@ struct RunRecord {
     double samples_per_s = 0;
     std::vector<SeriesPoint> points;  // in order of time
     std::vector<SeriesScore> scores;
-    std::string job_text;  // resolved, TOML; empty = not there
+    std::vector<GapPoint> gaps;  // by staleness; empty = not measured
+    std::string job_text;        // resolved, TOML; empty = not there
     // What could not be read and is left out, a sentence each.
     std::vector<std::string> remarks;
 };

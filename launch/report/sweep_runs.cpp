@@ -58,6 +58,15 @@ double accuracy_of(const RunRecord& run, const std::string& task) {
     return std::nan("");
 }
 
+std::string time_to_reach(const SweepGroup& group, double accuracy) {
+    const std::vector<double> times =
+        over_runs(group, [&](const RunRecord& run) { return seconds_to_reach(run, accuracy); });
+    const auto never =
+        std::count_if(times.begin(), times.end(), [](double time) { return !std::isfinite(time); });
+    return spread(times, 1) +
+           (never > 0 ? fmt::format(", {} of {} never", never, times.size()) : "");
+}
+
 std::vector<std::string> all_tasks(const SweepRuns& sweep) {
     std::vector<std::string> tasks;
     for (const SweepGroup& group : sweep.groups) {
@@ -114,6 +123,9 @@ SweepTable table_of(const SweepRuns& sweep) {
     for (const char* more : {"staleness", "applied, %", "training, s"}) {
         table.header.emplace_back(more);
     }
+    if (sweep.reach) {
+        table.header.push_back(fmt::format("s to {:g} %", 100 * *sweep.reach));
+    }
     for (const SweepGroup& group : sweep.groups) {
         std::vector<std::string> row = {
             group.title, fmt::format("{} of {}", group.runs.size(), group.cells.size())};
@@ -126,9 +138,20 @@ SweepTable table_of(const SweepRuns& sweep) {
         add(1, [](const RunRecord& run) { return run.staleness.mean; });
         add(100, [](const RunRecord& run) { return share_applied(run.books); });
         add(1, [](const RunRecord& run) { return run.training_s; });
+        if (sweep.reach) row.push_back(time_to_reach(group, *sweep.reach));
         table.rows.push_back(std::move(row));
     }
     return table;
+}
+
+double seconds_to_reach(const RunRecord& run, double accuracy) {
+    for (const SeriesScore& score : run.scores) {
+        if (score.accuracy.empty()) continue;
+        double sum = 0;
+        for (const auto& [task, value] : score.accuracy) sum += value;
+        if (sum / static_cast<double>(score.accuracy.size()) >= accuracy) return score.seconds;
+    }
+    return std::nan("");
 }
 
 MeanCurve mean_curve(const std::vector<std::vector<Point>>& runs) {

@@ -25,6 +25,7 @@ struct SweepRuns {
     SweepRecord record;
     std::vector<SweepGroup> groups;
     std::vector<std::string> remarks;
+    std::optional<double> reach;  // accuracy, mean of tasks: also when a run first scored it
 
     // Timelines are read of so many groups; they are the largest files by far.
     static constexpr std::size_t kMostTimelines = 8;
@@ -40,6 +41,8 @@ struct SweepTable {
     std::vector<std::vector<std::string>> rows;
 };
 SweepTable table_of(const SweepRuns& sweep);
+// On the run's clock, of the first evaluation that scored it; NaN = none did.
+double seconds_to_reach(const RunRecord& run, double accuracy);
 
 // Mean over its runs at the same places, with the lowest and highest; `of` gives a run's points.
 struct MeanCurve {

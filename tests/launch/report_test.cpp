@@ -137,6 +137,28 @@ TEST_CASE("report: its numbers are those of summary.json, as JSON and on the pag
                        "wasted: 4 rejected, 0 cancelled, 3 lost."));
 }
 
+TEST_CASE("report: what staleness did to gradients is shown where it was measured") {
+    const TemporaryFolder folder;
+    write_run(folder / "run");
+    CHECK(run_in(folder / "run").gaps.empty());
+    write_file(RunDirectory{folder / "run"}.gaps_file(),
+               R"({"gaps":[{"staleness":0,"gradients":9,"gap":0,"cosine":1},)"
+               R"({"staleness":2,"gradients":8,"gap":0.25,"cosine":0.75}]})");
+    const RunRecord run = run_in(folder / "run");
+    REQUIRE(run.gaps.size() == 2);
+    const test::Markup markup = test::read_markup(run_page(run, {}));
+    REQUIRE(markup.error == "");
+    CHECK(any_contains(markup.texts_of("td"), "0.7500"));
+    CHECK(any_contains(markup.texts_of("figcaption"), "Cosine between each gradient"));
+    const json::value numbers = json::parse(numbers_as_json({{"a", {}, std::nullopt, &run}}));
+    CHECK(numbers.at("runs").at(0).at("gaps").at(1).at("gap").to_number<double>() == 0.25);
+    write_file(RunDirectory{folder / "run"}.gaps_file(), R"({"gaps":[{"staleness":-1}]})");
+    const auto wrong = read_run(folder / "run");
+    REQUIRE(wrong.has_error());
+    CHECK_THAT(wrong.error().text,
+               Catch::Contains("staleness_gaps.json") && Catch::Contains("staleness"));
+}
+
 TEST_CASE("report: CSV has one number a line, its texts quoted where they must be") {
     const TemporaryFolder folder;
     write_run(folder / "run");

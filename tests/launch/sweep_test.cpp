@@ -203,6 +203,28 @@ TEST_CASE("report: a cell whose run is gone or altered is a remark, not the end 
     CHECK_THAT(sweep->remarks[0], Catch::Contains("b is left out") && Catch::Contains("not JSON"));
 }
 
+TEST_CASE("report: when a run first scored an accuracy is asked of its evaluations") {
+    const TemporaryFolder folder;
+    write_file(sweep_file(folder.path()), to_json(small_record()));
+    test::write_run(folder / "cells/a");
+    test::write_run(folder / "cells/b");
+    auto sweep = read_sweep_runs(folder.path());
+    REQUIRE(sweep.has_value());
+    std::vector<RunRecord>& runs = sweep->groups[0].runs;
+    runs[0].scores = {{1, 10, 1, {{"x", 0.25}, {"y", 0.5}}}, {2, 20, 2, {{"x", 0.5}, {"y", 0.75}}}};
+    runs[1].scores = {{3, 10, 1, {{"x", 0.25}, {"y", 0.5}}}};
+    CHECK(seconds_to_reach(runs[0], 0.3) == 1);
+    CHECK(seconds_to_reach(runs[0], 0.625) == 2);
+    CHECK(std::isnan(seconds_to_reach(runs[0], 0.7)));
+    sweep->reach = 0.6;
+    const SweepTable table = table_of(*sweep);
+    CHECK(table.header.back() == "s to 60 %");
+    CHECK(table.rows[0].back() == "2.00, 1 of 2 never");
+    const json::value numbers = json::parse(numbers_as_json(named_runs(*sweep)));
+    CHECK(numbers.at("runs").at(0).at("reached_s").to_number<double>() == 2);
+    CHECK(numbers.at("runs").at(1).at("reached_s").is_null());
+}
+
 TEST_CASE("report: a mean curve is the mean, the lowest and the highest at each place") {
     const MeanCurve curve = mean_curve({{{0, 0}, {10, 10}}, {{0, 2}, {5, 4}, {20, 10}}});
     REQUIRE_FALSE(curve.mean.empty());
