@@ -16,7 +16,7 @@
 
 namespace detente {
 
-enum class OnRejection { drop, refresh, recompute };
+enum class OnRejection { drop, refresh, recompute, compensate };
 enum class OnLoss { carry_on, stop };              // "continue" | "stop"
 enum class ChecksumMode { automatic, on, off };    // "auto": between hosts only
 enum class TransportKind { automatic, tcp, ipc };  // "auto": ipc where both ends share a host
@@ -66,9 +66,11 @@ struct Job {
 
     // [worker]
     bool push_pull = true;
-    std::uint32_t pull_ahead = 0;  // 0 | 1
+    std::uint32_t pull_ahead = 0;   // 0 | 1
+    bool consistent_pulls = false;  // step scope: weights of one place in the lead's order
     OnRejection on_rejection = OnRejection::refresh;
-    std::uint32_t most_recomputes = 3;
+    std::uint32_t most_recomputes = 3;  // compensations count too
+    double compensate_lambda = 0.04;
     double clip_norm = 0;  // global norm; 0 = off
     std::uint32_t threads = 1;
 

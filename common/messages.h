@@ -95,6 +95,8 @@ struct PullRequest {
     std::uint32_t request = 0;  // echoed
     Step acknowledged;          // all steps up to here are settled: the shard may forget them
     std::vector<BlockId> blocks;
+    // Step scope: weights of one place in the lead's order, the same on every shard.
+    bool cut = false;
 };
 struct PullReply {
     Step step;
@@ -242,7 +244,8 @@ struct CheckpointRequest {
     std::string directory;
 };
 // What one event led to. Shards act on decisions in the order of their numbers, without gaps:
-// commits, aborts, changes of policy, checkpoints, holds, releases; then the workers are answered.
+// commits, aborts, changes of policy, checkpoints, holds, cuts, releases; then the workers are
+// answered.
 struct StageDecision {
     Sequence sequence;
     std::vector<StepCommit> commits;
@@ -252,6 +255,7 @@ struct StageDecision {
     std::vector<WorkerId> release;
     std::vector<PolicyChange> changes;
     std::vector<CheckpointRequest> checkpoints;  // a cut: every shard's slice is of this point
+    std::vector<PushId> cuts;                    // these steps are handed the weights of this point
 };
 // Every decision up to this one is applied.
 struct StageReply {

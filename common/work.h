@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <variant>
 #include <vector>
@@ -53,10 +54,22 @@ struct CombineWork {
     double clip_factor = 1;
     std::vector<std::vector<BlockId>> layout;
 };
+// A gradient that was rejected, carried to newer weights instead of being computed again
+// (common/staleness/delay_compensation.h). Parts as of CombineWork; ends as one, too.
+struct CompensateWork {
+    struct Row {
+        Payload gradient;  // as it was pushed
+        Payload then;      // the weights it was computed at
+        Payload now;
+    };
+    std::map<BlockId, Row> rows;  // of every block of the layout
+    double lambda = 0;
+    std::vector<std::vector<BlockId>> layout;
+};
 struct CombineOutcome {};
 struct InitialOutcome {};
 
-using Work = std::variant<InitialWork, GradientWork, CombineWork>;
+using Work = std::variant<InitialWork, GradientWork, CombineWork, CompensateWork>;
 using WorkResult = Result<std::variant<InitialOutcome, GradientOutcome, CombineOutcome>>;
 
 }  // namespace detente

@@ -133,6 +133,13 @@ void check_admission(const Job& job, Problems& problems) {
                                         "must be 0, found {}",
                                         why, job.pull_ahead)});
     }
+    if (job.consistent_pulls && !steps) {
+        problems.push_back({"worker.consistent_pulls",
+                            fmt::format("{} decides per block, so that shards have no order in "
+                                        "common to cut at: set staleness.admission = \"step\" or "
+                                        "choose a policy of scope step",
+                                        why)});
+    }
     std::vector<std::pair<std::string, const PolicyConfig*>> policies{
         {"staleness.policy", &job.policy}};
     for (std::size_t i = 0; i < job.policy_for.size(); ++i) {

@@ -136,17 +136,30 @@ Table worker_table() {
           "1: pulls the next weights while it computes, for one more step of staleness.",
           at(&Job::pull_ahead),
           {0, 1}},
+         {"consistent_pulls", "",
+          "Under step scope: every pull is of one version of the model, whatever is committed "
+          "meanwhile. One more round trip a step, and shards keep what a worker was not handed "
+          "yet. "
+          "Otherwise pulls may be torn: summary.json says how often and how much.",
+          at(&Job::consistent_pulls)},
          {"on_rejection",
           "",
-          "After a rejected push: drop the gradient and go on; refresh the weights first; or "
-          "recompute it on the same batch.",
+          "After a rejected push: drop the gradient and go on; refresh the weights first; "
+          "recompute it on the same batch; or compensate it: carry it to new weights by "
+          "g + compensate_lambda g g (w - w_then) and push that (keeps a gradient and the weights "
+          "it was computed at for each step that is not settled).",
           choice_at(&Job::on_rejection),
           {},
-          {"drop", "refresh", "recompute"}},
+          {"drop", "refresh", "recompute", "compensate"}},
          {"most_recomputes",
           "times",
-          "Recomputes of one batch before it is dropped.",
+          "Recomputes or compensations of one batch before it is dropped.",
           at(&Job::most_recomputes),
+          {0, 1e6}},
+         {"compensate_lambda",
+          "",
+          "Weight of the compensation (Zheng 2017).",
+          at(&Job::compensate_lambda),
           {0, 1e6}},
          {"clip_norm", "", "Largest global norm of a pushed gradient; 0 = off.",
           at(&Job::clip_norm)},

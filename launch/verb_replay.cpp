@@ -89,10 +89,15 @@ std::string as_json(const Recording& recording, const Replayed& replayed) {
 void tell(const Recording& recording, const Replayed& replayed) {
     const ReplayFigures& figures = replayed.figures;
     fmt::print("gradients {} computed again, {}\n", with_commas(figures.gradients),
-               figures.hashes == figures.gradients ? "each with the hash that was recorded"
-               : figures.hashes == 0               ? "no hash was recorded (ledger.gradient_hashes)"
+               figures.hashes + figures.carried == figures.gradients
+                   ? "each with the hash that was recorded"
+               : figures.hashes == 0 ? "no hash was recorded (ledger.gradient_hashes)"
                                      : fmt::format("{} with the hash that was recorded",
                                                    with_commas(figures.hashes)));
+    if (figures.carried > 0) {
+        fmt::print("          {} of them rejected ones, carried to newer weights\n",
+                   with_commas(figures.carried));
+    }
     fmt::print("updates   {} of blocks applied, {} others as recorded\n",
                with_commas(figures.applied), with_commas(figures.others));
     if (replayed.checkpoint) {

@@ -117,6 +117,13 @@ Result<void> Duplicates::fits(WorkerId worker, Step step,
     return {};
 }
 
+bool Duplicates::is_gone(WorkerId worker, Incarnation incarnation) const {
+    const auto found = clients_.find(worker);
+    if (found == clients_.end()) return false;
+    const Client& client = found->second;
+    return incarnation < client.incarnation || (incarnation == client.incarnation && client.gone);
+}
+
 bool Duplicates::has_left(WorkerId worker) const {
     const auto client = clients_.find(worker);
     return client != clients_.end() && client->second.acknowledged == kLeft;

@@ -184,6 +184,16 @@ void Lead::abort(const PushId& push, Advice advice, ErrorCode reason, StageDecis
     pending_.erase(pending);
 }
 
+void Lead::cut(const PushId& step) {
+    if (dead(step)) return;
+    const auto [last, fresh] = cuts_.try_emplace(step.worker, step);
+    if (!fresh && !(last->second < step)) return;
+    last->second = step;
+    StageDecision decision;
+    decision.cuts.push_back(step);
+    decide(std::move(decision));
+}
+
 void Lead::checkpoint(const CheckpointRequest& request) {
     StageDecision decision;
     decision.checkpoints.push_back(request);
@@ -211,7 +221,7 @@ void Lead::decide(StageDecision&& decision) {
     const bool nothing = decision.commits.empty() && decision.aborts.empty() &&
                          decision.buffered.empty() && decision.hold.empty() &&
                          decision.release.empty() && decision.changes.empty() &&
-                         decision.checkpoints.empty();
+                         decision.checkpoints.empty() && decision.cuts.empty();
     if (nothing) return;
     decision.sequence = {epoch_, ++number_};
     fresh_.push_back(decision);

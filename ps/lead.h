@@ -46,6 +46,8 @@ class Lead {
     void joined(WorkerId worker);
     void left(WorkerId worker);
     void lost(WorkerId worker, Incarnation incarnation);
+    // This step is handed weights of one point of the shards' order; asked again, nothing changes.
+    void cut(const PushId& step);
     // All shards make a checkpoint at one point of their order.
     void checkpoint(const CheckpointRequest& request);
     // From the next event on `policy` decides, in place of the one so far: that one's buffered
@@ -105,6 +107,7 @@ class Lead {
         std::set<Step> steps;
     };
     std::map<WorkerId, Decided> decided_;
+    std::map<WorkerId, PushId> cuts_;             // the latest step of each
     std::deque<StageDecision> log_;               // not confirmed by all
     std::map<ShardId, std::uint64_t> confirmed_;  // highest number applied
     std::vector<StageDecision> fresh_;

@@ -141,6 +141,14 @@ class Shard : public Node {
         std::vector<std::pair<Envelope, Push>> pushes;  // headers; verdicts are in duplicates_
         std::map<std::uint32_t, std::pair<Envelope, PullRequest>> asked;  // by request
     };
+    // The weights one step of a worker is given, and its requests that came before they were due.
+    struct Cut {
+        PushId step;
+        bool made = false;
+        bool copied = false;
+        std::map<BlockId, WeightBlock> weights;
+        std::map<std::uint32_t, std::pair<Envelope, PullRequest>> asked;  // by request
+    };
     bool decides_steps() const { return store_.step_policy() != nullptr; }
     using Answers = std::vector<std::pair<Envelope, Push>>;  // headers of pushes
     void stage(const Envelope& from, const Push& body);
@@ -155,6 +163,12 @@ class Shard : public Node {
     void act();  // on the decisions that are due
     bool commit(const StepCommit& commit, Sequence decision);
     void abort(const StepAbort& abort, Sequence decision, Answers& answers);
+    // Pulls of one place in the lead's order (shard_cuts.cpp). True: answered when it is reached.
+    bool awaits_cut(const Envelope& from, const PullRequest& body);
+    void make_cut(const PushId& step);
+    // Makes copies of what cuts hold, so that updates find spares; false: nothing was held.
+    bool copy_cuts();
+    void drop_cut(WorkerId worker, Step up_to);
     void decide_part(const PushId& push, StagedPart& part, std::vector<BlockVerdict> verdicts,
                      const std::map<BlockId, double>& rates, const Folded& folded);
     void answer(const Envelope& from, const Push& push);
@@ -213,6 +227,7 @@ class Shard : public Node {
     // Parts that come later get that verdict.
     std::map<PushId, std::pair<StepAbort, Sequence>> aborted_;
     std::map<WorkerId, HeldWorker> held_;
+    std::map<WorkerId, Cut> cuts_;
     std::map<std::uint64_t, StageDecision> decisions_;  // not acted on yet, by number
     std::uint64_t acted_ = 0;                           // on every decision up to this number
     std::size_t commits_done_ = 0;                      // of the decision that is due

@@ -168,8 +168,10 @@ void Shard::pull(const Envelope& from, const PullRequest& body) {
             lead_->pulled(worker, body.step);
         }
     }
+    const bool cut = body.cut && decides_steps();
+    if (cut && awaits_cut(from, body)) return;
     ++pulls_;
-    record_pull(from, body.step, blocks);
+    if (!cut) record_pull(from, body.step, blocks);
 
     // Whole blocks, message by message.
     std::vector<std::vector<LiveBlock*>> parts(1);
@@ -189,7 +191,13 @@ void Shard::pull(const Envelope& from, const PullRequest& body) {
         answer.part = Part{static_cast<std::uint32_t>(i)};
         answer.parts = static_cast<std::uint32_t>(parts.size());
         answer.credit_bytes = setup_.job->credit_bytes / std::max(1U, setup_.job->workers);
-        answer.blocks = weights_of(parts[i], worker);
+        if (cut) {
+            for (const LiveBlock* block : parts[i]) {
+                answer.blocks.push_back(cuts_.at(worker).weights.at(block->plan->id));
+            }
+        } else {
+            answer.blocks = weights_of(parts[i], worker);
+        }
         reply(from, std::move(answer));
     }
 }
@@ -256,6 +264,7 @@ void Shard::farewell(const Envelope& from, const Farewell& body) {
     leases_.release(worker);
     answer_leases();
     workers_.erase(worker);
+    cuts_.erase(worker);
     drop_incomplete(worker, from.incarnation);
     if (lead_ != nullptr) lead_->left(worker);
     forget_if_gone(worker);
@@ -275,6 +284,7 @@ void Shard::peer_down(const PeerDown& event) {
     leases_.release(worker);
     answer_leases();
     workers_.erase(worker);
+    cuts_.erase(worker);
     forget_if_gone(worker);
     std::erase_if(deferred_, [&](const Message& message) {
         return message.envelope.from == event.node &&

@@ -207,8 +207,9 @@ void Shard::act() {
     while (!decisions_.empty() && decisions_.begin()->first == acted_ + 1) {
         const StageDecision& due = decisions_.begin()->second;
         for (; commits_done_ < due.commits.size(); ++commits_done_) {
-            if (!commit(due.commits[commits_done_], due.sequence))
-                return;  // no spare: when one comes back
+            if (commit(due.commits[commits_done_], due.sequence)) continue;
+            const bool gained = copy_cuts() && commit(due.commits[commits_done_], due.sequence);
+            if (!gained) return;  // no spare: when one comes back
         }
         for (const StepAbort& one : due.aborts) abort(one, due.sequence, to_answer_);
         for (const PushId& id : due.buffered) {
@@ -229,6 +230,7 @@ void Shard::act() {
         for (const PolicyChange& change : due.changes) adopt(change, due.sequence);
         for (const CheckpointRequest& one : due.checkpoints) make_slice(one);
         for (const WorkerId worker : due.hold) held_[worker];
+        for (const PushId& step : due.cuts) make_cut(step);
         const std::vector<WorkerId> released = due.release;
         decisions_.erase(decisions_.begin());
         commits_done_ = 0;
@@ -354,6 +356,7 @@ void Shard::forget_if_gone(WorkerId worker) {
 
 void Shard::acknowledge(WorkerId worker, Step step) {
     duplicates_.acknowledge(worker, step);
+    drop_cut(worker, step);
     if (aborted_.empty()) return;
     std::erase_if(aborted_, [&](const auto& entry) {
         return entry.first.worker == worker && entry.first.step <= step;

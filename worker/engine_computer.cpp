@@ -6,6 +6,7 @@
 #include "common/checksum.h"
 #include "common/invariant.h"
 #include "common/random.h"
+#include "common/staleness/delay_compensation.h"
 
 namespace detente {
 namespace {
@@ -42,6 +43,7 @@ WorkResult EngineComputer::run(const Work& work, const std::atomic<bool>& cancel
         return run_gradient(*gradient, cancelled);
     }
     if (const auto* combine = std::get_if<CombineWork>(&work)) return run_combine(*combine, part);
+    if (const auto* carry = std::get_if<CompensateWork>(&work)) return run_compensate(*carry, part);
     return run_initial(part);
 }
 
@@ -156,6 +158,34 @@ WorkResult EngineComputer::run_combine(const CombineWork& work,
             combine(block.shared() ? shared_weights : own_weights, rows_of(gradients, block), out);
             if (halves_ != nullptr) halves_->before_push(id, out);
             at += block.elements;
+        }
+        part(static_cast<std::uint32_t>(i), payload_of(std::move(buffer)));
+    }
+    return {CombineOutcome{}};
+}
+
+// Rows come from frames, at any address.
+WorkResult EngineComputer::run_compensate(const CompensateWork& work,
+                                          const std::function<void(std::uint32_t, Payload)>& part) {
+    const auto value_at = [](const Payload& payload, std::size_t i) {
+        float value = 0;
+        std::memcpy(&value, payload.bytes.data() + i * sizeof(float), sizeof(float));
+        return value;
+    };
+    for (std::size_t i = 0; i < work.layout.size(); ++i) {
+        std::size_t bytes = 0;
+        for (const BlockId id : work.layout[i]) bytes += work.rows.at(id).gradient.size();
+        auto buffer = std::make_shared<AlignedBuffer>(bytes);
+        std::size_t at = 0;
+        for (const BlockId id : work.layout[i]) {
+            const CompensateWork::Row& row = work.rows.at(id);
+            const std::size_t elements = row.gradient.size() / sizeof(float);
+            const std::span<float> out = buffer->floats().subspan(at, elements);
+            for (std::size_t k = 0; k < elements; ++k) {
+                out[k] = delay_compensated(value_at(row.gradient, k), work.lambda,
+                                           value_at(row.now, k), value_at(row.then, k));
+            }
+            at += elements;
         }
         part(static_cast<std::uint32_t>(i), payload_of(std::move(buffer)));
     }

@@ -39,6 +39,8 @@ class EngineComputer : public Computer {
     WorkResult run_gradient(const GradientWork& work, const std::atomic<bool>& cancelled);
     WorkResult run_combine(const CombineWork& work,
                            const std::function<void(std::uint32_t, Payload)>& part);
+    static WorkResult run_compensate(const CompensateWork& work,
+                                     const std::function<void(std::uint32_t, Payload)>& part);
     std::vector<std::uint32_t> samples_of(const BatchRange& batch, std::uint32_t batch_samples);
     std::uint64_t hash_of(const TaskGradients& gradients) const;
     // Row of each task for this block; nullptr where the task does not own it.

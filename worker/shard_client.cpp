@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "common/invariant.h"
+#include "common/staleness/policy.h"
 
 namespace detente {
 
@@ -11,6 +12,7 @@ ShardClient::ShardClient(ShardId shard, const Plan& plan, const Job& job)
       plan_(&plan),
       reply_deadline_(job.reply_deadline),
       message_bytes_(job.message_bytes),
+      cut_(job.consistent_pulls && decides_steps(job)),
       all_(plan.by_shard[shard.value]),
       credit_bytes_(job.credit_bytes / std::max(1U, job.workers)) {
     std::uint64_t in_part = 0;
@@ -83,6 +85,7 @@ void ShardClient::next_pull(Time now, Effects& effects) {
         request.opens = wanted.opens;
         request.request = ++request_;
         request.acknowledged = acknowledged_;
+        request.cut = cut_;
         request.blocks = std::move(pulls_.front().blocks);
         pulls_.erase(pulls_.begin());
         asked_bytes += bytes;

@@ -104,6 +104,7 @@ class ShardClient {
     const Plan* plan_;
     Nanos reply_deadline_;
     std::uint64_t message_bytes_;
+    bool cut_;
     std::vector<BlockId> all_;
     std::vector<BlockId> trainable_;
     std::vector<std::vector<BlockId>> layout_;

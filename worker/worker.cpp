@@ -20,6 +20,12 @@ Result<std::unique_ptr<Worker>> Worker::create(WorkerSetup setup) {
                     "every tensor is frozen or owned by no task: there is nothing to train; see "
                     "model.frozen and [[task]] exclude");
     }
+    if (setup.job->consistent_pulls && decides_steps(*setup.job) &&
+        !ShardClient(kLeadShard, *setup.plan, *setup.job).takes_part()) {
+        return fail(ErrorCode::bad_job,
+                    "worker.consistent_pulls: the lead shard, shard 0, has no block that is "
+                    "trained, and is never asked: use fewer shards or smaller blocks.bytes");
+    }
     return std::unique_ptr<Worker>(new Worker(std::move(setup), std::move(*aggregator)));
 }
 
@@ -143,6 +149,16 @@ void Worker::start_gradient() {
         computing.base[block.block] = {block.epoch, block.version};
     }
     note_torn(prepared.weights);
+    if (setup_.job->on_rejection == OnRejection::compensate) {
+        computing.kept = std::make_shared<Kept>();
+        for (const WeightBlock& block : prepared.weights) {
+            computing.kept->weights[block.block] = block.weights;
+        }
+    }
+    if (computing.batch.rejected != nullptr) {
+        computing_ = std::move(computing);
+        return compensate(prepared.weights);
+    }
     GradientWork work;
     work.step = prepared.step;
     work.weights = std::move(prepared.weights);
@@ -281,14 +297,38 @@ void Worker::resolve(GradientOutcome&& outcome) {
 
 void Worker::combine(std::vector<double> weights, double clip_factor,
                      std::shared_ptr<const GradientSet> gradients) {
-    const std::vector<BlockId>& only = computing_->batch.only;
-    const bool reply_brings_blocks = setup_.job->push_pull && setup_.job->pull_ahead == 0 &&
-                                     only.empty() && phase_ == Phase::training &&
-                                     !(no_more_ && batches_.empty());
     CombineWork work;
     work.gradients = std::move(gradients);
     work.weights = std::move(weights);
     work.clip_factor = clip_factor;
+    work.layout = lay_out_push();
+    computing_->ticket = effects_->compute(std::move(work));
+}
+
+// The gradient of the last attempt, carried from its weights to these.
+void Worker::compensate(const std::vector<WeightBlock>& weights) {
+    const Kept& rejected = *computing_->batch.rejected;
+    computing_->samples = rejected.samples;
+    computing_->gradient_hash = rejected.gradient_hash;
+    ++compensated_steps_;
+    CompensateWork work;
+    work.lambda = setup_.job->compensate_lambda;
+    for (const WeightBlock& block : weights) {
+        const auto gradient = rejected.gradient.find(block.block);
+        if (gradient == rejected.gradient.end()) continue;
+        work.rows[block.block] = {gradient->second, rejected.weights.at(block.block),
+                                  block.weights};
+    }
+    work.layout = lay_out_push();
+    computing_->ticket = effects_->compute(std::move(work));
+}
+
+std::vector<std::vector<BlockId>> Worker::lay_out_push() {
+    const std::vector<BlockId>& only = computing_->batch.only;
+    const bool reply_brings_blocks = setup_.job->push_pull && setup_.job->pull_ahead == 0 &&
+                                     !setup_.job->consistent_pulls && only.empty() &&
+                                     phase_ == Phase::training && !(no_more_ && batches_.empty());
+    std::vector<std::vector<BlockId>> layout;
     Settling settling;
     settling.step = computing_->step;
     settling.batch = computing_->batch;
@@ -308,7 +348,7 @@ void Worker::combine(std::vector<double> weights, double clip_factor,
             blocks_sent += blocks.size();
             const auto number = static_cast<std::uint32_t>(computing_->places.size() - before);
             computing_->places.push_back({i, Part{number}, 0, blocks});
-            work.layout.push_back(std::move(blocks));
+            layout.push_back(std::move(blocks));
         }
         const auto parts = static_cast<std::uint32_t>(computing_->places.size() - before);
         for (std::size_t p = before; p < computing_->places.size(); ++p) {
@@ -317,12 +357,17 @@ void Worker::combine(std::vector<double> weights, double clip_factor,
         if (blocks_sent < clients_[i].trainable().size()) settling.partial_clients.push_back(i);
         trainable += clients_[i].trainable().size();
     }
-    settling.parts_missing = work.layout.size();
+    settling.parts_missing = layout.size();
+    if (computing_->kept != nullptr) {
+        computing_->kept->samples = computing_->samples;
+        computing_->kept->gradient_hash = computing_->gradient_hash;
+        settling.kept = computing_->kept;
+    }
     invariant(settling.parts_missing > 0, "a computed step pushes something");
     if (reply_brings_blocks) computing_->opens = new_preparing(trainable);
     settling_.push_back(std::move(settling));
     computing_->combining = true;
-    computing_->ticket = effects_->compute(std::move(work));
+    return layout;
 }
 
 void Worker::part_computed(const ComputePart& event) {
@@ -346,13 +391,9 @@ void Worker::part_computed(const ComputePart& event) {
     for (const BlockId id : place.blocks) {
         const Block& block = setup_.plan->block(id);
         const auto& [epoch, version] = computing_->base[id];
-        push.blocks.push_back(
-            {id,
-             block.owners,
-             epoch,
-             version,
-             {event.payload.owner, event.payload.bytes.subspan(at, block.bytes())},
-             std::nullopt});
+        const Payload gradient{event.payload.owner, event.payload.bytes.subspan(at, block.bytes())};
+        if (computing_->kept != nullptr) computing_->kept->gradient[id] = gradient;
+        push.blocks.push_back({id, block.owners, epoch, version, gradient, std::nullopt});
         at += block.bytes();
     }
     clients_[place.client].push(std::move(push), now_, *effects_);
@@ -374,12 +415,15 @@ void Worker::settle(Settling& settling) {
         }
     }
     Batch batch = std::move(settling.batch);
+    std::shared_ptr<Kept> kept = std::move(settling.kept);
     const std::vector<BlockId> rejected = std::move(settling.rejected);
     std::erase_if(settling_, [&](const Settling& one) { return one.parts_missing == 0; });
     if (rejected.empty()) return finish_batch(batch);
     ++rejected_steps_;
-    const bool again = setup_.job->on_rejection == OnRejection::recompute &&
-                       batch.recomputes < setup_.job->most_recomputes && phase_ == Phase::training;
+    const bool repairs = setup_.job->on_rejection == OnRejection::recompute ||
+                         setup_.job->on_rejection == OnRejection::compensate;
+    const bool again =
+        repairs && batch.recomputes < setup_.job->most_recomputes && phase_ == Phase::training;
     if (setup_.job->on_rejection != OnRejection::drop && setup_.job->pull_ahead > 0 &&
         phase_ == Phase::training) {
         // Weights pulled ahead are older than the verdict: fetch them anew.
@@ -389,8 +433,9 @@ void Worker::settle(Settling& settling) {
         for (std::size_t i = 0; i < ahead; ++i) open_next_step();
     }
     if (!again) return finish_batch(batch);
-    ++recomputed_steps_;
+    if (kept == nullptr) ++recomputed_steps_;
     ++batch.recomputes;
+    batch.rejected = std::move(kept);
     std::size_t trainable = 0;
     for (const ShardClient& client : clients_) trainable += client.trainable().size();
     batch.only = rejected;

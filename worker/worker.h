@@ -43,11 +43,19 @@ class Worker : public Node {
     enum TimerKind : std::uint32_t { kHeartbeat = 1, kOverdue = 2 };
     enum class Phase { joining, initialising, ready, training, settling, leaving, done };
 
+    // What compensating a rejected gradient needs; kept where the job asks for it only.
+    struct Kept {
+        std::uint32_t samples = 0;
+        std::uint64_t gradient_hash = 0;
+        std::map<BlockId, Payload> weights;  // it was computed at
+        std::map<BlockId, Payload> gradient;
+    };
     struct Batch {
         std::uint32_t data_epoch = 0;
         std::uint32_t index = 0;
         std::uint32_t recomputes = 0;
-        std::vector<BlockId> only;  // after a partial rejection: the blocks to compute again
+        std::vector<BlockId> only;         // after a partial rejection: the blocks to compute again
+        std::shared_ptr<Kept> rejected{};  // to be compensated; null: to be computed
         auto key() const { return std::pair(data_epoch, index); }
     };
     // A step whose weights are on their way or here.
@@ -69,6 +77,7 @@ class Worker : public Node {
         std::uint64_t gradient_hash = 0;
         Time began;
         std::map<BlockId, std::pair<Epoch, Version>> base;
+        std::shared_ptr<Kept> kept;
         struct PartPlace {
             std::size_t client = 0;
             Part part;
@@ -84,6 +93,7 @@ class Worker : public Node {
         std::size_t parts_missing = 0;
         std::vector<std::size_t> partial_clients;  // got fewer blocks than they opened
         std::vector<BlockId> rejected;
+        std::shared_ptr<Kept> kept;
         Time began;
     };
 
@@ -112,6 +122,9 @@ class Worker : public Node {
     void note_torn(const std::vector<WeightBlock>& weights);
     void computed(ComputeEnded&& event);
     void resolve(GradientOutcome&& outcome);
+    // The parts of the step's push; it is settling from here on.
+    std::vector<std::vector<BlockId>> lay_out_push();
+    void compensate(const std::vector<WeightBlock>& weights);
     void combine(std::vector<double> weights, double clip_factor,
                  std::shared_ptr<const GradientSet> gradients);
     void part_computed(const ComputePart& event);
@@ -159,6 +172,7 @@ class Worker : public Node {
     std::uint64_t not_finite_ = 0;
     std::uint64_t rejected_steps_ = 0;
     std::uint64_t recomputed_steps_ = 0;
+    std::uint64_t compensated_steps_ = 0;
     std::uint64_t restarted_steps_ = 0;
     // Step scope: steps computed at weights of several versions of the model, and the largest
     // difference of versions among them.

@@ -196,6 +196,7 @@ Status Worker::status() const {
     add("samples", static_cast<double>(samples_));
     add("steps.rejected", static_cast<double>(rejected_steps_));
     add("steps.recomputed", static_cast<double>(recomputed_steps_));
+    add("steps.compensated", static_cast<double>(compensated_steps_));
     add("steps.restarted", static_cast<double>(restarted_steps_));
     if (verdict_first_) {
         add("pull.torn_steps", static_cast<double>(torn_steps_));

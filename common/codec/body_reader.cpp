@@ -165,6 +165,7 @@ PullRequest BodyReader::read(const wire::PullRequest& in) {
     out.opens = in.opens();
     out.request = in.request();
     out.acknowledged = {in.acknowledged()};
+    out.cut = in.cut();
     out.blocks.reserve(count);
     for (std::size_t i = 0; i < count; ++i) out.blocks.push_back({ids->Get(i)});
     return out;

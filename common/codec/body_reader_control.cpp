@@ -76,13 +76,18 @@ StageDecision BodyReader::read(const wire::StageDecision& in) {
                               one_of(abort.advice(), Advice::compensate, "advice"),
                               error_code(abort.reason())});
     }
-    const auto* buffered = in.buffered();
-    const std::size_t buffered_count =
-        entries(buffered, kMostListEntries, alignof(wire::PushId), "buffered pushes");
-    for (std::size_t i = 0; i < buffered_count; ++i) {
-        const wire::PushId& push = *buffered->Get(i);
-        out.buffered.push_back({{push.worker()}, {push.incarnation()}, {push.step()}});
-    }
+    const auto pushes_of = [&](const auto* list, const char* what) {
+        std::vector<PushId> ids;
+        const std::size_t count = entries(list, kMostListEntries, alignof(wire::PushId), what);
+        ids.reserve(count);
+        for (std::size_t i = 0; i < count; ++i) {
+            const wire::PushId& push = *list->Get(i);
+            ids.push_back({{push.worker()}, {push.incarnation()}, {push.step()}});
+        }
+        return ids;
+    };
+    out.buffered = pushes_of(in.buffered(), "buffered pushes");
+    out.cuts = pushes_of(in.cuts(), "cuts");
     out.hold = workers(in.hold());
     out.release = workers(in.release());
     const auto* changes = in.changes();

@@ -109,7 +109,7 @@ flatbuffers::Offset<wire::PullRequest> BodyWriter::write(const PullRequest& in) 
         for (const BlockId id : in.blocks) *out++ = id.value;
     }
     return wire::CreatePullRequest(builder_, in.step.value, in.opens, in.request,
-                                   in.acknowledged.value, blocks);
+                                   in.acknowledged.value, blocks, in.cut);
 }
 
 flatbuffers::Offset<wire::PullReply> BodyWriter::write(const PullReply& in) {
@@ -216,10 +216,16 @@ flatbuffers::Offset<wire::StageDecision> BodyWriter::write(const StageDecision& 
                             abort.push.incarnation.value, number(abort.advice),
                             number(abort.reason));
     }
-    std::vector<wire::PushId> buffered;
-    for (const PushId& push : in.buffered) {
-        buffered.emplace_back(push.step.value, push.worker.value, push.incarnation.value);
-    }
+    const auto pushes_of = [](const std::vector<PushId>& ids) {
+        std::vector<wire::PushId> list;
+        list.reserve(ids.size());
+        for (const PushId& push : ids) {
+            list.emplace_back(push.step.value, push.worker.value, push.incarnation.value);
+        }
+        return list;
+    };
+    const std::vector<wire::PushId> buffered = pushes_of(in.buffered);
+    const std::vector<wire::PushId> cuts = pushes_of(in.cuts);
     const auto workers = [&](const std::vector<WorkerId>& ids) {
         std::vector<std::uint32_t> numbers;
         numbers.reserve(ids.size());
@@ -240,9 +246,11 @@ flatbuffers::Offset<wire::StageDecision> BodyWriter::write(const StageDecision& 
     if (!changes.empty()) change_list = builder_.CreateVector(changes);
     List<flatbuffers::Offset<wire::CheckpointRequest>> checkpoint_list;
     if (!checkpoints.empty()) checkpoint_list = builder_.CreateVector(checkpoints);
+    List<const wire::PushId*> cut_list;
+    if (!cuts.empty()) cut_list = builder_.CreateVectorOfStructs(cuts);
     return wire::CreateStageDecision(builder_, in.sequence.lead_epoch.value, in.sequence.number,
                                      commit_list, push_list, abort_list, buffered_list, hold,
-                                     release, change_list, checkpoint_list);
+                                     release, change_list, checkpoint_list, cut_list);
 }
 
 flatbuffers::Offset<wire::PolicyChange> BodyWriter::write(const PolicyChange& in) {

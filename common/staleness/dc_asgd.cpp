@@ -7,6 +7,7 @@
 // Block vectors: variant a keeps MeanSquare. With staleness 0 the gradient is left as it is.
 #include <cmath>
 
+#include "common/staleness/delay_compensation.h"
 #include "common/staleness/makers.h"
 
 namespace detente {
@@ -40,9 +41,7 @@ class DelayCompensation final : public Policy {
                 mean_square = static_cast<float>(m_ * mean_square + (1 - m_) * g * g);
                 lambda = lambda_0_ / std::sqrt(static_cast<double>(mean_square) + 1e-7);
             }
-            const double moved =
-                static_cast<double>(block.weights[i]) - static_cast<double>(block.stale[i]);
-            gradient[i] = static_cast<float>(g + lambda * g * g * moved);
+            gradient[i] = delay_compensated(gradient[i], lambda, block.weights[i], block.stale[i]);
         }
     }
 

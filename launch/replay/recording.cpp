@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <filesystem>
 #include <set>
+#include <tuple>
+#include <utility>
 
 #include "launch/job.h"
 
@@ -85,6 +87,18 @@ void take_steps(const RecordedShard& shard, std::map<StepKey, RecordedStep>& ste
     }
 }
 
+// Where rejected gradients are compensated, a worker's next step of the same batch is that.
+void find_carried(std::map<StepKey, RecordedStep>& steps) {
+    std::map<std::tuple<WorkerId, Incarnation, std::uint32_t, std::uint32_t>, StepKey> latest;
+    for (auto& [key, step] : steps) {
+        const auto batch =
+            std::tuple(key.worker, key.incarnation, step.batch.data_epoch, step.batch.first);
+        const auto [before, first] = latest.try_emplace(batch, key);
+        if (first) continue;
+        step.carries = std::exchange(before->second, key);
+    }
+}
+
 Result<void> read_shards(Recording& recording) {
     const auto files = ledgers_of(recording.run, "shard");
     if (files.has_error()) return files.error();
@@ -129,6 +143,7 @@ Result<Recording> read_recording(const std::string& directory,
     if (auto read = read_shards(recording); read.has_error()) return read.error();
     for (const RecordedShard& shard : recording.shards) take_steps(shard, recording.steps);
     std::erase_if(recording.steps, [](const auto& entry) { return entry.second.rows == 0; });
+    if (recording.job.on_rejection == OnRejection::compensate) find_carried(recording.steps);
     const auto workers = ledgers_of(recording.run, "worker");
     if (workers.has_error()) return workers.error();
     std::set<std::string> machines;

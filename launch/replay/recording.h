@@ -7,6 +7,7 @@
 #include <compare>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -40,6 +41,8 @@ struct RecordedStep {
     // the pulls say.
     std::map<BlockId, Version> base;
     std::vector<BlockId> pushed;
+    // Where it was not computed, but is that step's rejected gradient, carried to newer weights.
+    std::optional<StepKey> carries;
 };
 
 struct RecordedShard {

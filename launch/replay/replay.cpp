@@ -79,6 +79,10 @@ Result<void> Replay::begin() {
 void Replay::count_uses() {
     for (const auto& [key, step] : recording_.steps) {
         for (const auto& [block, version] : step.base) ++uses_[{block, version}];
+        if (!step.carries) continue;
+        const RecordedStep& rejected = recording_.steps.at(*step.carries);
+        for (const BlockId block : step.pushed) ++uses_[{block, rejected.base.at(block)}];
+        carried_rows_[*step.carries] += step.pushed.size();
     }
 }
 
@@ -208,9 +212,14 @@ Result<Replay::Went> Replay::take(std::size_t shard, Time at, const VerdictRecor
         }
         if (done.has_error()) return done.error();
     }
-    gradient->second.rows_left -= push.rows.size();
-    if (gradient->second.rows_left == 0) gradients_.erase(gradient);
+    used(key, push.rows.size());
     return Went::on;
+}
+
+void Replay::used(const StepKey& key, std::size_t rows) {
+    const auto gradient = gradients_.find(key);
+    gradient->second.rows_left -= rows;
+    if (gradient->second.rows_left == 0) gradients_.erase(gradient);
 }
 
 Error Replay::stuck() const {

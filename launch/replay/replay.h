@@ -43,6 +43,7 @@ struct StalenessGap {
 struct ReplayFigures {
     std::uint64_t entries = 0;
     std::uint64_t gradients = 0;                 // computed again
+    std::uint64_t carried = 0;                   // of those, rejected ones that were compensated
     std::uint64_t hashes = 0;                    // of those, compared with what the worker recorded
     std::uint64_t applied = 0;                   // (step, block)
     std::uint64_t others = 0;                    // rejected, cancelled, lost
@@ -117,6 +118,7 @@ class Replay {
     Result<void> close(std::size_t shard);
     Result<void> apply(std::size_t shard, BlockId block, const Average& average);
     void updated(LiveBlock& block);
+    void let_go(const std::pair<BlockId, Version>& version);
 
     std::optional<BlockId> missing(const StepKey& key, const RecordedStep& step) const;
     bool ready(const StepKey& key, const RecordedStep& step) const;
@@ -124,6 +126,11 @@ class Replay {
     Result<Blocks> resolved(EngineComputer& computer, AggregatorState& state, const StepKey& key,
                             const RecordedStep& step, std::vector<WeightBlock> weights,
                             bool compare);
+    // As the worker's compensation: the other step's gradient, at these weights.
+    Result<Blocks> carried(EngineComputer& computer, const RecordedStep& step,
+                           const std::vector<WeightBlock>& weights);
+    // So many rows of the step's gradient are done with.
+    void used(const StepKey& key, std::size_t rows);
     Result<void> measure_gap(EngineComputer& computer, AggregatorState state, const StepKey& key,
                              const RecordedStep& step, const std::vector<WeightBlock>& stale,
                              const Blocks& gradient);
@@ -147,6 +154,7 @@ class Replay {
     std::map<StepKey, std::map<BlockId, Payload>> handed_;
     std::map<std::pair<WorkerId, Incarnation>, Worker> workers_;
     std::map<StepKey, Gradient> gradients_;
+    std::map<StepKey, std::size_t> carried_rows_;  // of its gradient, to be carried yet
     std::optional<std::uint64_t> checkpoint_;
     std::map<BlockId, Payload> checkpoint_weights_;
     ReplayFigures figures_;

@@ -85,21 +85,56 @@ Result<void> Replay::compute(const StepKey& key, const RecordedStep& step) {
         const auto kept = kept_.find({block, version});
         weights.push_back(
             {block, Epoch{1}, version, ahead ? handed->second.at(block) : kept->second, {}});
-        if (kept == kept_.end() || --uses_.at(kept->first) > 0) continue;
-        uses_.erase(kept->first);
-        kept_.erase(kept);
+        if (kept != kept_.end()) let_go(kept->first);
     }
     if (handed != handed_.end()) handed_.erase(handed);
     const AggregatorState before = (*worker)->aggregator;
-    auto gradient = resolved(*(*worker)->computer, (*worker)->aggregator, key, step, weights, true);
+    auto gradient = step.carries ? carried(*(*worker)->computer, step, weights)
+                                 : resolved(*(*worker)->computer, (*worker)->aggregator, key, step,
+                                            weights, true);
     if (gradient.has_error()) return gradient.error();
     ++figures_.gradients;
-    if (options_.gaps) {
+    if (options_.gaps && !step.carries) {
         auto measured = measure_gap(*(*worker)->beside, before, key, step, weights, *gradient);
         if (measured.has_error()) return measured;
     }
-    gradients_[key] = {std::move(*gradient), step.rows};
+    const auto carried_rows = carried_rows_.find(key);
+    const std::size_t more = carried_rows == carried_rows_.end() ? 0 : carried_rows->second;
+    gradients_[key] = {std::move(*gradient), step.rows + more};
     return {};
+}
+
+// One gradient less will be computed at this version.
+void Replay::let_go(const std::pair<BlockId, Version>& version) {
+    if (--uses_.at(version) > 0) return;
+    uses_.erase(version);
+    kept_.erase(version);
+}
+
+Result<Replay::Blocks> Replay::carried(EngineComputer& computer, const RecordedStep& step,
+                                       const std::vector<WeightBlock>& weights) {
+    const StepKey& rejected = *step.carries;
+    const RecordedStep& then = recording_.steps.at(rejected);
+    CompensateWork work;
+    work.lambda = job_->compensate_lambda;
+    for (const WeightBlock& block : weights) {
+        if (std::find(step.pushed.begin(), step.pushed.end(), block.block) == step.pushed.end()) {
+            continue;
+        }
+        const std::pair at{block.block, then.base.at(block.block)};
+        work.rows[block.block] = {gradients_.at(rejected).blocks.at(block.block), kept_.at(at),
+                                  block.weights};
+        let_go(at);
+        work.layout.push_back({block.block});
+    }
+    Blocks gradient;
+    const auto keep = [&](std::uint32_t i, Payload part) {
+        gradient[work.layout[i].front()] = std::move(part);
+    };
+    if (auto done = computer.run(work, never_, keep); done.has_error()) return done.error();
+    ++figures_.carried;
+    used(rejected, step.pushed.size());
+    return gradient;
 }
 
 // As worker/worker.cpp has it computed, resolved and combined.

@@ -247,11 +247,15 @@ TEST_CASE("job: a wrong type or value names line, key, what was expected and wha
          "worker.clip_norm: must be a number, 0 or more, found the number -0.5"},
         {"[worker]\nclip_norm = nan",
          "worker.clip_norm: must be a number, 0 or more, found the number nan"},
+        {"[worker]\nconsistent_pulls = true",
+         "worker.consistent_pulls: policy 'bounded_reject' decides per block, so that shards have "
+         "no order in "
+         "common to cut at: set staleness.admission = \"step\" or choose a policy of scope step"},
         {"[worker]\non_rejection = \"retry\"",
          "worker.on_rejection: 'retry' is not one of them; did you mean 'refresh'? Valid: drop, "
-         "refresh, recompute"},
+         "refresh, recompute, compensate"},
         {"[worker]\non_rejection = true",
-         "worker.on_rejection: must be one of drop, refresh, recompute, found true"},
+         "worker.on_rejection: must be one of drop, refresh, recompute, compensate, found true"},
         {"[transport]\nmessage_bytes = \"8MiB\"",
          "transport.message_bytes: must be bytes from 4KiB to 4MiB, as a whole number or a text "
          "like \"64KiB\" or \"1MiB\", found the text \"8MiB\""},
