@@ -67,6 +67,7 @@ class Lead {
 
     std::uint64_t version() const { return version_; }
     const std::set<WorkerId>& members() const { return members_; }
+    const PolicyState& state() const { return state_; }  // the policy's
     // Pushes that are staged somewhere and not decided, for status and deadlines.
     std::size_t undecided() const { return pending_.size(); }
     // Shards whose notice the oldest undecided push lacks; empty if the policy keeps it.

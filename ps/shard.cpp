@@ -328,6 +328,19 @@ void Shard::stop(const Stop& body) {
     effects_->after(setup_.job->stop_deadline / 2, {kStop, 0});
 }
 
+std::optional<std::string> Shard::leftover() const {
+    const auto told = [](std::size_t count, const char* what) {
+        return std::optional(std::to_string(count) + what);
+    };
+    if (!staged_.empty()) return told(staged_.size(), " staged steps");
+    if (!deferred_.empty()) return told(deferred_.size(), " pushes that wait for a spare");
+    if (!held_.empty()) return told(held_.size(), " held workers");
+    if (!aborted_.empty()) return told(aborted_.size(), " tombstones of aborted steps");
+    if (!decisions_.empty()) return told(decisions_.size(), " decisions not acted on");
+    if (!workers_.empty()) return told(workers_.size(), " workers that have not left");
+    return std::nullopt;
+}
+
 // At once; but decisions may still be on their way from the lead, or from here to the others.
 void Shard::try_to_stop() {
     const Stop& body = *stopping_;

@@ -63,6 +63,10 @@ class Shard : public Node {
     BlockStore& store() { return store_; }
     const Leases& leases() const { return leases_; }
     std::size_t members() const { return workers_.size(); }
+    bool drained() const { return stopping_ && stopping_->drain; }  // asked to end in good order
+    const Lead* lead() const { return lead_.get(); }  // nullptr: another shard is the lead
+    // What a shard whose workers have all left still keeps for one of them, as a sentence.
+    std::optional<std::string> leftover() const;
 
     static constexpr std::size_t kStalenessBins = 64;
     static constexpr std::uint64_t kMostPullBytes = 8U << 20U;
