@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "common/staleness/policy.h"
 
@@ -32,18 +33,28 @@ std::unique_ptr<ClockInvariants> ClockInvariants::create(const Job& job) {
     return std::unique_ptr<ClockInvariants>(new ClockInvariants(*bound));
 }
 
-std::optional<std::string> ClockInvariants::pulled(NodeId shard, const PullRecord& record) {
+void ClockInvariants::pulled(NodeId shard, const PullRecord& record) {
     // Asked again, or piece by piece: the first counts, what came later may have been overtaken.
-    if (!seen_.emplace(shard, record.worker, record.incarnation, record.step).second) {
-        return std::nullopt;
+    if (!seen_.emplace(shard, record.worker, record.incarnation, record.step).second) return;
+    started_.push_back(record);
+}
+
+std::optional<std::string> ClockInvariants::after(const Lead* lead) {
+    std::optional<std::string> wrong;
+    if (lead != nullptr) wrong = read(*lead);
+    for (const PullRecord& record : std::exchange(started_, {})) {
+        if (!wrong) wrong = check(record);
     }
+    return wrong;
+}
+
+std::optional<std::string> ClockInvariants::check(const PullRecord& record) {
     const auto found = clocks_.find(record.worker);
     if (found == clocks_.end()) return std::nullopt;  // it will not push
     Clock& clock = found->second;
     if (clock.at - slowest_ > static_cast<double>(bound_)) {
-        return fmt::format(
-            "worker:{} starts clock {} at {} while the slowest is at {}: the bound is {}",
-            record.worker.value, clock.at, to_string(shard), slowest_, bound_);
+        return fmt::format("worker:{} starts clock {} while the slowest is at {}: the bound is {}",
+                           record.worker.value, clock.at, slowest_, bound_);
     }
     if (clock.started && record.step > clock.step && clock.at <= *clock.started) {
         return fmt::format("worker:{} starts step {} at clock {}, where it started step {}",
@@ -56,7 +67,7 @@ std::optional<std::string> ClockInvariants::pulled(NodeId shard, const PullRecor
     return std::nullopt;
 }
 
-std::optional<std::string> ClockInvariants::after(const Lead& lead) {
+std::optional<std::string> ClockInvariants::read(const Lead& lead) {
     const auto& workers = lead.state().workers;
     std::erase_if(clocks_, [&](const auto& one) { return !workers.contains(one.first); });
     bool first = true;

@@ -12,6 +12,7 @@
 #include <set>
 #include <string>
 #include <tuple>
+#include <vector>
 
 #include "common/config.h"
 #include "common/ledger_entry.h"
@@ -24,17 +25,19 @@ class ClockInvariants {
     // nullptr: the job's policy has no clocks.
     static std::unique_ptr<ClockInvariants> create(const Job& job);
 
-    // A shard hands out weights. What is broken, as a sentence.
-    std::optional<std::string> pulled(NodeId shard, const PullRecord& record);
+    // A shard hands out weights.
+    void pulled(NodeId shard, const PullRecord& record);
     // A step ends without a push: its worker's clock stays where it is.
     void closed(const ClosedRecord& record);
-    // The lead shard has taken an event.
-    std::optional<std::string> after(const Lead& lead);
+    // A shard has taken an event; `lead`: it is the lead. What is broken, as a sentence.
+    std::optional<std::string> after(const Lead* lead);
     // Shards of a new epoch: clocks begin anew.
     void restarted();
 
   private:
     explicit ClockInvariants(std::uint64_t bound) : bound_(bound) {}
+    std::optional<std::string> read(const Lead& lead);
+    std::optional<std::string> check(const PullRecord& record);
 
     struct Clock {
         double at = 0;
@@ -45,6 +48,7 @@ class ClockInvariants {
     std::map<WorkerId, Clock> clocks_;  // of members
     double slowest_ = 0;
     std::set<std::tuple<NodeId, WorkerId, Incarnation, Step>> seen_;
+    std::vector<PullRecord> started_;  // within the event
 };
 
 }  // namespace detente
