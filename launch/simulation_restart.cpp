@@ -111,6 +111,8 @@ Result<void> Simulation::go_on_from(const std::string& path) {
     checkpoints_seen_ = 0;
     best_seen_.reset();
     if (auto added = add_nodes(); added.has_error()) return added;
+    write_log(kCoordinator, world_->now(), LogLevel::information,
+              "begun again from " + point_.directory);
     send_late();
     return {};
 }

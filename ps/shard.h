@@ -44,6 +44,7 @@ struct ShardSetup {
     std::vector<std::pair<BlockId, BlockContents>> restored;
     std::string restored_rules;   // rules_of() the job that made the checkpoint; empty = not known
     std::string restored_leases;  // lead shard: Leases::save() of the checkpoint
+    std::string restored_policy;  // lead shard: saved_policy() of the checkpoint (step scope)
     std::string restored_from;    // for the ledger: which checkpoint; empty = none
     std::vector<FormerShard> former;
 };
@@ -84,7 +85,7 @@ class Shard : public Node {
         kStop = 4
     };
 
-    Shard(ShardSetup setup, BlockStore store);
+    Shard(ShardSetup setup, BlockStore store, const std::optional<PolicyState>& policy_before);
 
     // One per message kind (shard_messages.cpp, shard_push.cpp).
     void receive(Message&& message);
