@@ -17,15 +17,14 @@ Lead::Lead(std::unique_ptr<const Policy> policy, std::vector<ShardId> shards,
            std::uint32_t all_shards, std::uint32_t workers, Epoch epoch,
            const std::optional<PolicyState>& saved)
     : policy_(std::move(policy)), shards_(std::move(shards)), epoch_(epoch) {
-    if (policy_ != nullptr) state_ = saved ? policy_->resumed(*saved) : policy_->initial_state();
+    if (policy_ != nullptr) {
+        PolicyState before = saved.value_or(PolicyState{});
+        // Of a job that had more workers: nobody may wait for those.
+        std::erase_if(before.workers, [&](const auto& one) { return one.first.value >= workers; });
+        state_ = saved ? policy_->resumed(before) : policy_->initial_state();
+    }
     for (std::uint32_t shard = 0; shard < all_shards; ++shard) confirmed_[ShardId{shard}] = 0;
     for (std::uint32_t worker = 0; worker < workers; ++worker) joined(WorkerId{worker});
-    // Of a job that had more workers: nobody may wait for those.
-    std::vector<WorkerId> strangers;
-    for (const auto& [worker, values] : state_.workers) {
-        if (worker.value >= workers) strangers.push_back(worker);
-    }
-    for (const WorkerId worker : strangers) hand(Left{worker});
 }
 
 bool Lead::decided(const PushId& push) const {

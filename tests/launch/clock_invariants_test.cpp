@@ -102,7 +102,7 @@ TEST_CASE("lead: clocks of ssp and coefficients of kardam go on after a restore"
     const Lead lead(std::move(*ssp), {ShardId{0}}, 1, 2, Epoch{2}, saved);
     // Worker 7 is none of this job's; worker 0 was held and begins at the bound.
     REQUIRE(lead.state().workers.size() == 2);
-    CHECK(lead.state().workers.at(WorkerId{0})[0] == 3);
+    CHECK(lead.state().workers.at(WorkerId{0})[0] == 6);
     CHECK(lead.state().workers.at(WorkerId{1})[0] == 5);
     PolicyState coefficients;
     coefficients.workers[WorkerId{1}] = {0.25, 1};

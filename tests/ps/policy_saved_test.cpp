@@ -25,7 +25,7 @@ TEST_CASE("saved policy: another policy begins anew and what is no state is refu
     const auto other = restored_policy("dssp", saved);
     REQUIRE(other.has_value());
     CHECK_FALSE(other->has_value());
-    for (const std::string wrong :
+    for (const std::string& wrong :
          {std::string("policy 2 ssp 0 0"), std::string("policy 1 ssp"),
           std::string("policy 1 ssp 99999999 0"), saved.substr(0, saved.size() - 1)}) {
         INFO(wrong);
