@@ -85,9 +85,10 @@ class Cagrad final : public Aggregator {
             if (!(next > low && next < high)) {
                 next = std::isinf(high) ? 4 * t_sq : (low + high) / 2;
             }
-            const bool there = std::abs(next - t_sq) <= 4e-16 * t_sq || next == t_sq;
+            const bool there = std::abs(next - t_sq) <= 4e-16 * t_sq;
+            const bool closed = std::isfinite(high) && high - low <= 4e-16 * high;
             t_sq = next;
-            if (there || t_sq <= 1e-28 || high - low <= 4e-16 * high) break;
+            if (there || closed || t_sq <= 1e-28) break;
         }
         return point;
     }

@@ -52,15 +52,15 @@ class Config final : public Aggregator {
         const std::vector<double> unit = from_ones(cosines);  // v = D·unit
         const std::vector<double> products = times(cosines, unit);
         double square = 0;
-        double size = 0;
+        double reached = 0;  // ‖C·C⁺·1‖²: how much of 1 is in the range of C
         double gains = 0;
         for (std::size_t i = 0; i < tasks; ++i) {
             square += unit[i] * products[i];
-            size += unit[i] * unit[i];
+            reached += products[i] * products[i];
             gains += lengths[i] * products[i];
             if (!(lengths[i] > 0)) output.status = AggregatorStatus::degenerate;
         }
-        if (!(square > 1e-14 * size)) {
+        if (!(square > 0) || !(reached > 1e-20 * static_cast<double>(tasks))) {
             output.status = AggregatorStatus::degenerate;
             return output;
         }
