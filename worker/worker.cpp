@@ -20,13 +20,21 @@ Result<std::unique_ptr<Worker>> Worker::create(WorkerSetup setup) {
                     "every tensor is frozen or owned by no task: there is nothing to train; see "
                     "model.frozen and [[task]] exclude");
     }
+    // A parameter written for another number of tasks is found now, not at the first step.
+    const std::size_t tasks = setup.tasks.size();
+    Gramian unit(tasks);
+    for (std::size_t i = 0; i < tasks; ++i) unit.at(i, i) = 1;
+    const std::vector<double> ones(tasks, 1.0);
+    AggregatorState state = (*aggregator)->initial_state(tasks);
+    if (const auto tried = (*aggregator)->weights({&unit, ones, 0, &unit, ones}, state); !tried) {
+        return fail(tried.error().code, "conflict: " + tried.error().text);
+    }
     return std::unique_ptr<Worker>(new Worker(std::move(setup), std::move(*aggregator)));
 }
 
-Worker::Worker(WorkerSetup setup, std::unique_ptr<const Aggregator> aggregator)
+Worker::Worker(WorkerSetup setup, std::shared_ptr<const Aggregator> aggregator)
     : setup_(std::move(setup)), aggregator_(std::move(aggregator)) {
     verdict_first_ = decides_steps(*setup_.job);
-    aggregator_state_ = aggregator_->initial_state(setup_.tasks.size());
     for (std::uint32_t shard = 0; shard < setup_.job->shards(); ++shard) {
         clients_.emplace_back(ShardId{shard}, *setup_.plan, *setup_.job);
     }
@@ -154,6 +162,8 @@ void Worker::start_gradient() {
     for (std::uint32_t task = 0; task < setup_.tasks.size(); ++task) {
         work.tasks.insert(TaskId{task});
     }
+    work.aggregator = aggregator_;
+    work.scope = setup_.job->conflict_scope;
     computing.ticket = effects_->compute(std::move(work));
     computing_ = std::move(computing);
 }
@@ -187,7 +197,7 @@ void Worker::computed(ComputeEnded&& event) {
     if (!computing_ || event.ticket != computing_->ticket) return;
     if (!event.result) {
         if (event.result.error().code != ErrorCode::cancelled) {
-            return fail_with(event.result.error());
+            return not_usable(event.result.error());
         }
         return end_cancelled();
     }
@@ -230,65 +240,11 @@ void Worker::restart(Step step) {
     open_next_step();
 }
 
-// ‖combined gradient‖² = wᵀGw over shared blocks + the tasks' own blocks as they are.
-double Worker::clip_factor(const GradientOutcome& outcome,
-                           const std::vector<double>& weights) const {
-    if (setup_.job->clip_norm <= 0) return 1;
-    double norm_sq = 0;
-    for (std::size_t i = 0; i < weights.size(); ++i) {
-        for (std::size_t j = 0; j < weights.size(); ++j) {
-            norm_sq += weights[i] * weights[j] * outcome.gramian.at(i, j);
-        }
-    }
-    for (const double own : outcome.exclusive_norms_sq) norm_sq += own;
-    const double norm = std::sqrt(std::max(0.0, norm_sq));
-    return norm > setup_.job->clip_norm ? setup_.job->clip_norm / norm : 1;
-}
-
-void Worker::resolve(GradientOutcome&& outcome) {
-    ++steps_computed_;
-    samples_ += outcome.samples;
-    compute_time_ += now_ - computing_->began;
-    computing_->samples = outcome.samples;
-    computing_->gradient_hash = outcome.gradient_hash;
-    for (std::size_t task = 0; task < outcome.losses.size() && task < losses_.size(); ++task) {
-        constexpr double kKeep = 0.95;
-        losses_[task] = steps_computed_ == 1
-                            ? outcome.losses[task]
-                            : kKeep * losses_[task] + (1 - kKeep) * outcome.losses[task];
-    }
-    if (outcome.gramian.tasks() > 1) {
-        cosine_sum_ += mean_cosine(outcome.gramian);
-        ++cosine_count_;
-        const std::vector<double> cosines = cosines_of(outcome.gramian);
-        pair_cosine_sums_.resize(cosines.size());
-        for (std::size_t i = 0; i < cosines.size(); ++i) pair_cosine_sums_[i] += cosines[i];
-    }
-    AggregatorInput input;
-    input.gramian = &outcome.gramian;
-    input.losses = outcome.losses;
-    input.random_key = random_key(setup_.job->seed, Purpose::aggregator,
-                                  {setup_.id.value, computing_->step.value});
-    auto weights = aggregator_->weights(input, aggregator_state_);
-    if (!weights) {
-        return fail_with(fail(weights.error().code,
-                              "step " + std::to_string(computing_->step.value) + ", aggregator " +
-                                  aggregator_->name() + ": " + weights.error().text));
-    }
-    const double clip = clip_factor(outcome, weights->weights);
-    combine(std::move(weights->weights), clip, std::move(outcome.gradients));
-}
-
-void Worker::combine(std::vector<double> weights, double clip_factor,
-                     std::shared_ptr<const GradientSet> gradients) {
+void Worker::combine(CombineWork work) {
     const std::vector<BlockId>& only = computing_->batch.only;
     const bool reply_brings_blocks = setup_.job->push_pull && setup_.job->pull_ahead == 0 &&
                                      only.empty() && phase_ == Phase::training &&
                                      !(no_more_ && batches_.empty());
-    CombineWork work;
-    work.gradients = std::move(gradients);
-    work.weights = std::move(weights);
-    work.clip_factor = clip_factor;
     Settling settling;
     settling.step = computing_->step;
     settling.batch = computing_->batch;

@@ -87,7 +87,7 @@ class Worker : public Node {
         Time began;
     };
 
-    Worker(WorkerSetup setup, std::unique_ptr<const Aggregator> aggregator);
+    Worker(WorkerSetup setup, std::shared_ptr<const Aggregator> aggregator);
 
     // Messages (worker_messages.cpp).
     void receive(Message&& message);
@@ -112,8 +112,7 @@ class Worker : public Node {
     void note_torn(const std::vector<WeightBlock>& weights);
     void computed(ComputeEnded&& event);
     void resolve(GradientOutcome&& outcome);
-    void combine(std::vector<double> weights, double clip_factor,
-                 std::shared_ptr<const GradientSet> gradients);
+    void combine(CombineWork work);
     void part_computed(const ComputePart& event);
     void restart(Step step);
     void end_cancelled();
@@ -122,11 +121,17 @@ class Worker : public Node {
     void drain(const std::string& why);
     void leave();
     void fail_with(Error error);
-    double clip_factor(const GradientOutcome& outcome, const std::vector<double>& weights) const;
+    // One list of weights per group; states advance only if all are there.
+    Result<std::vector<std::vector<double>>> weights_of(const GradientOutcome& outcome,
+                                                        std::uint64_t key);
+    double clip_factor(const GradientOutcome& outcome,
+                       const std::vector<std::vector<double>>& weights) const;
+    // A gradient that cannot be used: the step is given up, or the run ends, as the job says.
+    void not_usable(Error error);
 
     WorkerSetup setup_;
-    std::unique_ptr<const Aggregator> aggregator_;
-    AggregatorState aggregator_state_;
+    std::shared_ptr<const Aggregator> aggregator_;
+    std::vector<AggregatorState> aggregator_states_;  // by group of conflict.scope
     std::vector<ShardClient> clients_;
     Phase phase_ = Phase::joining;
     bool final_lease_ = false;
@@ -160,6 +165,7 @@ class Worker : public Node {
     std::uint64_t rejected_steps_ = 0;
     std::uint64_t recomputed_steps_ = 0;
     std::uint64_t restarted_steps_ = 0;
+    std::uint64_t skipped_steps_ = 0;  // NaN or Inf
     // Step scope: steps computed at weights of several versions of the model, and the largest
     // difference of versions among them.
     std::uint64_t torn_steps_ = 0;
