@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/conflict/aggregator.h"
+#include "common/conflict/scope.h"
 #include "common/ids.h"
 #include "common/rules/rule.h"
 #include "common/rules/schedule.h"
@@ -17,6 +18,7 @@
 namespace detente {
 
 enum class OnRejection { drop, refresh, recompute, compensate };
+enum class OnNotFinite { stop, skip };             // the step
 enum class OnLoss { carry_on, stop };              // "continue" | "stop"
 enum class ChecksumMode { automatic, on, off };    // "auto": between hosts only
 enum class TransportKind { automatic, tcp, ipc };  // "auto": ipc where both ends share a host
@@ -76,6 +78,8 @@ struct Job {
 
     // [conflict], [staleness], [rule], [rule.schedule]
     AggregatorConfig aggregator;
+    ConflictScope conflict_scope = ConflictScope::global;  // conflict.scope
+    OnNotFinite on_not_finite = OnNotFinite::stop;
     PolicyConfig policy;
     Admission admission = Admission::block;  // staleness.admission
     std::vector<PolicyFor> policy_for;

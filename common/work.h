@@ -10,7 +10,9 @@
 #include <variant>
 #include <vector>
 
+#include "common/conflict/aggregator.h"
 #include "common/conflict/gramian.h"
+#include "common/conflict/scope.h"
 #include "common/ids.h"
 #include "common/messages.h"
 #include "common/result.h"
@@ -35,10 +37,20 @@ struct GradientWork {
         0;  // nominal batch size; the last batch of an epoch may be shorter
     std::uint64_t random_key = 0;
     TaskSet tasks;
+    // Whose needs are to be met; nullptr: the Gramian over all shared blocks.
+    std::shared_ptr<const Aggregator> aggregator;
+    ConflictScope scope = ConflictScope::global;
+};
+// What a method is given of one group of shared blocks (all of them, a layer, a block).
+struct GroupInput {
+    Gramian gramian;             // of the gradients, or of their averages where it works on those
+    Gramian cross;               // of two halves of the batch, where needed
+    std::vector<double> excess;  // per task, where needed
 };
 struct GradientOutcome {
     std::vector<double> losses;              // per task of the model
     Gramian gramian;                         // over blocks that two tasks or more own
+    std::vector<GroupInput> groups;          // in block order; empty: one group, of `gramian`
     std::vector<double> exclusive_norms_sq;  // per task: ‖gradient‖² over blocks only it owns
     std::uint32_t samples = 0;
     std::uint64_t gradient_hash =
@@ -53,6 +65,13 @@ struct CombineWork {
     std::vector<double> weights;  // per task
     double clip_factor = 1;
     std::vector<std::vector<BlockId>> layout;
+    // Unless all blocks have `weights`: per group, as GradientOutcome has them.
+    std::vector<std::vector<double>> group_weights{};
+    // For a method that works coordinate by coordinate: itself, its draws, and the global norm to
+    // clip to (0 = off), which is known only when it has combined.
+    std::shared_ptr<const Aggregator> aggregator{};
+    std::uint64_t random_key = 0;
+    double clip_norm = 0;
 };
 // A gradient that was rejected, carried to newer weights instead of being computed again
 // (common/staleness/delay_compensation.h). Parts as of CombineWork; ends as one, too.

@@ -87,6 +87,7 @@ int run_command_line(int argc, char** argv) {
     add_replay_verb(app, exit_code);
     add_sweep_verb(app, exit_code);
     add_report_verb(app, exit_code);
+    add_aggregate_verb(app, exit_code);
     add_doctor_verb(app, exit_code);
     add_server_verb(app, exit_code);
     add_worker_verb(app, exit_code);

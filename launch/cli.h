@@ -36,5 +36,6 @@ void add_replay_verb(CLI::App& app, int& exit_code);
 void add_report_verb(CLI::App& app, int& exit_code);
 void add_sweep_verb(CLI::App& app, int& exit_code);
 void add_doctor_verb(CLI::App& app, int& exit_code);
+void add_aggregate_verb(CLI::App& app, int& exit_code);
 
 }  // namespace detente

@@ -199,6 +199,16 @@ std::vector<JobProblem> check_job(const Job& job) {
         const std::string& text = made.error().text;
         problems.push_back(
             {blamed("conflict", "method", text, names_of(job.aggregator.parameters)), text});
+    } else if ((*made)->needs().second_batch && job.batch_samples < 2) {
+        problems.push_back(
+            {"data.batch", fmt::format("must be at least 2 under conflict.method = '{}', which "
+                                       "needs two independent halves of a batch, found {}",
+                                       job.aggregator.name, job.batch_samples)});
+    } else if ((*made)->needs().coordinates && job.conflict_scope != ConflictScope::global) {
+        problems.push_back(
+            {"conflict.scope", fmt::format("must be global under conflict.method = '{}', which "
+                                           "works coordinate by coordinate",
+                                           job.aggregator.name)});
     }
     check_policy(job.policy, "staleness", problems);
     for (std::size_t i = 0; i < job.policy_for.size(); ++i) {

@@ -180,7 +180,21 @@ Table conflict_table() {
               "The aggregator.",
               [](Job& job, std::size_t) -> Slot { return &job.aggregator.name; },
               {},
-              aggregator_names()}},
+              aggregator_names()},
+             {"scope",
+              "",
+              "Over what it resolves: all shared blocks at once; or layer by layer (tensors whose "
+              "names agree up to the last '.'); or block by block. Each has weights of its own.",
+              choice_at(&Job::conflict_scope),
+              {},
+              {"global", "layer", "block"}},
+             {"on_not_finite",
+              "",
+              "NaN or Inf in a task's loss or gradient: stop the run, naming the task; or skip the "
+              "step, its batch counting as done.",
+              choice_at(&Job::on_not_finite),
+              {},
+              {"stop", "skip"}}},
             [](Job& job, std::size_t) -> ParameterList& { return job.aggregator.parameters; },
             [](Job& job, std::size_t) { return aggregator_parameters(job.aggregator.name); }};
 }

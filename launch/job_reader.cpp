@@ -188,7 +188,9 @@ void JobReader::refuse_unknown(const Table& table, const std::string& path, cons
 void JobReader::read_parameter(const Table& table, const std::string& path, const std::string& name,
                                const toml::node& node, std::size_t entry) {
     const std::string full = join_path(path, name);
-    const auto text = parameter_text(node);
+    auto text = parameter_text(node);
+    // Methods take one number per task: preference = [1, 2].
+    if (!text && table.path == "conflict") text = number_list_text(node);
     if (!text) {
         complain(full, "must be a text, a number, true or false, found " + describe(node));
         return;

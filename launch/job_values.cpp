@@ -223,6 +223,17 @@ std::optional<std::string> parameter_text(const toml::node& node) {
     return std::nullopt;
 }
 
+std::optional<std::string> number_list_text(const toml::node& node) {
+    const toml::array* list = node.as_array();
+    if (list == nullptr || list->empty()) return std::nullopt;
+    std::string text;
+    for (const toml::node& entry : *list) {
+        if (!entry.is_number()) return std::nullopt;
+        text += (text.empty() ? "" : ",") + *parameter_text(entry);
+    }
+    return text;
+}
+
 std::string toml_parameter(const std::string& text) {
     if (text == "true" || text == "false") return text;
     std::int64_t whole = 0;

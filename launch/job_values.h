@@ -22,6 +22,8 @@ std::string quoted(std::string_view text);
 // A free parameter (of a policy, an aggregator, a model) from a node; none if it is a table or
 // list.
 std::optional<std::string> parameter_text(const toml::node& node);
+// "1,2.5" from a list of numbers; none if it is none.
+std::optional<std::string> number_list_text(const toml::node& node);
 // A free parameter as TOML, such that parameter_text() of it is the same text.
 std::string toml_parameter(const std::string& text);
 

@@ -1,7 +1,7 @@
 #include "worker/engine_computer.h"
 
 #include <algorithm>
-#include <cstring>
+#include <cmath>
 
 #include "common/checksum.h"
 #include "common/invariant.h"
@@ -11,15 +11,11 @@
 namespace detente {
 namespace {
 
-class HeldGradients : public GradientSet {
-  public:
-    explicit HeldGradients(std::shared_ptr<const TaskGradients> gradients)
-        : gradients_(std::move(gradients)) {}
-    const TaskGradients& get() const { return *gradients_; }
-
-  private:
-    std::shared_ptr<const TaskGradients> gradients_;
-};
+std::vector<std::string> tensor_names(const ModelDescription& description) {
+    std::vector<std::string> names;
+    for (const auto& tensor : description.tensors) names.push_back(tensor.name);
+    return names;
+}
 
 }  // namespace
 
@@ -29,6 +25,7 @@ EngineComputer::EngineComputer(std::unique_ptr<Engine> engine, std::shared_ptr<c
       plan_(std::move(plan)),
       hashes_(hashes),
       tasks_(engine_->description().tasks.size()),
+      rows_(plan_, tensor_names(engine_->description()), tasks_),
       orders_(std::move(orders)) {}
 
 EngineComputer::EngineComputer(std::unique_ptr<Engine> engine, std::shared_ptr<const Plan> plan,
@@ -66,31 +63,21 @@ std::vector<std::uint32_t> EngineComputer::samples_of(const BatchRange& batch,
             order->begin() + static_cast<std::ptrdiff_t>(last)};
 }
 
-std::vector<const float*> EngineComputer::rows_of(const TaskGradients& gradients,
-                                                  const Block& block) const {
-    std::vector<const float*> rows(tasks_, nullptr);
-    for (std::uint32_t task = 0; task < tasks_; ++task) {
-        if (!block.owners.contains(TaskId{task})) continue;
-        const float* row = gradients.gradient(TaskId{task}, block.tensor);
-        if (row != nullptr) rows[task] = row + block.offset;
-    }
-    return rows;
-}
-
-std::uint64_t EngineComputer::hash_of(const TaskGradients& gradients) const {
+std::uint64_t EngineComputer::hash_of(const HeldGradients& gradients) const {
     std::uint64_t hash = 0;
-    for (const Block& block : plan_->blocks) {
-        for (const float* row : rows_of(gradients, block)) {
-            if (row == nullptr) continue;
-            const std::span<const float> values{row, block.elements};
-            hash = scatter(hash ^ checksum_of(std::as_bytes(values)));
+    for (const auto& batch : gradients.batches) {
+        for (const Block& block : plan_->blocks) {
+            for (const float* row : rows_of(*batch, block, tasks_)) {
+                if (row == nullptr) continue;
+                const std::span<const float> values{row, block.elements};
+                hash = scatter(hash ^ checksum_of(std::as_bytes(values)));
+            }
         }
     }
     return std::max<std::uint64_t>(hash, 1);  // 0 says that none was made
 }
 
-WorkResult EngineComputer::run_gradient(const GradientWork& work,
-                                        const std::atomic<bool>& cancelled) {
+Result<void> EngineComputer::load_weights(const GradientWork& work) {
     for (const WeightBlock& weights : work.weights) {
         const Block& block = plan_->block(weights.block);
         if (auto verified = verify_block(weights.weights.bytes, std::nullopt); !verified) {
@@ -109,44 +96,71 @@ WorkResult EngineComputer::run_gradient(const GradientWork& work,
             block.tensor, block.offset,
             halves_ != nullptr ? halves_->before_compute(weights) : weights.weights.bytes);
     }
-    GradientRequest request;
-    request.samples = samples_of(work.batch, work.batch_samples);
-    request.data_epoch = work.batch.data_epoch;
-    request.random_key = work.random_key;
-    request.tasks = work.tasks;
-    request.cancelled = &cancelled;
-    const auto samples = static_cast<std::uint32_t>(request.samples.size());
-    auto report = engine_->gradients(request);
-    if (!report) return report.error();
+    return {};
+}
 
-    GradientOutcome outcome;
-    outcome.losses = std::move(report->losses);
-    outcome.samples = samples;
-    outcome.gramian = Gramian(tasks_);
-    outcome.exclusive_norms_sq.assign(tasks_, 0.0);
-    for (const Block& block : plan_->blocks) {
-        if (block.frozen || block.owners.empty()) continue;
-        const std::vector<const float*> rows = rows_of(*report->gradients, block);
-        if (block.shared()) {
-            outcome.gramian.add_block(rows, block.elements);
-            continue;
-        }
-        for (std::size_t task = 0; task < tasks_; ++task) {
-            if (rows[task] == nullptr) continue;
-            outcome.exclusive_norms_sq[task] += squared_norm(rows[task], block.elements);
-        }
+Result<std::shared_ptr<HeldGradients>> EngineComputer::gradients_of(
+    const GradientWork& work, const std::atomic<bool>& cancelled, GradientOutcome& outcome) {
+    const std::vector<std::uint32_t> samples = samples_of(work.batch, work.batch_samples);
+    const bool halved = work.aggregator != nullptr && work.aggregator->needs().second_batch;
+    if (halved && samples.size() < 2) {
+        return fail(ErrorCode::bad_job,
+                    "aggregator '" + work.aggregator->name() +
+                        "' needs two halves of a batch, but this one (the last of the data epoch) "
+                        "has one sample; choose another data.batch");
     }
-    if (hashes_) outcome.gradient_hash = hash_of(*report->gradients);
-    outcome.gradients = std::make_shared<HeldGradients>(std::move(report->gradients));
+    auto held = std::make_shared<HeldGradients>();
+    outcome.samples = static_cast<std::uint32_t>(samples.size());
+    outcome.losses.assign(tasks_, 0.0);
+    const std::size_t parts = halved ? 2 : 1;
+    for (std::size_t part = 0; part < parts; ++part) {
+        const auto first =
+            samples.begin() + static_cast<std::ptrdiff_t>(part == 0 ? 0 : samples.size() / 2);
+        const auto last = halved && part == 0
+                              ? samples.begin() + static_cast<std::ptrdiff_t>(samples.size() / 2)
+                              : samples.end();
+        GradientRequest request;
+        request.samples.assign(first, last);
+        request.data_epoch = work.batch.data_epoch;
+        request.random_key =
+            part == 0 ? work.random_key : random_key(work.random_key, Purpose::task_stream, {part});
+        request.tasks = work.tasks;
+        request.cancelled = &cancelled;
+        const double share = halved ? static_cast<double>(request.samples.size()) /
+                                          static_cast<double>(samples.size())
+                                    : 1.0;
+        auto report = engine_->gradients(request);
+        if (!report) return report.error();
+        for (std::size_t task = 0; task < report->losses.size() && task < tasks_; ++task) {
+            outcome.losses[task] += share * report->losses[task];
+        }
+        held->batches.push_back(std::move(report->gradients));
+        held->shares.push_back(share);
+    }
+    return held;
+}
+
+WorkResult EngineComputer::run_gradient(const GradientWork& work,
+                                        const std::atomic<bool>& cancelled) {
+    if (auto loaded = load_weights(work); !loaded) return loaded.error();
+    GradientOutcome outcome;
+    auto held = gradients_of(work, cancelled, outcome);
+    if (!held) return held.error();
+    rows_.measure(work, **held, outcome);
+    if (hashes_) outcome.gradient_hash = hash_of(**held);
+    outcome.gradients = std::move(*held);
     return {std::move(outcome)};
 }
 
 WorkResult EngineComputer::run_combine(const CombineWork& work,
                                        const std::function<void(std::uint32_t, Payload)>& part) {
-    const auto& gradients = static_cast<const HeldGradients&>(*work.gradients).get();
-    std::vector<double> shared_weights = work.weights;
-    for (double& weight : shared_weights) weight *= work.clip_factor;
-    const std::vector<double> own_weights(tasks_, work.clip_factor);
+    const auto& held = static_cast<const HeldGradients&>(*work.gradients);
+    rows_.keep(held);
+    CombineWork clipped = work;
+    if (work.clip_norm > 0) {
+        const double norm = std::sqrt(rows_.combined_norm_sq(work, held));
+        if (norm > work.clip_norm) clipped.clip_factor = work.clip_norm / norm;
+    }
     for (std::size_t i = 0; i < work.layout.size(); ++i) {
         std::uint64_t bytes = 0;
         for (const BlockId id : work.layout[i]) bytes += plan_->block(id).bytes();
@@ -155,7 +169,7 @@ WorkResult EngineComputer::run_combine(const CombineWork& work,
         for (const BlockId id : work.layout[i]) {
             const Block& block = plan_->block(id);
             const std::span<float> out = buffer->floats().subspan(at, block.elements);
-            combine(block.shared() ? shared_weights : own_weights, rows_of(gradients, block), out);
+            rows_.combine(clipped, held, block, out);
             if (halves_ != nullptr) halves_->before_push(id, out);
             at += block.elements;
         }

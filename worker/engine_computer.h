@@ -10,7 +10,9 @@
 
 #include "common/partition/plan.h"
 #include "common/runtime/contracts.h"
+#include "worker/conflict_rows.h"
 #include "worker/engine.h"
+#include "worker/held_gradients.h"
 #include "worker/sample_orders.h"
 #include "worker/worker_halves.h"
 
@@ -42,15 +44,19 @@ class EngineComputer : public Computer {
     static WorkResult run_compensate(const CompensateWork& work,
                                      const std::function<void(std::uint32_t, Payload)>& part);
     std::vector<std::uint32_t> samples_of(const BatchRange& batch, std::uint32_t batch_samples);
-    std::uint64_t hash_of(const TaskGradients& gradients) const;
-    // Row of each task for this block; nullptr where the task does not own it.
-    std::vector<const float*> rows_of(const TaskGradients& gradients, const Block& block) const;
+    Result<void> load_weights(const GradientWork& work);
+    // The batch's gradients, or those of its two halves.
+    Result<std::shared_ptr<HeldGradients>> gradients_of(const GradientWork& work,
+                                                        const std::atomic<bool>& cancelled,
+                                                        GradientOutcome& outcome);
+    std::uint64_t hash_of(const HeldGradients& gradients) const;
 
     std::unique_ptr<Engine> engine_;
     std::shared_ptr<const Plan> plan_;
     std::unique_ptr<WorkerHalves> halves_;
     bool hashes_;
     std::size_t tasks_;
+    ConflictRows rows_;
     std::shared_ptr<SampleOrders> orders_;
 };
 

@@ -10,8 +10,8 @@
 namespace detente {
 
 Result<std::unique_ptr<Worker>> Worker::create(WorkerSetup setup) {
-    auto aggregator = make_aggregator(setup.job->aggregator);
-    if (!aggregator) return aggregator.error();
+    auto resolver = Resolver::create(*setup.job, setup.tasks.size());
+    if (!resolver) return resolver.error();
     const bool trainable =
         std::any_of(setup.plan->blocks.begin(), setup.plan->blocks.end(),
                     [](const Block& block) { return !block.frozen && !block.owners.empty(); });
@@ -26,13 +26,12 @@ Result<std::unique_ptr<Worker>> Worker::create(WorkerSetup setup) {
                     "worker.consistent_pulls: the lead shard, shard 0, has no block that is "
                     "trained, and is never asked: use fewer shards or smaller blocks.bytes");
     }
-    return std::unique_ptr<Worker>(new Worker(std::move(setup), std::move(*aggregator)));
+    return std::unique_ptr<Worker>(new Worker(std::move(setup), std::move(*resolver)));
 }
 
-Worker::Worker(WorkerSetup setup, std::unique_ptr<const Aggregator> aggregator)
-    : setup_(std::move(setup)), aggregator_(std::move(aggregator)) {
+Worker::Worker(WorkerSetup setup, Resolver resolver)
+    : setup_(std::move(setup)), resolver_(std::move(resolver)) {
     verdict_first_ = decides_steps(*setup_.job);
-    aggregator_state_ = aggregator_->initial_state(setup_.tasks.size());
     for (std::uint32_t shard = 0; shard < setup_.job->shards(); ++shard) {
         clients_.emplace_back(ShardId{shard}, *setup_.plan, *setup_.job);
     }
@@ -176,6 +175,7 @@ void Worker::start_gradient() {
     for (std::uint32_t task = 0; task < setup_.tasks.size(); ++task) {
         work.tasks.insert(TaskId{task});
     }
+    resolver_.prepare(work);
     computing.ticket = effects_->compute(std::move(work));
     computing_ = std::move(computing);
 }
@@ -209,7 +209,7 @@ void Worker::computed(ComputeEnded&& event) {
     if (!computing_ || event.ticket != computing_->ticket) return;
     if (!event.result) {
         if (event.result.error().code != ErrorCode::cancelled) {
-            return fail_with(event.result.error());
+            return not_usable(event.result.error());
         }
         return end_cancelled();
     }
@@ -252,61 +252,7 @@ void Worker::restart(Step step) {
     open_next_step();
 }
 
-// ‖combined gradient‖² = wᵀGw over shared blocks + the tasks' own blocks as they are.
-double Worker::clip_factor(const GradientOutcome& outcome,
-                           const std::vector<double>& weights) const {
-    if (setup_.job->clip_norm <= 0) return 1;
-    double norm_sq = 0;
-    for (std::size_t i = 0; i < weights.size(); ++i) {
-        for (std::size_t j = 0; j < weights.size(); ++j) {
-            norm_sq += weights[i] * weights[j] * outcome.gramian.at(i, j);
-        }
-    }
-    for (const double own : outcome.exclusive_norms_sq) norm_sq += own;
-    const double norm = std::sqrt(std::max(0.0, norm_sq));
-    return norm > setup_.job->clip_norm ? setup_.job->clip_norm / norm : 1;
-}
-
-void Worker::resolve(GradientOutcome&& outcome) {
-    ++steps_computed_;
-    samples_ += outcome.samples;
-    compute_time_ += now_ - computing_->began;
-    computing_->samples = outcome.samples;
-    computing_->gradient_hash = outcome.gradient_hash;
-    for (std::size_t task = 0; task < outcome.losses.size() && task < losses_.size(); ++task) {
-        constexpr double kKeep = 0.95;
-        losses_[task] = steps_computed_ == 1
-                            ? outcome.losses[task]
-                            : kKeep * losses_[task] + (1 - kKeep) * outcome.losses[task];
-    }
-    if (outcome.gramian.tasks() > 1) {
-        cosine_sum_ += mean_cosine(outcome.gramian);
-        ++cosine_count_;
-        const std::vector<double> cosines = cosines_of(outcome.gramian);
-        pair_cosine_sums_.resize(cosines.size());
-        for (std::size_t i = 0; i < cosines.size(); ++i) pair_cosine_sums_[i] += cosines[i];
-    }
-    AggregatorInput input;
-    input.gramian = &outcome.gramian;
-    input.losses = outcome.losses;
-    input.random_key = random_key(setup_.job->seed, Purpose::aggregator,
-                                  {setup_.id.value, computing_->step.value});
-    auto weights = aggregator_->weights(input, aggregator_state_);
-    if (!weights) {
-        return fail_with(fail(weights.error().code,
-                              "step " + std::to_string(computing_->step.value) + ", aggregator " +
-                                  aggregator_->name() + ": " + weights.error().text));
-    }
-    const double clip = clip_factor(outcome, weights->weights);
-    combine(std::move(weights->weights), clip, std::move(outcome.gradients));
-}
-
-void Worker::combine(std::vector<double> weights, double clip_factor,
-                     std::shared_ptr<const GradientSet> gradients) {
-    CombineWork work;
-    work.gradients = std::move(gradients);
-    work.weights = std::move(weights);
-    work.clip_factor = clip_factor;
+void Worker::combine(CombineWork work) {
     work.layout = lay_out_push();
     computing_->ticket = effects_->compute(std::move(work));
 }

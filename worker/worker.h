@@ -16,9 +16,9 @@
 #include <vector>
 
 #include "common/config.h"
-#include "common/conflict/aggregator.h"
 #include "common/partition/plan.h"
 #include "common/runtime/contracts.h"
+#include "worker/resolver.h"
 #include "worker/shard_client.h"
 
 namespace detente {
@@ -98,7 +98,7 @@ class Worker : public Node {
         Time began;
     };
 
-    Worker(WorkerSetup setup, std::unique_ptr<const Aggregator> aggregator);
+    Worker(WorkerSetup setup, Resolver resolver);
 
     // Messages (worker_messages.cpp).
     void receive(Message&& message);
@@ -126,8 +126,7 @@ class Worker : public Node {
     // The parts of the step's push; it is settling from here on.
     std::vector<std::vector<BlockId>> lay_out_push();
     void compensate(const std::vector<WeightBlock>& weights);
-    void combine(std::vector<double> weights, double clip_factor,
-                 std::shared_ptr<const GradientSet> gradients);
+    void combine(CombineWork work);
     void part_computed(const ComputePart& event);
     void restart(Step step);
     void end_cancelled();
@@ -136,11 +135,12 @@ class Worker : public Node {
     void drain(const std::string& why);
     void leave();
     void fail_with(Error error);
-    double clip_factor(const GradientOutcome& outcome, const std::vector<double>& weights) const;
+    // One list of weights per group; states advance only if all are there.
+    // A gradient that cannot be used: the step is given up, or the run ends, as the job says.
+    void not_usable(Error error);
 
     WorkerSetup setup_;
-    std::unique_ptr<const Aggregator> aggregator_;
-    AggregatorState aggregator_state_;
+    Resolver resolver_;
     std::vector<ShardClient> clients_;
     Phase phase_ = Phase::joining;
     bool final_lease_ = false;
@@ -175,6 +175,7 @@ class Worker : public Node {
     std::uint64_t recomputed_steps_ = 0;
     std::uint64_t compensated_steps_ = 0;
     std::uint64_t restarted_steps_ = 0;
+    std::uint64_t skipped_steps_ = 0;  // NaN or Inf
     // Step scope: steps computed at weights of several versions of the model, and the largest
     // difference of versions among them.
     std::uint64_t torn_steps_ = 0;

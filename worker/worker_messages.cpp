@@ -198,6 +198,7 @@ Status Worker::status() const {
     add("steps.recomputed", static_cast<double>(recomputed_steps_));
     add("steps.compensated", static_cast<double>(compensated_steps_));
     add("steps.restarted", static_cast<double>(restarted_steps_));
+    add("steps.skipped", static_cast<double>(skipped_steps_));
     if (verdict_first_) {
         add("pull.torn_steps", static_cast<double>(torn_steps_));
         add("pull.torn_max", static_cast<double>(torn_max_));

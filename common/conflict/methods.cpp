@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <charconv>
 #include <cmath>
+#include <system_error>
 
 #include "common/invariant.h"
 
@@ -13,6 +15,95 @@ std::optional<std::string_view> parameter(const AggregatorConfig& config, std::s
         if (key == name) return value;
     }
     return std::nullopt;
+}
+
+void Settings::wrong(std::string_view name, const std::string& wanted, std::string_view found) {
+    if (error_) return;
+    error_ = fail(ErrorCode::bad_job, fmt::format("aggregator '{}': {} must be {}, found '{}'",
+                                                  config_.name, name, wanted, found));
+}
+
+double Settings::real(std::string_view name, double standard, double lowest, double highest) {
+    const auto text = parameter(config_, name);
+    if (!text) return standard;
+    double value = 0;
+    const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), value);
+    const bool whole = error == std::errc() && end == text->data() + text->size();
+    if (whole && value >= lowest && value <= highest) return value;
+    wrong(name,
+          highest >= 1e18 ? fmt::format("a number of at least {}", lowest)
+                          : fmt::format("a number from {} to {}", lowest, highest),
+          *text);
+    return standard;
+}
+
+std::uint64_t Settings::count(std::string_view name, std::uint64_t standard, std::uint64_t lowest,
+                              std::uint64_t highest) {
+    const auto text = parameter(config_, name);
+    if (!text) return standard;
+    std::uint64_t value = 0;
+    const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), value);
+    const bool whole = error == std::errc() && end == text->data() + text->size();
+    if (whole && value >= lowest && value <= highest) return value;
+    wrong(name, fmt::format("a whole number from {} to {}", lowest, highest), *text);
+    return standard;
+}
+
+std::string Settings::choice(std::string_view name, const std::vector<std::string>& choices) {
+    const auto text = parameter(config_, name);
+    if (!text) return choices.front();
+    for (const std::string& choice : choices) {
+        if (choice == *text) return choice;
+    }
+    wrong(name, fmt::format("one of {}", fmt::join(choices, ", ")), *text);
+    return choices.front();
+}
+
+std::vector<double> Settings::list(std::string_view name, std::string_view none, double lowest) {
+    const auto text = parameter(config_, name);
+    if (!text || *text == none) return {};
+    std::string_view inner = *text;
+    if (inner.size() >= 2 && inner.front() == '[' && inner.back() == ']') {
+        inner = inner.substr(1, inner.size() - 2);
+    }
+    std::vector<double> values;
+    for (const std::string_view piece : split(inner, ',')) {
+        double value = 0;
+        const auto [end, error] = std::from_chars(piece.data(), piece.data() + piece.size(), value);
+        const bool whole = error == std::errc() && end == piece.data() + piece.size();
+        if (!whole || !(value >= lowest && value <= 1e18)) {
+            wrong(name,
+                  lowest > -1e18 ? fmt::format("numbers of at least {}, separated by ','", lowest)
+                                 : std::string("numbers separated by ','"),
+                  *text);
+            return {};
+        }
+        values.push_back(value);
+    }
+    return values;
+}
+
+std::vector<std::string_view> split(std::string_view text, char separator) {
+    std::vector<std::string_view> pieces;
+    for (std::size_t begin = 0;;) {
+        const std::size_t end = text.find(separator, begin);
+        std::string_view piece = text.substr(begin, end - begin);
+        while (!piece.empty() && piece.front() == ' ') piece.remove_prefix(1);
+        while (!piece.empty() && piece.back() == ' ') piece.remove_suffix(1);
+        pieces.push_back(piece);
+        if (end == std::string_view::npos) return pieces;
+        begin = end + 1;
+    }
+}
+
+Result<std::vector<double>> spread(const std::vector<double>& values, std::size_t tasks,
+                                   const std::string& what) {
+    if (values.size() == 1) return std::vector<double>(tasks, values.front());
+    if (values.size() == tasks) return values;
+    return fail(ErrorCode::bad_job,
+                fmt::format("{} lists {} numbers, but there are {} tasks: give one number per "
+                            "task, separated by ','",
+                            what, values.size(), tasks));
 }
 
 Result<void> check_finite(const AggregatorInput& input) {

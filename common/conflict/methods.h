@@ -1,6 +1,9 @@
 // What an aggregator's file gives to the catalog: one function that describes the method. A new
-// method is a file with its class and its description, a declaration here, and its place in
-// catalog.cpp's list.
+// method is a file with its class and its description, and one line in catalog.cpp.
+//
+// What a method need not do: the catalog puts every method behind the same checks (composed.h). Its
+// weights() is called with at least one task, finite entries and losses, and whatever it said it
+// needs.
 #pragma once
 
 #include <memory>
@@ -15,6 +18,8 @@
 
 namespace detente::methods {
 
+using MadeAggregator = Result<std::unique_ptr<const Aggregator>>;
+
 struct Method {
     std::string name;
     // Under the paper's names. A job's config holds each of them, at `standard` where the file said
@@ -22,19 +27,46 @@ struct Method {
     std::vector<ExplainedParameter> parameters;
     // The catalog has checked that every name in the config is one of `parameters` and comes once;
     // values are checked here (bad_job).
-    Result<std::unique_ptr<const Aggregator>> (*make)(const AggregatorConfig& config);
+    MadeAggregator (*make)(const AggregatorConfig& config);
+    // Paper and year, for lists.
+    std::string paper;
 };
-
-Method sum();
-Method mean();
-Method mgda();
-Method pcgrad();
 
 // The text of a parameter, if the config gives it.
 std::optional<std::string_view> parameter(const AggregatorConfig& config, std::string_view name);
+
+// Reads a method's parameters one by one; the first that is wrong is kept as the error.
+class Settings {
+  public:
+    explicit Settings(const AggregatorConfig& config) : config_(config) {}
+    double real(std::string_view name, double standard, double lowest, double highest);
+    std::uint64_t count(std::string_view name, std::uint64_t standard, std::uint64_t lowest,
+                        std::uint64_t highest);
+    std::string choice(std::string_view name, const std::vector<std::string>& choices);
+    // Numbers separated by ','; brackets around them are taken off. Empty if not given, or if the
+    // text is `none`.
+    std::vector<double> list(std::string_view name, std::string_view none, double lowest);
+    const std::optional<Error>& error() const { return error_; }
+
+  private:
+    void wrong(std::string_view name, const std::string& wanted, std::string_view found);
+
+    const AggregatorConfig& config_;
+    std::optional<Error> error_;
+};
+
+// Splits at `separator` and takes spaces off the ends; always at least one piece.
+std::vector<std::string_view> split(std::string_view text, char separator);
+
 // not_finite, naming the first task with NaN or Inf in its gradient or its loss.
 Result<void> check_finite(const AggregatorInput& input);
 // Whether every gradient is zero, as far as G can tell.
 bool all_zero(const Gramian& gramian);
+// One value for all tasks, or one per task (bad_job if for another number of tasks).
+Result<std::vector<double>> spread(const std::vector<double>& values, std::size_t tasks,
+                                   const std::string& what);
+
+// Nash-MTL's and FairGrad's weights, with their statuses (nash.cpp).
+AggregatorOutput fair_weights(const Gramian& gramian, double alpha);
 
 }  // namespace detente::methods

@@ -18,9 +18,7 @@ class Mgda final : public Aggregator {
     std::string name() const override { return "mgda"; }
     Result<AggregatorOutput> weights(const AggregatorInput& input,
                                      AggregatorState& /*state*/) const override {
-        if (const auto finite = check_finite(input); !finite) return finite.error();
         AggregatorOutput output;
-        if (input.gramian->tasks() == 0) return output;
         SimplexPoint point = least_norm_on_simplex(*input.gramian);
         output.weights = std::move(point.weights);
         output.kkt_residual = point.kkt_residual;
@@ -33,12 +31,10 @@ class Mgda final : public Aggregator {
     }
 };
 
+MadeAggregator make(const AggregatorConfig& /*config*/) { return std::make_unique<const Mgda>(); }
+
 }  // namespace
 
-Method mgda() {
-    return {"mgda", {}, [](const AggregatorConfig&) -> Result<std::unique_ptr<const Aggregator>> {
-                return std::make_unique<const Mgda>();
-            }};
-}
+Method mgda() { return {"mgda", {}, make, "Désidéri 2012; Sener and Koltun 2018"}; }
 
 }  // namespace detente::methods

@@ -5,46 +5,26 @@
 //
 // The order is drawn per task from the random key, or fixed by the parameter `order`. A zero
 // gradient is never in conflict. With all gradients zero (status all_zero) the weights are 1.
-#include <fmt/format.h>
-
-#include <charconv>
-#include <cstdint>
-
 #include "common/conflict/methods.h"
-#include "common/random.h"
+#include "common/conflict/visiting_order.h"
 
 namespace detente::methods {
 namespace {
 
-constexpr const char* kDrawn = "drawn";
-
-using Orders = std::vector<std::vector<std::uint32_t>>;  // per task, whom it visits in turn
-
 class Pcgrad final : public Aggregator {
   public:
-    explicit Pcgrad(Orders orders) : orders_(std::move(orders)) {}
+    explicit Pcgrad(VisitingOrder order) : order_(std::move(order)) {}
     std::string name() const override { return "pcgrad"; }
     Result<AggregatorOutput> weights(const AggregatorInput& input,
                                      AggregatorState& /*state*/) const override {
-        if (const auto finite = check_finite(input); !finite) return finite.error();
         const Gramian& g = *input.gramian;
         const std::size_t tasks = g.tasks();
-        if (!orders_.empty() && orders_.size() != tasks) {
-            return fail(ErrorCode::bad_job,
-                        fmt::format("pcgrad's order lists the visits of {} tasks, but there are "
-                                    "{}: give one list per task, separated by ';'",
-                                    orders_.size(), tasks));
-        }
+        if (const auto good = order_.check(tasks, name()); !good) return good.error();
         AggregatorOutput output;
         output.weights.assign(tasks, 0.0);
         if (all_zero(g)) output.status = AggregatorStatus::all_zero;
         for (std::size_t i = 0; i < tasks; ++i) {
-            const std::vector<std::uint32_t> order =
-                orders_.empty()
-                    ? permutation(random_key(input.random_key, Purpose::aggregator, {i}),
-                                  static_cast<std::uint32_t>(tasks))
-                    : orders_[i];
-            project(g, i, order, output.weights);
+            project(g, i, order_.of(i, tasks, input.random_key), output.weights);
         }
         return output;
     }
@@ -64,79 +44,17 @@ class Pcgrad final : public Aggregator {
         for (std::size_t k = 0; k < c.size(); ++k) weights[k] += c[k];
     }
 
-    Orders orders_;  // empty: drawn
+    VisitingOrder order_;
 };
 
-Error bad_order(std::string_view text, const std::string& why) {
-    return fail(ErrorCode::bad_job,
-                fmt::format("pcgrad's order should list for each task, separated by ';', the tasks "
-                            "it visits, separated by ',' (two tasks: 1;0), but '{}' {}",
-                            text, why));
-}
-
-// Splits at `separator`; always at least one piece.
-std::vector<std::string_view> split(std::string_view text, char separator) {
-    std::vector<std::string_view> pieces;
-    for (std::size_t begin = 0;;) {
-        const std::size_t end = text.find(separator, begin);
-        pieces.push_back(text.substr(begin, end - begin));
-        if (end == std::string_view::npos) return pieces;
-        begin = end + 1;
-    }
-}
-
-// One task's list: each other task once; the task itself may be in it and is passed over.
-Result<std::vector<std::uint32_t>> parse_visits(std::string_view text, std::string_view list,
-                                                std::size_t task, std::size_t tasks) {
-    std::vector<std::uint32_t> visits;
-    std::vector<bool> seen(tasks, false);
-    seen[task] = true;
-    std::size_t others = 0;
-    for (std::string_view piece : split(list, ',')) {
-        while (!piece.empty() && piece.front() == ' ') piece.remove_prefix(1);
-        while (!piece.empty() && piece.back() == ' ') piece.remove_suffix(1);
-        if (piece.empty() && tasks == 1) continue;
-        std::uint32_t j = 0;
-        const auto [end, error] = std::from_chars(piece.data(), piece.data() + piece.size(), j);
-        if (error != std::errc{} || end != piece.data() + piece.size() || j >= tasks) {
-            return bad_order(
-                text, fmt::format("has '{}' where a task's index below {} belongs", piece, tasks));
-        }
-        if (j == task) continue;
-        if (seen[j]) return bad_order(text, fmt::format("has task {} visit {} twice", task, j));
-        seen[j] = true;
-        visits.push_back(j);
-        ++others;
-    }
-    if (others + 1 != tasks) {
-        return bad_order(text,
-                         fmt::format("has task {} visit {} of {} others", task, others, tasks - 1));
-    }
-    return visits;
-}
-
-Result<std::unique_ptr<const Aggregator>> make(const AggregatorConfig& config) {
-    Orders orders;
-    if (const auto text = parameter(config, "order"); text && *text != kDrawn) {
-        const std::vector<std::string_view> lists = split(*text, ';');
-        for (std::size_t task = 0; task < lists.size(); ++task) {
-            auto visits = parse_visits(*text, lists[task], task, lists.size());
-            if (!visits) return visits.error();
-            orders.push_back(std::move(*visits));
-        }
-    }
-    return std::make_unique<const Pcgrad>(std::move(orders));
+MadeAggregator make(const AggregatorConfig& config) {
+    auto order = VisitingOrder::parse(parameter(config, "order").value_or("drawn"), "pcgrad");
+    if (!order) return order.error();
+    return std::make_unique<const Pcgrad>(std::move(*order));
 }
 
 }  // namespace
 
-Method pcgrad() {
-    return {"pcgrad",
-            {{"order",
-              "fixed visiting order: per task, separated by ';', the tasks it visits, separated by "
-              "',' (two tasks: 1;0), or drawn: from the seed at every step (default drawn)",
-              kDrawn}},
-            make};
-}
+Method pcgrad() { return {"pcgrad", {VisitingOrder::explained()}, make, "Yu et al. 2020"}; }
 
 }  // namespace detente::methods

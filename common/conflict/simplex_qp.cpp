@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "common/conflict/pivoted_cholesky.h"
+#include "common/conflict/small_matrix.h"
 #include "common/invariant.h"
 
 namespace detente {
@@ -17,16 +18,19 @@ constexpr double kEpsilon = std::numeric_limits<double>::epsilon();
 constexpr double kRankTolerance = 1e-13;
 constexpr int kRefinements = 8;
 
-double largest_entry(const Gramian& g) {
-    double largest = 0;
-    for (const double x : g.entries()) largest = std::max(largest, std::abs(x));
-    return largest;
-}
-
 // One solve: the current point and which of its coordinates may be positive.
 class ActiveSet {
   public:
-    explicit ActiveSet(const Gramian& g) : g_(g), n_(g.tasks()), alpha_(n_, 0.0) {
+    // `linear` (t·h) may be empty; so may `start`, a point of the simplex.
+    ActiveSet(const Gramian& g, std::span<const double> linear, std::span<const double> start)
+        : g_(g), linear_(linear), n_(g.tasks()), alpha_(n_, 0.0) {
+        if (!start.empty()) {
+            alpha_.assign(start.begin(), start.end());
+            for (std::size_t i = 0; i < n_; ++i) {
+                if (alpha_[i] > 0) support_.push_back(i);
+            }
+            return;
+        }
         std::size_t least = 0;
         for (std::size_t i = 1; i < n_; ++i) {
             if (g.at(i, i) < g.at(least, least)) least = i;
@@ -39,15 +43,18 @@ class ActiveSet {
     const std::vector<double>& alpha() const { return alpha_; }
     std::size_t iterations() const { return iterations_; }
     bool unique() const;
+    // d(αᵀGα) / d(t²) for a linear term t·h: the squared length of h's vector in the span of the
+    // support's differences.
+    double growth(std::span<const double> h) const;
 
   private:
-    double slope(std::size_t i) const {  // (Gα)ᵢ
-        double sum = 0;
+    double slope(std::size_t i) const {  // (Gα + t·h)ᵢ
+        double sum = linear_.empty() ? 0.0 : linear_[i];
         for (const std::size_t k : support_) sum += g_.at(i, k) * alpha_[k];
         return sum;
     }
     double rounding(std::size_t i) const {  // of slope(i)
-        double sum = 0;
+        double sum = linear_.empty() ? 0.0 : std::abs(linear_[i]);
         for (const std::size_t k : support_) sum += std::abs(g_.at(i, k)) * alpha_[k];
         return 4 * kEpsilon * static_cast<double>(n_) * sum;
     }
@@ -63,6 +70,7 @@ class ActiveSet {
                                        std::size_t reference) const;
 
     const Gramian& g_;
+    std::span<const double> linear_;
     std::size_t n_;
     std::vector<double> alpha_;
     std::vector<std::size_t> support_;
@@ -200,6 +208,8 @@ bool ActiveSet::settle() {
 void ActiveSet::solve() {
     // Each round strictly lowers the norm, so no support comes twice; the bound is for rounding.
     const std::size_t limit = 20 * n_ + 100;
+    while (!settle()) {  // where it starts may not be the least of its own support
+    }
     for (; iterations_ < limit; ++iterations_) {
         const std::optional<std::size_t> entering = most_promising();
         if (!entering) return;
@@ -229,6 +239,18 @@ bool ActiveSet::unique() const {
     return factor.rank() == face.size() - 1;
 }
 
+double ActiveSet::growth(std::span<const double> h) const {
+    if (support_.size() < 2) return 0;
+    const std::size_t reference = reference_of(support_);
+    std::vector<double> slopes;
+    for (std::size_t k = 0; k < support_.size(); ++k) {
+        if (k != reference) slopes.push_back(h[support_[k]] - h[support_[reference]]);
+    }
+    const PivotedCholesky factor(reduced_matrix(support_, reference), slopes.size(),
+                                 kRankTolerance);
+    return std::max(0.0, dot(factor.solve(slopes), slopes));
+}
+
 // For each task the first one with an identical gradient, as far as G can tell.
 std::vector<std::size_t> first_of_each_kind(const Gramian& g) {
     const std::size_t n = g.tasks();
@@ -255,6 +277,11 @@ std::vector<std::size_t> first_of_each_kind(const Gramian& g) {
 }  // namespace
 
 SimplexPoint least_norm_on_simplex(const Gramian& gramian) {
+    return least_on_simplex(gramian, {}, 0);
+}
+
+SimplexPoint least_on_simplex(const Gramian& gramian, std::span<const double> h, double t,
+                              std::span<const double> start) {
     const std::size_t n = gramian.tasks();
     invariant(n > 0, "the least norm is that of at least one gradient");
     const std::vector<std::size_t> first = first_of_each_kind(gramian);
@@ -265,16 +292,26 @@ SimplexPoint least_norm_on_simplex(const Gramian& gramian) {
         ++members[first[i]];
     }
     Gramian reduced(kinds.size());
+    std::vector<double> kind_h;
+    std::vector<double> linear;
+    std::vector<double> kind_start(start.empty() ? 0 : kinds.size(), 0.0);
     for (std::size_t i = 0; i < kinds.size(); ++i) {
         for (std::size_t j = 0; j < kinds.size(); ++j) {
             reduced.at(i, j) = gramian.at(kinds[i], kinds[j]);
         }
+        if (h.empty()) continue;
+        kind_h.push_back(h[kinds[i]]);
+        linear.push_back(t * h[kinds[i]]);
     }
-    ActiveSet set(reduced);
+    for (std::size_t k = 0; k < kind_start.size(); ++k) {
+        for (std::size_t i = 0; i < n; ++i) kind_start[k] += first[i] == kinds[k] ? start[i] : 0.0;
+    }
+    ActiveSet set(reduced, linear, kind_start);
     set.solve();
     SimplexPoint point;
     point.iterations = set.iterations();
     point.unique = set.unique();
+    if (!h.empty()) point.growth = set.growth(kind_h);
     point.weights.assign(n, 0.0);
     for (std::size_t k = 0; k < kinds.size(); ++k) {
         const double share = set.alpha()[k] / static_cast<double>(members[kinds[k]]);
@@ -283,21 +320,19 @@ SimplexPoint least_norm_on_simplex(const Gramian& gramian) {
             if (first[i] == kinds[k]) point.weights[i] = share;
         }
     }
-    point.kkt_residual = simplex_kkt_residual(gramian, point.weights);
+    point.kkt_residual = simplex_kkt_residual(gramian, point.weights, h, t);
     return point;
 }
 
-double simplex_kkt_residual(const Gramian& gramian, std::span<const double> weights) {
+double simplex_kkt_residual(const Gramian& gramian, std::span<const double> weights,
+                            std::span<const double> h, double t) {
     const std::size_t n = gramian.tasks();
-    std::vector<double> slopes(n, 0.0);
-    double lambda = 0;
+    std::vector<double> slopes = times(gramian, weights);
+    for (std::size_t i = 0; i < h.size(); ++i) slopes[i] += t * h[i];
+    const double lambda = dot(slopes, weights);
     double sum = 0;
-    for (std::size_t i = 0; i < n; ++i) {
-        for (std::size_t j = 0; j < n; ++j) slopes[i] += gramian.at(i, j) * weights[j];
-        lambda += weights[i] * slopes[i];
-        sum += weights[i];
-    }
-    const double largest = largest_entry(gramian);
+    for (const double w : weights) sum += w;
+    const double largest = largest_entry(gramian) * std::max(1.0, t);
     const double unit = largest > 0 ? largest : 1.0;
     double worst = std::abs(sum - 1);
     for (std::size_t i = 0; i < n; ++i) {

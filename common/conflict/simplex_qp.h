@@ -1,8 +1,8 @@
 // The point of least norm in the convex hull of the task gradients, by way of their Gramian alone:
-// minimise αᵀGα over the simplex { α ⪰ 0, Σα = 1 }. An active-set method in double: exact up to
-// rounding, in the manner of Wolfe, "Finding the nearest point in a polytope" (1976), with
-// factorizations that bear rank-deficient, badly scaled and (by the rounding of G) slightly
-// indefinite Gramians.
+// minimise αᵀGα over the simplex { α ⪰ 0, Σα = 1 }, or with a linear term beside it. An active-set
+// method in double: exact up to rounding, in the manner of Wolfe, "Finding the nearest point in a
+// polytope" (1976), with factorizations that bear rank-deficient, badly scaled and (by the rounding
+// of G) slightly indefinite Gramians.
 #pragma once
 
 #include <cstddef>
@@ -20,6 +20,8 @@ struct SimplexPoint {
     // Whether no other α has the same norm. The combination αᵀJ is unique in any case.
     bool unique = true;
     std::size_t iterations = 0;
+    // With a linear term h·t: d(αᵀGα) / d(t²), while the support stays as it is.
+    double growth = 0;
 };
 
 // Tasks with identical gradients (all zero ones too) share their weight equally; apart from that,
@@ -27,8 +29,14 @@ struct SimplexPoint {
 // Requires: at least one task; all entries finite; G symmetric.
 SimplexPoint least_norm_on_simplex(const Gramian& gramian);
 
-// Worst violation of α ⪰ 0, Σα = 1, Gα ⪰ λ1, αᵢ·((Gα)ᵢ − λ) = 0 with λ = αᵀGα, relative to max|G|
-// (absolute where G is zero).
-double simplex_kkt_residual(const Gramian& gramian, std::span<const double> weights);
+// Minimises ½αᵀGα + t·hᵀα, for h in the range of G (as Gb is). `start` is where it starts: a point
+// of the simplex, or empty. Requires: as above; t >= 0.
+SimplexPoint least_on_simplex(const Gramian& gramian, std::span<const double> h, double t,
+                              std::span<const double> start = {});
+
+// Worst violation of α ⪰ 0, Σα = 1, s ⪰ λ1, αᵢ·(sᵢ − λ) = 0 with s = Gα + t·h and λ = αᵀs,
+// relative to max|G|·max(1, t) (absolute where G is zero).
+double simplex_kkt_residual(const Gramian& gramian, std::span<const double> weights,
+                            std::span<const double> h = {}, double t = 0);
 
 }  // namespace detente

@@ -8,22 +8,19 @@ namespace {
 class Sum final : public Aggregator {
   public:
     std::string name() const override { return "sum"; }
-    AggregatorNeeds needs() const override { return {.gramian = false, .losses = false}; }
+    AggregatorNeeds needs() const override { return {.gramian = false}; }
     Result<AggregatorOutput> weights(const AggregatorInput& input,
                                      AggregatorState& /*state*/) const override {
-        if (const auto finite = check_finite(input); !finite) return finite.error();
         AggregatorOutput output;
         output.weights.assign(input.gramian->tasks(), 1.0);
         return output;
     }
 };
 
+MadeAggregator make(const AggregatorConfig& /*config*/) { return std::make_unique<const Sum>(); }
+
 }  // namespace
 
-Method sum() {
-    return {"sum", {}, [](const AggregatorConfig&) -> Result<std::unique_ptr<const Aggregator>> {
-                return std::make_unique<const Sum>();
-            }};
-}
+Method sum() { return {"sum", {}, make, "the control"}; }
 
 }  // namespace detente::methods

@@ -37,9 +37,9 @@ Result<std::unique_ptr<Replay>> Replay::create(const Recording& recording, const
 }
 
 Result<void> Replay::begin() {
-    auto aggregator = make_aggregator(job_->aggregator);
-    if (aggregator.has_error()) return aggregator.error();
-    aggregator_ = std::move(*aggregator);
+    auto resolver = Resolver::create(*job_, engines_->description().tasks.size());
+    if (resolver.has_error()) return resolver.error();
+    first_ = std::move(*resolver);
     for (std::uint32_t i = 0; i < job_->shards(); ++i) {
         auto store = BlockStore::create(*plan_, *job_, ShardId{i}, Epoch{1});
         if (store.has_error()) return store.error();
@@ -58,6 +58,14 @@ Result<void> Replay::begin() {
                                 "weights than the stored ones, so that neither is the point a "
                                 "gradient should have been computed at",
                                 job_->policy.name));
+    }
+    const AggregatorNeeds needs = first_->aggregator().needs();
+    if (options_.gaps && (needs.averages || needs.excess)) {
+        return fail(ErrorCode::not_supported,
+                    fmt::format("gaps: conflict.method = \"{}\" resolves what it keeps of earlier "
+                                "gradients, so that there is no other gradient of the same step to "
+                                "compare with",
+                                job_->aggregator.name));
     }
     count_uses();
     Result<void> filled;

@@ -23,13 +23,13 @@
 #include <string>
 #include <vector>
 
-#include "common/conflict/aggregator.h"
 #include "common/partition/plan.h"
 #include "common/result.h"
 #include "launch/replay/recording.h"
 #include "ps/block_store.h"
 #include "worker/engine_computer.h"
 #include "worker/engine_pool.h"
+#include "worker/resolver.h"
 
 namespace detente {
 
@@ -91,7 +91,7 @@ class Replay {
     };
     struct Worker {
         std::unique_ptr<EngineComputer> computer;
-        AggregatorState aggregator;
+        std::optional<Resolver> resolver;
         Step computed;  // all its recorded steps up to here
         // With `gaps`: computes at weights the worker never had.
         std::unique_ptr<EngineComputer> beside;
@@ -123,7 +123,7 @@ class Replay {
     std::optional<BlockId> missing(const StepKey& key, const RecordedStep& step) const;
     bool ready(const StepKey& key, const RecordedStep& step) const;
     Result<void> compute(const StepKey& key, const RecordedStep& step);
-    Result<Blocks> resolved(EngineComputer& computer, AggregatorState& state, const StepKey& key,
+    Result<Blocks> resolved(EngineComputer& computer, Resolver& resolver, const StepKey& key,
                             const RecordedStep& step, std::vector<WeightBlock> weights,
                             bool compare);
     // As the worker's compensation: the other step's gradient, at these weights.
@@ -131,7 +131,7 @@ class Replay {
                            const std::vector<WeightBlock>& weights);
     // So many rows of the step's gradient are done with.
     void used(const StepKey& key, std::size_t rows);
-    Result<void> measure_gap(EngineComputer& computer, AggregatorState state, const StepKey& key,
+    Result<void> measure_gap(EngineComputer& computer, Resolver resolver, const StepKey& key,
                              const RecordedStep& step, const std::vector<WeightBlock>& stale,
                              const Blocks& gradient);
     Result<Worker*> worker_of(const StepKey& key);
@@ -144,7 +144,7 @@ class Replay {
     std::shared_ptr<EnginePool> engines_;
     ReplayOptions options_;
     std::shared_ptr<SampleOrders> orders_;
-    std::unique_ptr<const Aggregator> aggregator_;
+    std::optional<Resolver> first_;  // as each worker begins
     std::vector<BlockStore> stores_;
     std::vector<Place> places_;
     // Gradients that will be computed at a version, and its bytes while there are any.

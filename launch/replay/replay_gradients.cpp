@@ -14,21 +14,6 @@ std::span<const float> floats_of(const Payload& payload) {
     return {reinterpret_cast<const float*>(payload.bytes.data()), payload.size() / sizeof(float)};
 }
 
-// ‖combined gradient‖² = wᵀGw over shared blocks + the tasks' own blocks as they are.
-double clip_factor(const Job& job, const GradientOutcome& outcome,
-                   const std::vector<double>& weights) {
-    if (job.clip_norm <= 0) return 1;
-    double norm_sq = 0;
-    for (std::size_t i = 0; i < weights.size(); ++i) {
-        for (std::size_t j = 0; j < weights.size(); ++j) {
-            norm_sq += weights[i] * weights[j] * outcome.gramian.at(i, j);
-        }
-    }
-    for (const double own : outcome.exclusive_norms_sq) norm_sq += own;
-    const double norm = std::sqrt(std::max(0.0, norm_sq));
-    return norm > job.clip_norm ? job.clip_norm / norm : 1;
-}
-
 }  // namespace
 
 // The first block whose version is not there yet.
@@ -63,7 +48,7 @@ Result<Replay::Worker*> Replay::worker_of(const StepKey& key) {
     auto halves = WorkerHalves::create(*job_, *plan_);
     if (halves.has_error()) return halves.error();
     worker.computer->use(std::move(*halves));
-    worker.aggregator = aggregator_->initial_state(engines_->description().tasks.size());
+    worker.resolver = first_;
     if (options_.gaps) {
         worker.beside = std::make_unique<EngineComputer>(engines_->engine(), plan_, orders_, false);
     }
@@ -88,9 +73,9 @@ Result<void> Replay::compute(const StepKey& key, const RecordedStep& step) {
         if (kept != kept_.end()) let_go(kept->first);
     }
     if (handed != handed_.end()) handed_.erase(handed);
-    const AggregatorState before = (*worker)->aggregator;
+    const Resolver before = *(*worker)->resolver;
     auto gradient = step.carries ? carried(*(*worker)->computer, step, weights)
-                                 : resolved(*(*worker)->computer, (*worker)->aggregator, key, step,
+                                 : resolved(*(*worker)->computer, *(*worker)->resolver, key, step,
                                             weights, true);
     if (gradient.has_error()) return gradient.error();
     ++figures_.gradients;
@@ -138,7 +123,7 @@ Result<Replay::Blocks> Replay::carried(EngineComputer& computer, const RecordedS
 }
 
 // As worker/worker.cpp has it computed, resolved and combined.
-Result<Replay::Blocks> Replay::resolved(EngineComputer& computer, AggregatorState& state,
+Result<Replay::Blocks> Replay::resolved(EngineComputer& computer, Resolver& resolver,
                                         const StepKey& key, const RecordedStep& step,
                                         std::vector<WeightBlock> weights, bool compare) {
     const auto named = [&](const Error& error) {
@@ -154,9 +139,10 @@ Result<Replay::Blocks> Replay::resolved(EngineComputer& computer, AggregatorStat
     for (std::uint32_t i = 0; i < engines_->description().tasks.size(); ++i) {
         work.tasks.insert(TaskId{i});
     }
+    resolver.prepare(work);
     auto result = computer.run(work, never_, {});
     if (result.has_error()) return named(result.error());
-    const auto& outcome = std::get<GradientOutcome>(*result);
+    auto& outcome = std::get<GradientOutcome>(*result);
     if (compare && step.gradient_hash != 0) {
         if (outcome.gradient_hash != step.gradient_hash) {
             return fail(ErrorCode::internal,
@@ -168,31 +154,24 @@ Result<Replay::Blocks> Replay::resolved(EngineComputer& computer, AggregatorStat
         }
         ++figures_.hashes;
     }
-    AggregatorInput input;
-    input.gramian = &outcome.gramian;
-    input.losses = outcome.losses;
-    input.random_key =
-        random_key(job_->seed, Purpose::aggregator, {key.worker.value, key.step.value});
-    const auto task_weights = aggregator_->weights(input, state);
-    if (task_weights.has_error()) return named(task_weights.error());
-    CombineWork combine;
-    combine.gradients = outcome.gradients;
-    combine.weights = task_weights->weights;
-    combine.clip_factor = clip_factor(*job_, outcome, task_weights->weights);
-    for (const BlockId block : step.pushed) combine.layout.push_back({block});
+    auto combine = resolver.resolve(
+        std::move(outcome),
+        random_key(job_->seed, Purpose::aggregator, {key.worker.value, key.step.value}));
+    if (combine.has_error()) return named(combine.error());
+    for (const BlockId block : step.pushed) combine->layout.push_back({block});
     Blocks gradient;
     const auto keep = [&](std::uint32_t i, Payload part) {
         gradient[step.pushed[i]] = std::move(part);
     };
-    if (auto combined = computer.run(combine, never_, keep); combined.has_error()) {
+    if (auto combined = computer.run(*combine, never_, keep); combined.has_error()) {
         return named(combined.error());
     }
     return gradient;
 }
 
-Result<void> Replay::measure_gap(EngineComputer& computer, AggregatorState state,
-                                 const StepKey& key, const RecordedStep& step,
-                                 const std::vector<WeightBlock>& stale, const Blocks& gradient) {
+Result<void> Replay::measure_gap(EngineComputer& computer, Resolver resolver, const StepKey& key,
+                                 const RecordedStep& step, const std::vector<WeightBlock>& stale,
+                                 const Blocks& gradient) {
     std::vector<WeightBlock> current;
     std::uint64_t staleness = 0;
     double gap_sq = 0;
@@ -210,7 +189,7 @@ Result<void> Replay::measure_gap(EngineComputer& computer, AggregatorState state
     }
     double cosine = 1;
     if (staleness > 0) {
-        auto fresh = resolved(computer, state, key, step, std::move(current), false);
+        auto fresh = resolved(computer, resolver, key, step, std::move(current), false);
         if (fresh.has_error()) return fresh.error();
         double product = 0;
         double stale_sq = 0;

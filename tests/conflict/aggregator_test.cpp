@@ -1,35 +1,50 @@
 #include "common/conflict/aggregator.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <limits>
 #include <vector>
 
 #include "common/random.h"
+#include "tests/conflict/method_run.h"
 #include "tests/reference/conflict_reference.h"
 
 namespace detente {
 namespace {
 
-std::unique_ptr<const Aggregator> made(const std::string& name) {
-    auto method = make_aggregator({name, {}});
-    REQUIRE(method.has_value());
-    return std::move(method).value();
-}
+using reference::Row;
+using reference::Rows;
+using test::made;
+using test::run;
 
-Result<AggregatorOutput> run(const std::string& name, const Gramian& g,
-                             std::span<const double> losses = {}) {
-    const auto method = made(name);
-    AggregatorState state = method->initial_state(g.tasks());
-    return method->weights({&g, losses, 7}, state);
+const std::vector<std::string> kNames = {
+    "sum",    "mean",   "constant",   "pcgrad",  "gradvac",  "mgda",
+    "cagrad", "nash",   "fairgrad",   "imtl_g",  "aligned",  "dualproj",
+    "upgrad", "config", "gradnorm",   "sdmgrad", "modo",     "moco",
+    "uw",     "imtl_l", "dwa",        "rlw",     "gls",      "famo",
+    "stch",   "db_mtl", "excess_mtl", "krum",    "graddrop", "trimmed_mean"};
+
+struct Held {
+    Gramian gramian;
+    Gramian cross;
+    std::vector<double> losses;
+    std::vector<double> excess;
+    AggregatorInput input() const { return {&gramian, losses, 7, &cross, excess}; }
+};
+Held held(const Gramian& g) {
+    return {g, g, std::vector<double>(g.tasks(), 1.0), std::vector<double>(g.tasks(), 1.0)};
 }
 
 }  // namespace
 
-TEST_CASE("aggregators: the catalog makes each method it names") {
-    REQUIRE_FALSE(aggregator_names().empty());
-    for (const std::string& name : aggregator_names()) REQUIRE(made(name)->name() == name);
-    for (const std::string name : {"sum", "mean", "mgda", "pcgrad"}) REQUIRE(made(name));
+TEST_CASE("aggregators: the catalog has every method under its name and makes it") {
+    std::vector<std::string> names = aggregator_names();
+    REQUIRE(names == kNames);
+    for (const std::string& name : names) {
+        REQUIRE(made(name)->name() == name);
+        REQUIRE_FALSE(aggregator_paper(name).empty());
+    }
 }
 
 TEST_CASE("aggregators: a job that says nothing gets the sum") {
@@ -38,54 +53,61 @@ TEST_CASE("aggregators: a job that says nothing gets the sum") {
     REQUIRE(method.value()->name() == "sum");
 }
 
-TEST_CASE("aggregators: the sum of the worked example is 2, 2, 2 and the mean 1, 1, 1") {
-    const reference::Rows rows = {{-4, 1, 1}, {6, 1, 1}};
-    const Gramian g = reference::gramian_of(rows);
-    REQUIRE(reference::combined(run("sum", g)->weights, rows) == reference::Row{2, 2, 2});
-    REQUIRE(reference::combined(run("mean", g)->weights, rows) == reference::Row{1, 1, 1});
-    REQUIRE(run("mean", Gramian(4))->weights == std::vector<double>(4, 0.25));
-}
-
-TEST_CASE("aggregators: weights follow the Gramian only, so a rotation of J moves none") {
-    Random random(random_key(1, Purpose::test));
+TEST_CASE("aggregators: results are finite for every rank and scale, over a few steps") {
+    Random random(random_key(2, Purpose::test));
     for (const std::string& name : aggregator_names()) {
-        for (int trial = 0; trial < 10; ++trial) {
-            const reference::Rows rows = reference::random_rows(random, 4, 6, 4);
-            // A reflection along a random normal vector, then another: a rotation.
-            reference::Rows rotated = rows;
-            for (int reflection = 0; reflection < 2; ++reflection) {
-                reference::Row axis(6);
-                for (double& x : axis) x = random.normal();
-                const double square = reference::dot(axis, axis);
-                for (reference::Row& row : rotated) {
-                    const double along = 2 * reference::dot(axis, row) / square;
-                    for (std::size_t k = 0; k < 6; ++k) row[k] -= along * axis[k];
+        for (const std::size_t tasks : {1, 2, 3, 5, 9}) {
+            if (tasks < test::least_tasks(name)) continue;
+            for (std::size_t rank = 0; rank <= tasks; ++rank) {
+                for (const double scale : {1e-12, 1.0, 1e12}) {
+                    CAPTURE(name, tasks, rank, scale);
+                    DenseAggregation aggregation(made(name), 3);
+                    for (int step = 0; step < 3; ++step) {
+                        const Rows rows = reference::random_rows(random, tasks, 10, rank,
+                                                                 std::vector<double>(tasks, scale));
+                        const auto result = aggregation.step(test::step_of(rows));
+                        REQUIRE(result.has_value());
+                        const bool coordinates = made(name)->needs().coordinates;
+                        REQUIRE(result->output.weights.size() == (coordinates ? 0 : tasks));
+                        for (const double w : result->output.weights) REQUIRE(std::isfinite(w));
+                        for (const double x : result->result) REQUIRE(std::isfinite(x));
+                        if (rank == 0) {
+                            for (const double x : result->result) REQUIRE(x == 0);
+                        }
+                    }
                 }
-            }
-            const auto expected = run(name, reference::gramian_of(rows))->weights;
-            const auto found = run(name, reference::gramian_of(rotated))->weights;
-            for (std::size_t i = 0; i < 4; ++i) {
-                REQUIRE(found[i] == Approx(expected[i]).margin(1e-9));
             }
         }
     }
 }
 
-TEST_CASE("aggregators: weights are finite, one per task, for every rank and scale") {
-    Random random(random_key(2, Purpose::test));
+TEST_CASE("aggregators: results are finite for rows of mixed scales and odd shapes") {
+    const std::vector<Rows> shapes = {
+        {{1, 2, 3}, {-1, -2, -3}, {0.5, 1, 1.5}},  // antiparallel and parallel
+        {{1, 0, 0}, {1, 0, 0}, {1, 0, 0}},         // repeated
+        {{0, 0, 0}, {1, 2, 3}, {-1, 1, 0}},        // one zero
+        {{1e12, 0, 1}, {1e-12, 1e-12, 0}, {0, -1, 1}},
+        {{1e12, -1e12, 0}, {-1e-12, 1e-12, 1e-13}, {1, 1, 1}},
+        {{1e-12, 0, 0}, {-1e-12, 1e-20, 0}, {0, 0, 1e-12}},
+        {{1, 1, 1}, {-1, -1, -1 + 1e-9}, {2, -3, 1}},
+        {{0, 0, 0}, {0, 0, 0}, {0, 0, 1}},
+    };
     for (const std::string& name : aggregator_names()) {
-        for (const std::size_t tasks : {0, 1, 2, 5, 9}) {
-            for (std::size_t rank = 0; rank <= tasks; ++rank) {
-                for (const double scale : {1e-12, 1.0, 1e12}) {
-                    const Gramian g = reference::gramian_of(reference::random_rows(
-                        random, tasks, 10, rank, std::vector<double>(tasks, scale)));
-                    const auto output = run(name, g);
-                    REQUIRE(output.has_value());
-                    REQUIRE(output->weights.size() == tasks);
-                    for (const double w : output->weights) REQUIRE(std::isfinite(w));
-                }
-            }
+        for (std::size_t k = 0; k < shapes.size(); ++k) {
+            CAPTURE(name, k);
+            const DenseResult result = run(name, shapes[k]);
+            for (const double w : result.output.weights) REQUIRE(std::isfinite(w));
+            for (const double x : result.result) REQUIRE(std::isfinite(x));
         }
+    }
+}
+
+TEST_CASE("aggregators: all gradients zero is said, by every method that looks at them") {
+    for (const std::string& name : aggregator_names()) {
+        CAPTURE(name);
+        const AggregatorNeeds needs = made(name)->needs();
+        if (!needs.gramian && !needs.coordinates && !needs.excess) continue;
+        REQUIRE(run(name, {{0, 0}, {0, 0}, {0, 0}}).output.status == AggregatorStatus::all_zero);
     }
 }
 
@@ -95,32 +117,65 @@ TEST_CASE("aggregators: a task whose gradient holds NaN or Inf is named, and no 
              {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
             Gramian g = reference::gramian_of({{1, 0}, {0, 1}, {1, 1}});
             for (std::size_t k = 0; k < 3; ++k) g.at(1, k) = g.at(k, 1) = bad;
-            const auto output = run(name, g);
+            const Held input = held(g);
+            AggregatorState state = made(name)->initial_state(3);
+            const AggregatorState before = state;
+            const auto output = made(name)->weights(input.input(), state);
             REQUIRE(output.has_error());
             REQUIRE(output.error().code == ErrorCode::not_finite);
             REQUIRE(output.error().text.find("task 1") != std::string::npos);
             REQUIRE(output.error().text.find("task 0") == std::string::npos);
             REQUIRE(output.error().text.find("task 2") == std::string::npos);
+            REQUIRE(state.values == before.values);
         }
     }
 }
 
-TEST_CASE("aggregators: a loss that is not finite is named") {
-    const Gramian g = reference::gramian_of({{1, 0}, {0, 1}});
-    const std::vector<double> losses = {1.0, std::numeric_limits<double>::quiet_NaN()};
+TEST_CASE("aggregators: a loss that is not finite is named, and moves no state") {
+    const Gramian g = reference::gramian_of({{1, 0}, {0, 1}, {1, 1}});
     for (const std::string& name : aggregator_names()) {
-        const auto output = run(name, g, losses);
+        Held input = held(g);
+        input.losses[1] = std::numeric_limits<double>::quiet_NaN();
+        AggregatorState state = made(name)->initial_state(3);
+        const AggregatorState before = state;
+        const auto output = made(name)->weights(input.input(), state);
         REQUIRE(output.has_error());
         REQUIRE(output.error().code == ErrorCode::not_finite);
         REQUIRE(output.error().text.find("loss of task 1") != std::string::npos);
+        REQUIRE(state.values == before.values);
+    }
+}
+
+TEST_CASE("aggregators: a need that is not met is said") {
+    const Gramian g = reference::gramian_of({{1, 0}, {0, 1}, {1, 1}});
+    for (const std::string& name : aggregator_names()) {
+        CAPTURE(name);
+        const AggregatorNeeds needs = made(name)->needs();
+        AggregatorState state = made(name)->initial_state(3);
+        const auto output = made(name)->weights({&g}, state);
+        const bool lacks = needs.losses || needs.second_batch || needs.excess;
+        REQUIRE(output.has_error() == lacks);
+        if (lacks) REQUIRE(output.error().code == ErrorCode::bad_job);
+    }
+}
+
+TEST_CASE("aggregators: no tasks, no weights") {
+    for (const std::string& name : aggregator_names()) {
+        AggregatorState state = made(name)->initial_state(0);
+        const Gramian none(0);
+        const auto output = made(name)->weights({&none}, state);
+        if (made(name)->needs().second_batch) continue;
+        REQUIRE(output.has_value());
+        REQUIRE(output->weights.empty());
     }
 }
 
 TEST_CASE("aggregators: an unknown method is refused and the nearest one named") {
-    const auto method = make_aggregator({"pc_grad", {}});
+    const auto method = make_aggregator({"pcgard", {}});
     REQUIRE(method.has_error());
     REQUIRE(method.error().code == ErrorCode::bad_job);
-    REQUIRE(method.error().text.find("'pc_grad'; did you mean 'pcgrad'?") != std::string::npos);
+    REQUIRE(method.error().text.find("did you mean 'pcgrad'") != std::string::npos);
+    REQUIRE(method.error().text.find("upgrad") != std::string::npos);
 }
 
 TEST_CASE("aggregators: an unknown parameter is refused and the nearest one named") {
@@ -128,26 +183,80 @@ TEST_CASE("aggregators: an unknown parameter is refused and the nearest one name
     REQUIRE(misspelt.has_error());
     REQUIRE(misspelt.error().code == ErrorCode::bad_job);
     REQUIRE(misspelt.error().text.find("'oder'; did you mean 'order'?") != std::string::npos);
-    const auto superfluous = make_aggregator({"mgda", {{"c", "0.5"}}});
+    const auto superfluous = make_aggregator({"mgda", {{"radius", "0.5"}}});
     REQUIRE(superfluous.has_error());
-    REQUIRE(superfluous.error().text.find("takes no parameters, but found 'c'") !=
-            std::string::npos);
+    REQUIRE(superfluous.error().text.find("'mgda' has no parameter 'radius'") != std::string::npos);
     const auto twice = make_aggregator({"pcgrad", {{"order", "1;0"}, {"order", "1;0"}}});
     REQUIRE(twice.has_error());
     REQUIRE(twice.error().text.find("twice") != std::string::npos);
 }
 
-TEST_CASE("aggregators: every parameter has a meaning to show") {
+TEST_CASE("aggregators: values out of range are refused when the method is made") {
+    const std::vector<std::pair<std::string, std::pair<std::string, std::string>>> wrong = {
+        {"cagrad", {"c", "-1"}},
+        {"cagrad", {"c", "x"}},
+        {"cagrad", {"c", "nan"}},
+        {"fairgrad", {"alpha", "0"}},
+        {"aligned", {"scale", "max"}},
+        {"krum", {"f", "-1"}},
+        {"krum", {"m", "0"}},
+        {"trimmed_mean", {"trim", "1.5"}},
+        {"stch", {"mu", "0"}},
+        {"gradvac", {"beta", "2"}},
+        {"dwa", {"temperature", "0"}},
+        {"graddrop", {"leak", "0.5,2"}},
+        {"constant", {"weights", "1,,2"}},
+        {"sum", {"cr_mogm", "1"}},
+        {"sum", {"preference", "1,-1"}},
+        {"graddrop", {"cr_mogm", "0.5"}}};
+    for (const auto& [name, parameter] : wrong) {
+        CAPTURE(name, parameter.first, parameter.second);
+        const auto method = make_aggregator({name, {parameter}});
+        REQUIRE(method.has_error());
+        REQUIRE(method.error().code == ErrorCode::bad_job);
+        REQUIRE(method.error().text.find(parameter.first) != std::string::npos);
+    }
+}
+
+TEST_CASE("aggregators: values for another number of tasks are refused") {
+    const std::vector<std::pair<std::string, std::pair<std::string, std::string>>> wrong = {
+        {"constant", {"weights", "1,2"}},
+        {"stch", {"z", "1,2"}},
+        {"graddrop", {"leak", "0,1"}},
+        {"sum", {"preference", "1,2"}},
+        {"krum", {"f", "1"}},
+        {"krum", {"m", "4"}},
+        {"trimmed_mean", {"trim", "2"}},
+        {"gradvac", {"order", "1;0"}}};
+    for (const auto& [name, parameter] : wrong) {
+        CAPTURE(name);
+        DenseAggregation aggregation(made(name, {parameter}), 1);
+        const auto result = aggregation.step(test::step_of({{1, 0}, {0, 1}, {1, 1}}));
+        REQUIRE(result.has_error());
+        REQUIRE(result.error().code == ErrorCode::bad_job);
+    }
+}
+
+TEST_CASE(
+    "aggregators: every parameter has a meaning and its written-out default changes nothing") {
+    Random random(random_key(4, Purpose::test));
+    const Rows rows = reference::random_rows(random, 4, 6, 4);
     for (const std::string& name : aggregator_names()) {
-        AggregatorConfig config{name, {}};
+        CAPTURE(name);
+        test::ParameterTexts written;
         for (const auto& [key, meaning, standard] : aggregator_parameters(name)) {
             REQUIRE_FALSE(key.empty());
             REQUIRE_FALSE(meaning.empty());
-            config.parameters.emplace_back(key, standard);
+            written.emplace_back(key, standard);
         }
-        REQUIRE(make_aggregator(config).has_value());  // the defaults, written out
+        REQUIRE(written.size() >= 2);  // preference and cr_mogm
+        DenseAggregation plain(made(name), 5);
+        DenseAggregation spelt(made(name, written), 5);
+        for (int step = 0; step < 3; ++step) {
+            REQUIRE(plain.step(test::step_of(rows))->result ==
+                    spelt.step(test::step_of(rows))->result);
+        }
     }
-    REQUIRE(aggregator_parameters("pcgrad").size() == 1);
     REQUIRE(aggregator_parameters("no such method").empty());
 }
 

@@ -117,7 +117,8 @@ TEST_CASE("job: a resolved job names the parameters that its file left out, and 
     const ParameterList wanted = {
         {"variant", "c"}, {"lambda", "0.04"}, {"lambda_0", "1.5"}, {"m", "0.95"}};
     CHECK(parsed->policy.parameters == wanted);
-    CHECK(parsed->aggregator.parameters == ParameterList{{"order", "drawn"}});
+    CHECK(parsed->aggregator.parameters ==
+          ParameterList{{"order", "drawn"}, {"preference", "none"}, {"cr_mogm", "0"}});
     const std::string text = to_toml(*parsed);
     CHECK(text.find("\nlambda = 0.04\n") != std::string::npos);
     const auto again = parse_job(text, "resolved.toml");

@@ -1,0 +1,28 @@
+#include "common/conflict/simplex_projection.h"
+
+#include <algorithm>
+#include <functional>
+
+namespace detente {
+
+std::vector<double> projected_on_simplex(std::span<const double> values) {
+    // Measured from the largest, which is always in the support: no digits are lost to an offset.
+    const double top = *std::max_element(values.begin(), values.end());
+    std::vector<double> sorted(values.begin(), values.end());
+    for (double& x : sorted) x -= top;
+    std::sort(sorted.begin(), sorted.end(), std::greater<>());
+    double sum = 0;
+    double threshold = 0;
+    for (std::size_t k = 0; k < sorted.size(); ++k) {
+        sum += sorted[k];
+        const double candidate = (sum - 1) / static_cast<double>(k + 1);
+        if (sorted[k] - candidate > 0) threshold = candidate;
+    }
+    std::vector<double> out(values.size());
+    for (std::size_t i = 0; i < values.size(); ++i) {
+        out[i] = std::max(0.0, values[i] - top - threshold);
+    }
+    return out;
+}
+
+}  // namespace detente

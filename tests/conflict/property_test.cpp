@@ -1,0 +1,292 @@
+// What holds of many methods at once, over shapes, ranks and scales.
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <vector>
+
+#include "common/random.h"
+#include "tests/conflict/method_run.h"
+#include "tests/reference/conflict_reference.h"
+
+namespace detente {
+namespace {
+
+using reference::Row;
+using reference::Rows;
+using test::made;
+using test::run;
+
+struct Shape {
+    std::size_t tasks;
+    std::size_t elements;
+    std::size_t rank;
+    double scale;
+    bool mixed;  // rows of very different length
+};
+
+// 2 to 16 tasks, ranks from 1 to full, fewer coordinates than tasks too.
+std::vector<Shape> shapes() {
+    std::vector<Shape> all;
+    for (const std::size_t tasks : {2, 3, 4, 6, 9, 16}) {
+        for (const std::size_t rank : {std::size_t{1}, (tasks + 1) / 2, tasks}) {
+            for (const double scale : {1e-12, 1.0, 1e12}) {
+                all.push_back({tasks, tasks + 3, rank, scale, false});
+            }
+        }
+        all.push_back({tasks, tasks + 1, tasks, 1.0, true});
+        all.push_back({tasks, (tasks + 1) / 2, tasks, 1.0, false});
+    }
+    return all;
+}
+
+Rows rows_of(const Shape& shape, Random& random) {
+    std::vector<double> scales(shape.tasks, shape.scale);
+    for (double& s : scales) s *= shape.mixed ? std::pow(10.0, 6 * random.uniform() - 3) : 1.0;
+    return reference::random_rows(random, shape.tasks, shape.elements,
+                                  std::min(shape.rank, shape.tasks), scales);
+}
+
+Rows rotated(const Rows& rows, Random& random) {
+    // A reflection along a random normal vector, then another: a rotation.
+    Rows out = rows;
+    const std::size_t d = rows[0].size();
+    for (int reflection = 0; reflection < 2; ++reflection) {
+        Row axis(d);
+        for (double& x : axis) x = random.normal();
+        const double square = reference::dot(axis, axis);
+        for (Row& row : out) {
+            const double along = 2 * reference::dot(axis, row) / square;
+            for (std::size_t k = 0; k < d; ++k) row[k] -= along * axis[k];
+        }
+    }
+    return out;
+}
+
+bool by_rows(const std::string& name) {  // not by the Gramian alone
+    const AggregatorNeeds needs = made(name)->needs();
+    return needs.coordinates || needs.excess;
+}
+
+// Where dependent rows leave the weights open, results are what can be compared.
+double margin_of(const Rows& rows) { return 1e-7 * test::longest(rows); }
+
+}  // namespace
+
+TEST_CASE("properties: a rotation of J rotates the result and moves no weight") {
+    Random random(random_key(1, Purpose::test));
+    for (const std::string& name : aggregator_names()) {
+        if (by_rows(name)) continue;
+        for (const Shape& shape : shapes()) {
+            if (shape.tasks < test::least_tasks(name) || shape.rank < shape.tasks) continue;
+            if (shape.elements < shape.tasks || shape.mixed) continue;
+            CAPTURE(name, shape.tasks, shape.rank, shape.scale);
+            const Rows rows = rows_of(shape, random);
+            const auto expected = run(name, rows).output.weights;
+            const auto found = run(name, rotated(rows, random)).output.weights;
+            double largest = 0;
+            for (const double w : expected) largest = std::max(largest, std::abs(w));
+            test::require_near(found, expected, 1e-6 * largest);
+        }
+    }
+}
+
+TEST_CASE("properties: permuting tasks permutes what comes out") {
+    Random random(random_key(2, Purpose::test));
+    for (const std::string& name : aggregator_names()) {
+        // Draws per task are by place: rlw's weights stay, and the visits of pcgrad and gradvac are
+        // permuted in tests of their own.
+        if (name == "rlw" || name == "pcgrad" || name == "gradvac") continue;
+        for (const Shape& shape : shapes()) {
+            if (shape.tasks < test::least_tasks(name)) continue;
+            CAPTURE(name, shape.tasks, shape.elements, shape.rank, shape.scale, shape.mixed);
+            const Rows rows = rows_of(shape, random);
+            const auto order = permutation(random.bits(), static_cast<std::uint32_t>(shape.tasks));
+            DenseStep straight = test::step_of(rows);
+            DenseStep moved;
+            for (const std::uint32_t i : order) {
+                moved.rows.push_back(rows[i]);
+                moved.second.push_back(rows[i]);
+                moved.losses.push_back(straight.losses[i]);
+            }
+            DenseAggregation first(made(name), 7);
+            DenseAggregation second(made(name), 7);
+            for (int step = 0; step < 2; ++step) {
+                const auto expected = first.step(straight);
+                const auto found = second.step(moved);
+                REQUIRE(expected.has_value());
+                REQUIRE(found.has_value());
+                // Equal scores go by place, and two nearest to each other have them.
+                if (name == "krum" && expected->output.status != AggregatorStatus::ok) break;
+                const double size = std::max(test::length(expected->result), test::longest(rows));
+                // IMTL-G divides by a sum that may be nearly zero.
+                const double margin = name == "imtl_g" ? 1e-5 * size : 1e-7 * size;
+                test::require_near(found->result, expected->result, margin);
+                REQUIRE(found->output.status == expected->output.status);
+            }
+        }
+    }
+}
+
+TEST_CASE("properties: mgda dualproj upgrad oppose no task") {
+    Random random(random_key(3, Purpose::test));
+    for (const std::string name : {"mgda", "dualproj", "upgrad"}) {
+        for (const Shape& shape : shapes()) {
+            CAPTURE(name, shape.tasks, shape.elements, shape.rank, shape.scale, shape.mixed);
+            const Rows rows = rows_of(shape, random);
+            const DenseResult result = run(name, rows);
+            const double longest = test::longest(rows);
+            for (const Row& row : rows) {
+                REQUIRE(reference::dot(row, result.result) >=
+                        -1e-10 * longest * std::max(longest, test::length(result.result)));
+            }
+        }
+    }
+}
+
+TEST_CASE("properties: programs are solved to 1e-10 of the largest entry at any rank and scale") {
+    Random random(random_key(4, Purpose::test));
+    for (const std::string name : {"mgda", "cagrad", "dualproj", "upgrad"}) {
+        for (const Shape& shape : shapes()) {
+            CAPTURE(name, shape.tasks, shape.elements, shape.rank, shape.scale, shape.mixed);
+            for (int trial = 0; trial < 4; ++trial) {
+                const DenseResult result = run(name, rows_of(shape, random));
+                REQUIRE(result.output.kkt_residual.has_value());
+                REQUIRE(*result.output.kkt_residual <= 1e-10);
+            }
+        }
+    }
+}
+
+TEST_CASE("properties: nash and fairgrad solve their equations wherever there is a solution") {
+    Random random(random_key(5, Purpose::test));
+    int solved = 0;
+    for (const std::string alpha : {"0.2", "0.5", "1", "2", "5"}) {
+        for (const Shape& shape : shapes()) {
+            CAPTURE(alpha, shape.tasks, shape.elements, shape.rank, shape.scale, shape.mixed);
+            const DenseResult result = run("fairgrad", rows_of(shape, random), {{"alpha", alpha}});
+            if (result.output.status != AggregatorStatus::ok) continue;
+            ++solved;
+            REQUIRE(*result.output.kkt_residual <= 1e-10);
+            const double a = std::stod(alpha);
+            const std::vector<double>& w = result.output.weights;
+            for (std::size_t i = 0; i < w.size(); ++i) {
+                REQUIRE(w[i] > 0);
+                double gain = 0;
+                for (std::size_t j = 0; j < w.size(); ++j) gain += result.gramian.at(i, j) * w[j];
+                REQUIRE(std::log(gain) + std::log(w[i]) / a == Approx(0).margin(1e-9));
+            }
+        }
+    }
+    REQUIRE(solved > 60);
+}
+
+TEST_CASE("properties: upgrad is linear under scaling of the rows") {
+    Random random(random_key(6, Purpose::test));
+    for (const Shape& shape : shapes()) {
+        CAPTURE(shape.tasks, shape.elements, shape.rank, shape.scale, shape.mixed);
+        const Rows rows = rows_of(shape, random);
+        // A(diag(c)·J) = Σ cᵢ·A(diag(eᵢ)-part of J): sums of two scalings give sums of results.
+        std::vector<double> first(shape.tasks);
+        std::vector<double> second(shape.tasks);
+        const auto scaled = [&](const std::vector<double>& by) {
+            Rows out = rows;
+            for (std::size_t i = 0; i < rows.size(); ++i) {
+                for (double& x : out[i]) x *= by[i];
+            }
+            return run("upgrad", out).result;
+        };
+        std::vector<double> both(shape.tasks);
+        for (std::size_t i = 0; i < shape.tasks; ++i) {
+            first[i] = 0.2 + random.uniform();
+            second[i] = 0.2 + 3 * random.uniform();
+            both[i] = first[i] + second[i];
+        }
+        Row expected = scaled(first);
+        const Row other = scaled(second);
+        for (std::size_t k = 0; k < expected.size(); ++k) expected[k] += other[k];
+        test::require_near(scaled(both), expected, margin_of(rows) + 1e-8 * test::length(expected));
+    }
+}
+
+TEST_CASE("properties: a preference is a scaling of losses and gradients") {
+    Random random(random_key(7, Purpose::test));
+    const std::vector<double> p = {2, 0.5, 1, 4};
+    for (const std::string& name : aggregator_names()) {
+        CAPTURE(name);
+        DenseAggregation preferred(made(name, {{"preference", "[2, 0.5, 1, 4]"}}), 7);
+        DenseAggregation plain(made(name), 7);
+        for (int step = 0; step < 3; ++step) {
+            const Rows rows = reference::random_rows(random, 4, 6, 4);
+            DenseStep scaled = test::step_of(rows);
+            for (std::size_t i = 0; i < 4; ++i) {
+                scaled.losses[i] *= p[i];
+                for (double& x : scaled.rows[i]) x *= p[i];
+                for (double& x : scaled.second[i]) x *= p[i];
+            }
+            const auto expected = plain.step(scaled);
+            const auto found = preferred.step(test::step_of(rows));
+            test::require_near(found->result, expected->result,
+                               1e-9 * std::max(1.0, test::length(expected->result)));
+        }
+    }
+}
+
+TEST_CASE("properties: a task of preference zero does not count for dualproj and sum") {
+    const Rows rows = {{1, 2}, {-3, 1}, {5, 5}};
+    const Rows without = {{1, 2}, {-3, 1}};
+    test::require_near(run("sum", rows, {{"preference", "1,1,0"}}).result,
+                       run("sum", without).result, 1e-14);
+    Row expected = run("dualproj", without).result;
+    for (double& x : expected) x *= 2.0 / 3;  // b is 1/3 each, not 1/2
+    test::require_near(run("dualproj", rows, {{"preference", "1,1,0"}}).result, expected, 1e-12);
+}
+
+TEST_CASE("properties: cr_mogm averages the weights over steps behind any method") {
+    Random random(random_key(8, Purpose::test));
+    for (const std::string& name : aggregator_names()) {
+        if (made(name)->needs().coordinates) continue;
+        CAPTURE(name);
+        DenseAggregation averaged(made(name, {{"cr_mogm", "0.75"}}), 7);
+        DenseAggregation plain(made(name), 7);
+        std::vector<double> expected;
+        for (int step = 0; step < 4; ++step) {
+            const DenseStep input = test::step_of(reference::random_rows(random, 3, 6, 3));
+            const std::vector<double> now = plain.step(input)->output.weights;
+            for (std::size_t i = 0; i < 3; ++i) {
+                if (step == 0) expected.push_back(now[i]);
+                if (step > 0) expected[i] = 0.75 * expected[i] + 0.25 * now[i];
+            }
+            test::require_near(averaged.step(input)->output.weights, expected, 1e-12);
+        }
+    }
+}
+
+TEST_CASE("properties: state saved and given to another object goes on as if nothing was") {
+    Random random(random_key(9, Purpose::test));
+    for (const std::string& name : aggregator_names()) {
+        if (made(name)->needs().averages) continue;  // their averages are not in the state
+        CAPTURE(name);
+        const auto first = made(name, name == "graddrop" || name == "trimmed_mean"
+                                          ? test::ParameterTexts{}
+                                          : test::ParameterTexts{{"cr_mogm", "0.5"}});
+        AggregatorState whole = first->initial_state(3);
+        AggregatorState cut = whole;
+        for (int step = 0; step < 5; ++step) {
+            const Gramian g = reference::gramian_of(reference::random_rows(random, 3, 6, 3));
+            const std::vector<double> losses = {1 + random.uniform(), 2.0, 3.0 / (1 + step)};
+            const std::vector<double> excess = {1, 2 + random.uniform(), 0.1};
+            const AggregatorInput input{&g, losses, 9, &g, excess};
+            const auto straight = first->weights(input, whole);
+            AggregatorState saved{cut.values};
+            const auto resumed = made(name, name == "graddrop" || name == "trimmed_mean"
+                                                ? test::ParameterTexts{}
+                                                : test::ParameterTexts{{"cr_mogm", "0.5"}})
+                                     ->weights(input, saved);
+            cut = saved;
+            REQUIRE(resumed->weights == straight->weights);
+            REQUIRE(cut.values == whole.values);
+        }
+    }
+}
+
+}  // namespace detente

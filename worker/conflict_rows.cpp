@@ -1,0 +1,236 @@
+#include "worker/conflict_rows.h"
+
+#include <algorithm>
+#include <map>
+
+#include "common/conflict/task_vectors.h"
+#include "common/invariant.h"
+#include "common/random.h"
+
+namespace detente {
+
+std::vector<const float*> rows_of(const TaskGradients& gradients, const Block& block,
+                                  std::size_t tasks) {
+    std::vector<const float*> rows(tasks, nullptr);
+    for (std::uint32_t task = 0; task < tasks; ++task) {
+        if (!block.owners.contains(TaskId{task})) continue;
+        const float* row = gradients.gradient(TaskId{task}, block.tensor);
+        if (row != nullptr) rows[task] = row + block.offset;
+    }
+    return rows;
+}
+
+namespace {
+
+bool trained(const Block& block) { return !block.frozen && !block.owners.empty(); }
+
+AggregatorNeeds needs_of(const std::shared_ptr<const Aggregator>& aggregator) {
+    return aggregator == nullptr ? AggregatorNeeds{} : aggregator->needs();
+}
+
+std::vector<const float*> rows_of(const TaskVectors& vectors, const Block& block,
+                                  std::size_t tasks) {
+    std::vector<const float*> rows(tasks, nullptr);
+    for (std::size_t task = 0; task < tasks; ++task) {
+        const std::vector<float>& own = vectors[block.id.value * tasks + task];
+        if (!own.empty()) rows[task] = own.data();
+    }
+    return rows;
+}
+
+// All batches' rows one after the other.
+std::vector<const float*> all_rows(const HeldGradients& held, const Block& block,
+                                   std::size_t tasks) {
+    std::vector<const float*> all;
+    for (const auto& batch : held.batches) {
+        const std::vector<const float*> rows = rows_of(*batch, block, tasks);
+        all.insert(all.end(), rows.begin(), rows.end());
+    }
+    return all;
+}
+
+std::vector<double> shared_out(const std::vector<double>& weights, const HeldGradients& held) {
+    if (held.batches.size() == 1) return weights;
+    std::vector<double> all;
+    for (const double share : held.shares) {
+        for (const double weight : weights) all.push_back(weight * share);
+    }
+    return all;
+}
+
+}  // namespace
+
+ConflictRows::ConflictRows(std::shared_ptr<const Plan> plan, const std::vector<std::string>& names,
+                           std::size_t tasks)
+    : plan_(std::move(plan)), tasks_(tasks) {
+    std::vector<std::string> layers;
+    for (const std::string& name : names) {
+        const std::string layer = name.substr(0, name.rfind('.'));
+        const auto found = std::find(layers.begin(), layers.end(), layer);
+        layer_of_.push_back(static_cast<std::size_t>(found - layers.begin()));
+        if (found == layers.end()) layers.push_back(layer);
+    }
+}
+
+std::vector<std::size_t> ConflictRows::groups_of(ConflictScope scope) const {
+    std::vector<std::size_t> groups(plan_->blocks.size(), 0);
+    std::map<std::size_t, std::size_t> group_of;  // of a layer or block
+    for (const Block& block : plan_->blocks) {
+        if (!trained(block) || !block.shared() || scope == ConflictScope::global) continue;
+        const std::size_t of =
+            scope == ConflictScope::layer ? layer_of_[block.tensor] : block.id.value;
+        groups[block.id.value] = group_of.emplace(of, group_of.size()).first->second;
+    }
+    return groups;
+}
+
+void ConflictRows::add_exclusive(const HeldGradients& held, const Block& block,
+                                 std::vector<double>& norms_sq) const {
+    const std::size_t batches = held.batches.size();
+    const std::vector<const float*> rows = all_rows(held, block, tasks_);
+    for (std::size_t task = 0; task < tasks_; ++task) {
+        if (rows[task] == nullptr) continue;
+        if (batches == 1) {
+            norms_sq[task] += squared_norm(rows[task], block.elements);
+            continue;
+        }
+        Gramian pair(2);
+        const std::vector<const float*> both = {rows[task], rows[tasks_ + task]};
+        pair.add_block(both, block.elements);
+        for (std::size_t a = 0; a < 2; ++a) {
+            for (std::size_t b = 0; b < 2; ++b) {
+                norms_sq[task] += held.shares[a] * held.shares[b] * pair.at(a, b);
+            }
+        }
+    }
+}
+
+void ConflictRows::add_halves(const HeldGradients& held, const Block& block, Gramian& total,
+                              GroupInput& group) const {
+    Gramian both(2 * tasks_);
+    both.add_block(all_rows(held, block, tasks_), block.elements);
+    for (std::size_t i = 0; i < tasks_; ++i) {
+        for (std::size_t j = 0; j < tasks_; ++j) {
+            group.cross.at(i, j) += both.at(i, tasks_ + j);
+            double sum = 0;
+            for (std::size_t a = 0; a < 2; ++a) {
+                for (std::size_t b = 0; b < 2; ++b) {
+                    sum +=
+                        held.shares[a] * held.shares[b] * both.at(a * tasks_ + i, b * tasks_ + j);
+                }
+            }
+            group.gramian.at(i, j) += sum;
+            total.at(i, j) += sum;
+        }
+    }
+}
+
+void ConflictRows::add_block(const GradientWork& work, const HeldGradients& held,
+                             const Block& block, Gramian& total, GroupInput& group) const {
+    const AggregatorNeeds needs = needs_of(work.aggregator);
+    if (needs.second_batch) return add_halves(held, block, total, group);
+    const std::vector<const float*> rows = rows_of(*held.batches.front(), block, tasks_);
+    if (needs.averages) {
+        group.gramian.add_block(rows_of(*held.vectors, block, tasks_), block.elements);
+        total.add_block(rows, block.elements);
+        return;
+    }
+    group.gramian.add_block(rows, block.elements);
+}
+
+void ConflictRows::advance_vectors(const GradientWork& work, HeldGradients& held,
+                                   GradientOutcome& outcome,
+                                   const std::vector<std::size_t>& group_of) const {
+    const AggregatorNeeds needs = needs_of(work.aggregator);
+    if (!needs.averages && !needs.excess) return;
+    AverageStep average;
+    if (needs.averages) average = work.aggregator->average(outcome.losses, tasks_);
+    auto next = kept_ == nullptr ? std::make_shared<TaskVectors>(plan_->blocks.size() * tasks_)
+                                 : std::make_shared<TaskVectors>(*kept_);
+    for (const Block& block : plan_->blocks) {
+        if (!trained(block) || !block.shared()) continue;
+        const std::vector<const float*> rows = rows_of(*held.batches.front(), block, tasks_);
+        for (std::uint32_t task = 0; task < tasks_; ++task) {
+            if (!block.owners.contains(TaskId{task})) continue;
+            std::vector<float>& own = (*next)[block.id.value * tasks_ + task];
+            own.resize(block.elements, 0.0F);
+            if (needs.averages) {
+                take_into_average<float>(own, rows[task], average.keep[task], average.add[task]);
+            } else {
+                outcome.groups[group_of[block.id.value]].excess[task] +=
+                    take_into_squares<float>(own, rows[task]);
+            }
+        }
+    }
+    held.vectors = std::move(next);
+}
+
+void ConflictRows::measure(const GradientWork& work, HeldGradients& held,
+                           GradientOutcome& outcome) const {
+    const AggregatorNeeds needs = needs_of(work.aggregator);
+    held.group_of = groups_of(work.scope);
+    const std::vector<std::size_t>& group_of = held.group_of;
+    const std::size_t groups =
+        group_of.empty() ? 1 : *std::max_element(group_of.begin(), group_of.end()) + 1;
+    outcome.groups.assign(
+        groups, GroupInput{Gramian(tasks_), Gramian(tasks_), std::vector<double>(tasks_, 0.0)});
+    outcome.gramian = Gramian(tasks_);
+    outcome.exclusive_norms_sq.assign(tasks_, 0.0);
+    advance_vectors(work, held, outcome, group_of);
+    for (const Block& block : plan_->blocks) {
+        if (!trained(block)) continue;
+        if (block.shared()) {
+            add_block(work, held, block, outcome.gramian, outcome.groups[group_of[block.id.value]]);
+        } else {
+            add_exclusive(held, block, outcome.exclusive_norms_sq);
+        }
+    }
+    if (needs.second_batch || needs.averages) return;
+    if (groups == 1) {
+        outcome.gramian = outcome.groups.front().gramian;
+        return;
+    }
+    for (const GroupInput& group : outcome.groups) outcome.gramian.add(group.gramian);
+}
+
+void ConflictRows::combine(const CombineWork& work, const HeldGradients& held, const Block& block,
+                           std::span<float> out) const {
+    if (!block.shared()) {
+        const std::vector<double> own(tasks_, work.clip_factor);
+        return detente::combine(shared_out(own, held), all_rows(held, block, tasks_), out);
+    }
+    const AggregatorNeeds needs = needs_of(work.aggregator);
+    if (needs.coordinates) {
+        CoordinateRows<float> rows;
+        const std::vector<const float*> starts = rows_of(*held.batches.front(), block, tasks_);
+        rows.rows = starts;
+        rows.random_key = random_key(work.random_key, Purpose::aggregator, {block.tensor});
+        rows.first = block.offset;
+        work.aggregator->combine(rows, out);
+        const auto factor = static_cast<float>(work.clip_factor);
+        for (std::size_t e = 0; e < out.size() && factor != 1; ++e) out[e] *= factor;
+        return;
+    }
+    std::vector<double> weights = work.group_weights.empty()
+                                      ? work.weights
+                                      : work.group_weights[held.group_of[block.id.value]];
+    for (double& weight : weights) weight *= work.clip_factor;
+    if (needs.averages) {
+        return detente::combine(weights, rows_of(*held.vectors, block, tasks_), out);
+    }
+    detente::combine(shared_out(weights, held), all_rows(held, block, tasks_), out);
+}
+
+double ConflictRows::combined_norm_sq(const CombineWork& work, const HeldGradients& held) const {
+    double sum = 0;
+    std::vector<float> block_out;
+    for (const Block& block : plan_->blocks) {
+        if (!trained(block)) continue;
+        block_out.resize(block.elements);
+        combine(work, held, block, block_out);
+        sum += squared_norm(block_out.data(), block.elements);
+    }
+    return sum;
+}
+
+}  // namespace detente

@@ -1,0 +1,94 @@
+#include "worker/resolver.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "common/random.h"
+
+namespace detente {
+
+Result<Resolver> Resolver::create(const Job& job, std::size_t tasks) {
+    auto aggregator = make_aggregator(job.aggregator);
+    if (!aggregator) return aggregator.error();
+    // A parameter written for another number of tasks is found now, not at the first step.
+    Gramian unit(tasks);
+    for (std::size_t i = 0; i < tasks; ++i) unit.at(i, i) = 1;
+    const std::vector<double> ones(tasks, 1.0);
+    AggregatorState state = (*aggregator)->initial_state(tasks);
+    if (const auto tried = (*aggregator)->weights({&unit, ones, 0, &unit, ones}, state); !tried) {
+        return fail(tried.error().code, "conflict: " + tried.error().text);
+    }
+    return Resolver(job, tasks, std::move(*aggregator));
+}
+
+void Resolver::prepare(GradientWork& work) const {
+    work.aggregator = aggregator_;
+    work.scope = scope_;
+}
+
+// ‖combined gradient‖² = Σ wᵀGw over the groups of shared blocks + the tasks' own blocks as they
+// are.
+double Resolver::clip_factor(const GradientOutcome& outcome,
+                             const std::vector<std::vector<double>>& weights) const {
+    if (clip_norm_ <= 0) return 1;
+    double norm_sq = 0;
+    for (std::size_t group = 0; group < weights.size(); ++group) {
+        const Gramian& gramian =
+            outcome.groups.empty() ? outcome.gramian : outcome.groups[group].gramian;
+        for (std::size_t i = 0; i < weights[group].size(); ++i) {
+            for (std::size_t j = 0; j < weights[group].size(); ++j) {
+                norm_sq += weights[group][i] * weights[group][j] * gramian.at(i, j);
+            }
+        }
+    }
+    for (const double own : outcome.exclusive_norms_sq) norm_sq += own;
+    const double norm = std::sqrt(std::max(0.0, norm_sq));
+    return norm > clip_norm_ ? clip_norm_ / norm : 1;
+}
+
+Result<std::vector<std::vector<double>>> Resolver::weights_of(const GradientOutcome& outcome,
+                                                              std::uint64_t key) {
+    const std::size_t groups = std::max<std::size_t>(1, outcome.groups.size());
+    states_.resize(groups, aggregator_->initial_state(tasks_));
+    std::vector<AggregatorState> states = states_;
+    std::vector<std::vector<double>> weights;
+    for (std::size_t group = 0; group < groups; ++group) {
+        AggregatorInput input;
+        input.gramian = &outcome.gramian;
+        input.losses = outcome.losses;
+        // The first group draws as the whole would.
+        input.random_key = group == 0 ? key : random_key(key, Purpose::aggregator, {group});
+        if (!outcome.groups.empty()) {
+            input.gramian = &outcome.groups[group].gramian;
+            input.cross = &outcome.groups[group].cross;
+            input.excess = outcome.groups[group].excess;
+        }
+        auto output = aggregator_->weights(input, states[group]);
+        if (!output) return output.error();
+        weights.push_back(std::move(output->weights));
+    }
+    states_ = std::move(states);
+    return weights;
+}
+
+Result<CombineWork> Resolver::resolve(GradientOutcome&& outcome, std::uint64_t key) {
+    auto weights = weights_of(outcome, key);
+    if (!weights) {
+        return fail(weights.error().code,
+                    "aggregator " + aggregator_->name() + ": " + weights.error().text);
+    }
+    CombineWork work;
+    work.random_key = key;
+    work.aggregator = aggregator_;
+    work.gradients = std::move(outcome.gradients);
+    if (aggregator_->needs().coordinates) {
+        work.clip_norm = clip_norm_;
+    } else {
+        work.clip_factor = clip_factor(outcome, *weights);
+        work.weights = weights->front();
+        if (weights->size() > 1) work.group_weights = std::move(*weights);
+    }
+    return work;
+}
+
+}  // namespace detente
