@@ -89,11 +89,9 @@ TEST_CASE("world: what an older generation sent is refused and its timers are no
     std::vector<std::string> heard;
     // The same incarnation: the generation alone tells them from those before.
     world.add(shard, Incarnation{1}, std::make_unique<Greets>(worker, heard));
-    world.run_until([] { return false; }, Time(Nanos(1010)));
-    CHECK(before.empty());
-    CHECK(heard.empty());
-    CHECK(world.traffic().older == 1);
     world.run_until([] { return false; }, Time(Nanos(5000)));
+    CHECK(before.empty());
+    CHECK(world.traffic().older == 1);
     CHECK(heard == std::vector<std::string>{"timer"});
 }
 
