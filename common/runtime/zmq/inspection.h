@@ -1,5 +1,5 @@
-// What is checked of a message before a node sees it: that it decodes, comes from who the
-// connection says, is meant for this node, and is of the same build and generation. Pure functions.
+// What is checked of a message's bytes before a node sees it: that they decode, and the envelope
+// (common/runtime/envelope_check.h). Pure functions.
 #pragma once
 
 #include <cstdint>
@@ -10,16 +10,9 @@
 #include "common/messages.h"
 #include "common/payload.h"
 #include "common/result.h"
+#include "common/runtime/envelope_check.h"
 
 namespace detente {
-
-struct Expected {
-    NodeId from;
-    std::optional<Incarnation> incarnation;  // where the connection states it
-    NodeId to;
-    Generation generation;
-    std::uint64_t build = 0;
-};
 
 // `message` is present where the bytes decoded, also when the message is refused.
 struct Inspected {
