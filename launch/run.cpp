@@ -10,12 +10,11 @@
 #include "common/build_id.h"
 #include "launch/describe.h"
 #include "launch/job.h"
-#include "launch/latest_checkpoint.h"
 #include "launch/progress.h"
+#include "launch/resume_point.h"
 #include "launch/roles.h"
 #include "launch/series.h"
 #include "launch/summary.h"
-#include "ps/checkpoint.h"
 
 namespace detente {
 
@@ -29,10 +28,7 @@ std::string counted(std::uint64_t count, const std::string& what) {
 struct Prepared {
     ModelDescription model;
     Plan plan;
-    std::string resume_dir;  // of a checkpoint; empty = none
-    std::uint64_t first_checkpoint = 1;
-    std::uint64_t samples_before = 0;  // applied in the checkpoint
-    Incarnation worker_incarnation{1};
+    ResumePoint resume;
 };
 
 Result<Prepared> prepare(const Coordination& wanted, Screen& screen) {
@@ -49,17 +45,11 @@ Result<Prepared> prepare(const Coordination& wanted, Screen& screen) {
         counted(plan->parameters, "parameter"), counted(plan->blocks.size(), "block"),
         counted(model->training_samples, "training sample")));
     if (!wanted.resume.empty()) {
-        const auto found = find_checkpoint(wanted.resume);
-        if (found.has_error()) return found.error();
-        const auto checkpoint = Checkpoint::open(found->directory);
-        if (checkpoint.has_error()) return checkpoint.error();
-        if (auto fits = checkpoint->matches(*plan, *model); fits.has_error()) return fits.error();
-        prepared.resume_dir = found->directory;
-        prepared.first_checkpoint = found->number + 1;
-        prepared.samples_before = checkpoint->manifest().samples_applied;
-        prepared.worker_incarnation = next(found->newest_incarnation);
-        screen.line(fmt::format("resume    {} ({} samples applied)", found->directory,
-                                with_commas(checkpoint->manifest().samples_applied)));
+        auto point = resume_point(wanted.resume, *plan, *model);
+        if (point.has_error()) return point.error();
+        prepared.resume = std::move(*point);
+        screen.line(fmt::format("resume    {} ({} samples applied)", prepared.resume.directory,
+                                with_commas(prepared.resume.samples_before)));
     }
     prepared.model = std::move(*model);
     prepared.plan = std::move(*plan);
@@ -80,7 +70,7 @@ Result<RunDirectory> make_directory(const Coordination& wanted, const Prepared& 
 }
 
 Result<void> start_processes(CoordinatorLoop& loop, const Job& job, const Prepared& prepared) {
-    const std::string& resume = prepared.resume_dir;
+    const std::string& resume = prepared.resume.directory;
     for (std::uint32_t rank = 0; rank < job.servers; ++rank) {
         std::vector<std::string> arguments = {"server", "--rank", std::to_string(rank),
                                               "--coordinator", loop.control_address()};
@@ -96,7 +86,7 @@ Result<void> start_processes(CoordinatorLoop& loop, const Job& job, const Prepar
         auto started = loop.start(
             fmt::format("worker:{}", rank),
             {"worker", "--rank", std::to_string(rank), "--coordinator", loop.control_address(),
-             "--incarnation", std::to_string(prepared.worker_incarnation.value)},
+             "--incarnation", std::to_string(prepared.resume.worker_incarnation.value)},
             {node_of(WorkerId{rank})});
         if (started.has_error()) return started;
     }
@@ -224,9 +214,9 @@ ExitCode coordinate(const Coordination& wanted) {
     // Grows with every start and restore on clocks that are not set back.
     options.generation.value = static_cast<std::uint64_t>(
         std::chrono::system_clock::now().time_since_epoch() / std::chrono::microseconds(1));
-    options.first_checkpoint = prepared->first_checkpoint;
-    options.resumed_from = prepared->resume_dir;
-    options.samples_before = prepared->samples_before;
+    options.first_checkpoint = prepared->resume.first_checkpoint;
+    options.resumed_from = prepared->resume.directory;
+    options.samples_before = prepared->resume.samples_before;
     options.host = this_host();
     options.listen_address = wanted.listen_address;
     options.port = wanted.port;

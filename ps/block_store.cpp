@@ -178,9 +178,20 @@ bool BlockStore::can_apply(const std::vector<LiveBlock*>& blocks) {
             if (++wanted[bytes] > have) needed += bytes;
         }
     }
+    return needed == 0 || spare_bytes_ - idle_bytes() + needed <= spare_limit_bytes_ ||
+           lent_.empty();
+}
+
+std::uint64_t BlockStore::idle_bytes() const {
     std::uint64_t idle = 0;
     for (const auto& [bytes, spares] : spares_) idle += bytes * spares.size();
-    return needed == 0 || spare_bytes_ - idle + needed <= spare_limit_bytes_ || lent_.empty();
+    return idle;
+}
+
+std::uint64_t BlockStore::lent_bytes() const {
+    std::uint64_t bytes = 0;
+    for (const SharedBuffer& buffer : lent_) bytes += buffer->size();
+    return bytes;
 }
 
 SharedBuffer BlockStore::take_spare(std::uint64_t bytes) {

@@ -117,6 +117,8 @@ class BlockStore {
     // Buffers still shared by somebody outside, for messages that name the holders.
     std::size_t lent() const { return lent_.size(); }
     std::uint64_t spare_bytes() const { return spare_bytes_; }
+    std::uint64_t idle_bytes() const;  // of spare_bytes(): lent to nobody
+    std::uint64_t lent_bytes() const;
 
   private:
     Result<void> fill_policy(LiveBlock& block, const BlockContents& contents);

@@ -14,9 +14,15 @@ constexpr std::size_t kStepsRemembered = 64;
 }  // namespace
 
 Lead::Lead(std::unique_ptr<const Policy> policy, std::vector<ShardId> shards,
-           std::uint32_t all_shards, std::uint32_t workers, Epoch epoch)
+           std::uint32_t all_shards, std::uint32_t workers, Epoch epoch,
+           const std::optional<PolicyState>& saved)
     : policy_(std::move(policy)), shards_(std::move(shards)), epoch_(epoch) {
-    if (policy_ != nullptr) state_ = policy_->initial_state();
+    if (policy_ != nullptr) {
+        PolicyState before = saved.value_or(PolicyState{});
+        // Of a job that had more workers: nobody may wait for those.
+        std::erase_if(before.workers, [&](const auto& one) { return one.first.value >= workers; });
+        state_ = saved ? policy_->resumed(before) : policy_->initial_state();
+    }
     for (std::uint32_t shard = 0; shard < all_shards; ++shard) confirmed_[ShardId{shard}] = 0;
     for (std::uint32_t worker = 0; worker < workers; ++worker) joined(WorkerId{worker});
 }

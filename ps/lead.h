@@ -12,6 +12,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <utility>
 #include <vector>
@@ -35,8 +36,10 @@ class Lead {
 
     // `policy` decides; nullptr in block scope. `shards` are those a push has parts for, of
     // `all_shards`, which all act on decisions; workers 0 to `workers` − 1 are members at first.
+    // `saved`: the policy's state in the checkpoint that the cluster comes from.
     Lead(std::unique_ptr<const Policy> policy, std::vector<ShardId> shards,
-         std::uint32_t all_shards, std::uint32_t workers, Epoch epoch);
+         std::uint32_t all_shards, std::uint32_t workers, Epoch epoch,
+         const std::optional<PolicyState>& saved = {});
 
     // A shard has staged a push, or refused it. Repeated notices change nothing.
     void noticed(ShardId shard, const StageNotice& notice, const Standing& standing);
@@ -67,6 +70,7 @@ class Lead {
 
     std::uint64_t version() const { return version_; }
     const std::set<WorkerId>& members() const { return members_; }
+    const PolicyState& state() const { return state_; }  // the policy's
     // Pushes that are staged somewhere and not decided, for status and deadlines.
     std::size_t undecided() const { return pending_.size(); }
     // Shards whose notice the oldest undecided push lacks; empty if the policy keeps it.

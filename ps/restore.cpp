@@ -81,6 +81,8 @@ Result<std::vector<std::string>> restore_shard(ShardSetup& setup, const std::str
     if (setup.id != kLeadShard) return gaps;
     const auto leases = (*extras)->find("leases");
     if (leases != (*extras)->end()) setup.restored_leases = leases->second;
+    const auto policy = (*extras)->find("policy");
+    if (policy != (*extras)->end()) setup.restored_policy = policy->second;
     return gaps;
 }
 

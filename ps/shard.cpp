@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "common/invariant.h"
+#include "ps/policy_saved.h"
 
 namespace detente {
 namespace {
@@ -42,8 +43,14 @@ Result<std::unique_ptr<Shard>> Shard::create(ShardSetup setup) {
                                                    "; resume from another checkpoint");
     }
     setup.restored.clear();
+    std::optional<PolicyState> policy;
+    if (!setup.restored_policy.empty() && store->step_policy() != nullptr) {
+        auto read = restored_policy(store->step_policy()->name(), setup.restored_policy);
+        if (!read) return read.error();
+        policy = std::move(*read);
+    }
     const std::vector<FormerShard> former = std::exchange(setup.former, {});
-    std::unique_ptr<Shard> shard(new Shard(std::move(setup), std::move(*store)));
+    std::unique_ptr<Shard> shard(new Shard(std::move(setup), std::move(*store), policy));
     if (auto taken = shard->take_over(former); !taken) return taken.error();
     if (!shard->setup_.restored_leases.empty()) {
         auto restored = shard->leases_.restore(shard->setup_.restored_leases);
@@ -52,7 +59,7 @@ Result<std::unique_ptr<Shard>> Shard::create(ShardSetup setup) {
     return shard;
 }
 
-Shard::Shard(ShardSetup setup, BlockStore store)
+Shard::Shard(ShardSetup setup, BlockStore store, const std::optional<PolicyState>& policy_before)
     : setup_(std::move(setup)),
       store_(std::move(store)),
       duplicates_(store_.trainable()),
@@ -76,7 +83,7 @@ Shard::Shard(ShardSetup setup, BlockStore store)
     auto policy = make_policy(setup_.job->policy);
     invariant(policy.has_value(), "the store has made the same policy already");
     lead_ = std::make_unique<Lead>(std::move(*policy), std::move(takes_part), setup_.job->shards(),
-                                   setup_.job->workers, setup_.epoch);
+                                   setup_.job->workers, setup_.epoch, policy_before);
 }
 
 void Shard::on(Event&& event, Time now, Effects& effects) {
@@ -326,6 +333,19 @@ void Shard::stop(const Stop& body) {
     stopping_ = body;
     stop_by_ = now_ + setup_.job->stop_deadline / 2;
     effects_->after(setup_.job->stop_deadline / 2, {kStop, 0});
+}
+
+std::optional<std::string> Shard::leftover() const {
+    const auto told = [](std::size_t count, const char* what) {
+        return std::optional(std::to_string(count) + what);
+    };
+    if (!staged_.empty()) return told(staged_.size(), " staged steps");
+    if (!deferred_.empty()) return told(deferred_.size(), " pushes that wait for a spare");
+    if (!held_.empty()) return told(held_.size(), " held workers");
+    if (!aborted_.empty()) return told(aborted_.size(), " tombstones of aborted steps");
+    if (!decisions_.empty()) return told(decisions_.size(), " decisions not acted on");
+    if (!workers_.empty()) return told(workers_.size(), " workers that have not left");
+    return std::nullopt;
 }
 
 // At once; but decisions may still be on their way from the lead, or from here to the others.

@@ -44,6 +44,7 @@ struct ShardSetup {
     std::vector<std::pair<BlockId, BlockContents>> restored;
     std::string restored_rules;   // rules_of() the job that made the checkpoint; empty = not known
     std::string restored_leases;  // lead shard: Leases::save() of the checkpoint
+    std::string restored_policy;  // lead shard: saved_policy() of the checkpoint (step scope)
     std::string restored_from;    // for the ledger: which checkpoint; empty = none
     std::vector<FormerShard> former;
 };
@@ -63,6 +64,10 @@ class Shard : public Node {
     BlockStore& store() { return store_; }
     const Leases& leases() const { return leases_; }
     std::size_t members() const { return workers_.size(); }
+    bool drained() const { return stopping_ && stopping_->drain; }  // asked to end in good order
+    const Lead* lead() const { return lead_.get(); }  // nullptr: another shard is the lead
+    // What a shard whose workers have all left still keeps for one of them, as a sentence.
+    std::optional<std::string> leftover() const;
 
     static constexpr std::size_t kStalenessBins = 64;
     static constexpr std::uint64_t kMostPullBytes = 8U << 20U;
@@ -80,7 +85,7 @@ class Shard : public Node {
         kStop = 4
     };
 
-    Shard(ShardSetup setup, BlockStore store);
+    Shard(ShardSetup setup, BlockStore store, const std::optional<PolicyState>& policy_before);
 
     // One per message kind (shard_messages.cpp, shard_push.cpp).
     void receive(Message&& message);

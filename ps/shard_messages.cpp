@@ -4,6 +4,7 @@
 #include "common/checksum.h"
 #include "common/codec/codec.h"
 #include "ps/checkpoint.h"
+#include "ps/policy_saved.h"
 #include "ps/shard.h"
 
 namespace detente {
@@ -328,6 +329,9 @@ void Shard::make_slice(const CheckpointRequest& body) {
     slice.extras["duplicates"] = duplicates_.save(kept_steps());
     slice.extras["incarnation"] = std::to_string(duplicates_.newest_incarnation().value);
     if (setup_.id == kLeadShard) slice.extras["leases"] = leases_.save();
+    if (lead_ != nullptr && decides_steps()) {
+        slice.extras["policy"] = saved_policy(store_.step_policy()->name(), lead_->state());
+    }
     StoreOp operation;
     operation.path = answer.file;
     operation.pieces = to_pieces(slice);

@@ -198,9 +198,9 @@ void SliceFile::parse() {
         }
         block.slots.resize(count_in(object, "slots"));
         if (format == kFormat) parse_vectors(object, block);
+        const auto& shape = floats_in(file_, weights_name(block.block)).entry.shape;
         for (const std::string& name : state_names(block)) {
-            if (floats_in(file_, name).entry.shape !=
-                floats_in(file_, weights_name(block.block)).entry.shape) {
+            if (floats_in(file_, name).entry.shape != shape) {
                 throw BadJson{fmt::format("'{}' is not as long as the weights", name)};
             }
         }

@@ -38,7 +38,7 @@ struct ShardSlice {
     ShardId shard;
     std::vector<BlockSlice> blocks;
     // The rest of the state under a name: "leases", "duplicates", "incarnation" (the newest of its
-    // workers), "rules". Any bytes.
+    // workers), "rules", "policy" (of the lead's, ps/policy_saved.h). Any bytes.
     std::map<std::string, std::string> extras;
 };
 

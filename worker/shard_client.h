@@ -66,6 +66,8 @@ class ShardClient {
     bool idle() const {
         return outstanding_.empty() && pulls_.empty() && pushes_.empty() && initials_.empty();
     }
+    // Bytes of pushes that are not answered.
+    std::uint64_t credit_in_use() const { return in_flight_bytes_; }
     // What is outstanding longest, for status and deadlines: "push reply of shard:1 (step 3, part
     // 0)".
     std::string waiting_for() const;

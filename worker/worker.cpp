@@ -56,6 +56,12 @@ void Worker::on(Event&& event, Time now, Effects& effects) {
     effects_ = nullptr;
 }
 
+std::uint64_t Worker::credit_in_use() const {
+    std::uint64_t bytes = 0;
+    for (const ShardClient& client : clients_) bytes += client.credit_in_use();
+    return bytes;
+}
+
 // Whatever the event made possible.
 void Worker::advance() {
     if (phase_ == Phase::training) {

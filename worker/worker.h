@@ -38,6 +38,7 @@ class Worker : public Node {
     void on(Event&& event, Time now, Effects& effects) override;
 
     std::uint64_t steps_computed() const { return steps_computed_; }
+    std::uint64_t credit_in_use() const;  // bytes, of all shards together
 
   private:
     enum TimerKind : std::uint32_t { kHeartbeat = 1, kOverdue = 2 };

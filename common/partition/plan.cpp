@@ -11,7 +11,9 @@
 #include <set>
 #include <utility>
 
+#include "common/codec/codec.h"
 #include "common/nearest_name.h"
+#include "common/staleness/policy.h"
 
 namespace detente {
 namespace {
@@ -198,6 +200,22 @@ std::string choice_text(std::uint32_t index) {
     return index == 0 ? "job" : fmt::format("for[{}]", index - 1);
 }
 
+// A notice of what a shard has staged carries sums for each of its blocks.
+std::optional<Error> too_many_measured(const Plan& plan, const Job& job) {
+    const auto policy = make_policy(job.policy);
+    if (!policy || !(*policy)->needs().measures) return std::nullopt;
+    for (std::size_t shard = 0; shard < plan.by_shard.size(); ++shard) {
+        const std::size_t blocks = plan.by_shard[shard].size();
+        if (blocks <= kMostBlocksPerMessage) continue;
+        return fail(ErrorCode::bad_job,
+                    fmt::format("staleness.policy '{}' measures every block of a step: shard {} "
+                                "has {} blocks, at most {} fit one notice; raise "
+                                "blocks.block_bytes or the number of shards",
+                                job.policy.name, shard, blocks, kMostBlocksPerMessage));
+    }
+    return std::nullopt;
+}
+
 }  // namespace
 
 double Plan::imbalance() const {
@@ -224,6 +242,7 @@ Result<Plan> make_plan(const ModelDescription& model, const Job& job) {
         cut(index, tensor.elements(), *planned, job.block_bytes, plan.blocks);
     }
     place(plan, job.shards());
+    if (auto error = too_many_measured(plan, job)) return *error;
     return plan;
 }
 

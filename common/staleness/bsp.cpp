@@ -88,6 +88,11 @@ class SyncSwitch final : public Bsp {
         state.values = {0};
         return state;
     }
+    PolicyState resumed(const PolicyState& saved) const override {
+        PolicyState state = initial_state();
+        if (saved.values.size() == 1) state.values = saved.values;
+        return state;
+    }
     void on(const PolicyEvent& event, PolicyState& state,
             std::vector<PolicyOutcome>& outcomes) const override {
         const auto* arrived = std::get_if<Arrived>(&event);

@@ -72,6 +72,16 @@ class Kardam final : public Policy {
             outcomes.emplace_back(alone(*arrived, dampened(arrived->staleness)));
         }
     }
+    // The vectors that coefficients are measured against are in the checkpoint too.
+    PolicyState resumed(const PolicyState& saved) const override {
+        PolicyState state;
+        for (const auto& [id, worker] : saved.workers) {
+            if (worker.size() != 2) return {};
+            state.workers[id] = {worker[kCoefficient], 0.0};
+        }
+        state.values = saved.values;
+        return state;
+    }
     Measured measure(const BlockVectors& block, std::span<const float> gradient) const override {
         Measured sums;
         for (std::size_t i = 0; i < gradient.size(); ++i) {

@@ -154,6 +154,9 @@ class Policy {
     virtual Scope scope() const { return Scope::block; }
     virtual PolicyNeeds needs() const { return {}; }
     virtual PolicyState initial_state() const { return {}; }
+    // Step scope: what of a state in a checkpoint a restored lead goes on with. Its members join
+    // anew (those the state knows already, and others), none is held, what was buffered is lost.
+    virtual PolicyState resumed(const PolicyState& /*saved*/) const { return initial_state(); }
     // Largest staleness this policy ever accepts; nothing = unbounded. Checked as an invariant.
     virtual std::optional<std::uint64_t> bound() const { return std::nullopt; }
     virtual void on(const PolicyEvent& event, PolicyState& state,

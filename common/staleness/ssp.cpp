@@ -52,6 +52,18 @@ class Ssp : public Policy {
         }
     }
 
+    // A worker that was held begins at the bound: no hold of before is known to the shards. Times
+    // of arrivals mean nothing to another process.
+    PolicyState resumed(const PolicyState& saved) const override {
+        PolicyState state;
+        for (const auto& [id, worker] : saved.workers) {
+            if (worker.size() != kSlots) return {};
+            state.workers[id].assign(kSlots, 0.0);
+            state.workers[id][kClock] = std::min(worker[kClock], slowest(saved) + s_);
+        }
+        return state;
+    }
+
   protected:
     static double slowest(const PolicyState& state) {
         double least = std::numeric_limits<double>::infinity();

@@ -91,4 +91,27 @@ TEST_CASE("kardam: what it keeps out spoils a run without it") {
     }
 }
 
+TEST_CASE("kardam: more blocks on a shard than a notice can tell of are refused by the plan") {
+    ModelDescription model;
+    model.tasks = {"a"};
+    Job job;
+    job.policy.name = "kardam";
+    job.policy.parameters.clear();
+    job.block_bytes = 4096;
+    const auto planned = [&](std::int64_t blocks) {
+        model.tensors = {{"w", {blocks, 1024}, TaskSet{1}}};
+        return make_plan(model, job);
+    };
+    CHECK(planned(65'536).has_value());
+    const auto refused = planned(65'537);
+    REQUIRE(refused.has_error());
+    CHECK(refused.error().code == ErrorCode::bad_job);
+    CHECK_THAT(refused.error().text, Catch::Contains("shard 0 has 65537 blocks"));
+    job.servers = 2;
+    CHECK(planned(65'537).has_value());
+    job.servers = 1;
+    job.policy.name = "ssp";
+    CHECK(planned(65'537).has_value());
+}
+
 }  // namespace detente::test
