@@ -41,7 +41,18 @@ struct ImposedStalenessConfig {  // [simulate.staleness]
     std::uint32_t most = 64;  // versions that are kept
 };
 
-enum class FaultKind { crash, pause, partition, clog, nan };
+// The last three are of the checkpoint that the next restart finds.
+enum class FaultKind {
+    crash,
+    pause,
+    partition,
+    clog,
+    nan,
+    restart,
+    torn_slice,
+    altered_slice,
+    lost_manifest
+};
 struct FaultConfig {  // [[simulate.fault]]
     FaultKind kind = FaultKind::crash;
     std::string node;  // "worker:2", "server:0", "shard:1", "coordinator"

@@ -36,6 +36,11 @@ FuzzVerdict verdict_of(const Simulation& simulation, const Outcome& outcome) {
     if (outcome.failed && outcome.error.code == ErrorCode::internal) {
         return {FuzzEnd::broken, outcome.error.text};
     }
+    const SimulatedRestarts restarts = simulation.restarts();
+    if (restarts.refused) {
+        if (restarts.expected) return {};
+        return {FuzzEnd::no_progress, "the restart was refused: " + restarts.refused->text};
+    }
     // Whoever is lost before training begins ends the run, named: there is nothing to lose yet.
     const Failure* lost = simulation.view().first_failure();
     if (outcome.failed && !simulation.view().training_began && lost != nullptr &&

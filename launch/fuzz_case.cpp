@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <optional>
 #include <set>
 #include <string>
@@ -126,6 +127,38 @@ void draw_faults(Job& job, Random random) {
     }
 }
 
+// The expected length of training decides when, so that most restarts fall into it.
+void draw_restart(Job& job, Random random) {
+    if (random.below(3) != 0) return;
+    double samples = 0;
+    for (const auto& [name, value] : job.model_options) {
+        if (name == "samples") samples = std::stod(value);
+    }
+    const double batches = std::ceil(samples / job.batch_samples) * job.data_epochs;
+    const double mean_s = std::chrono::duration<double>(job.simulate.compute.mean).count();
+    const double training_s = batches * mean_s / job.workers;
+    const auto server = [&] { return "server:" + std::to_string(random.below(job.servers)); };
+    job.checkpoint_every_samples = job.batch_samples * (1 + random.below(20));
+    job.checkpoints_kept = 1 + static_cast<std::uint32_t>(random.below(3));
+    job.heartbeat_interval = seconds(0.02);
+    const std::uint64_t restarts = random.below(5) == 0 ? 2 : 1;
+    for (std::uint64_t i = 0; i < restarts; ++i) {
+        FaultConfig fault;
+        fault.kind = FaultKind::restart;
+        fault.node = server();
+        fault.at =
+            seconds(0.1 + training_s * (0.2 + random.uniform()) * static_cast<double>(i + 1));
+        fault.lasts = seconds(2 * random.uniform() * random.uniform() + 0.001);
+        job.simulate.faults.push_back(std::move(fault));
+    }
+    if (random.below(5) != 0) return;
+    FaultConfig spoilt;
+    spoilt.kind = one_of(random, std::vector{FaultKind::torn_slice, FaultKind::altered_slice,
+                                             FaultKind::lost_manifest});
+    spoilt.node = server();
+    job.simulate.faults.push_back(std::move(spoilt));
+}
+
 // A case that names what it no longer has is none.
 bool names_only_what_is_there(const Job& job) {
     std::vector<JobProblem> problems;
@@ -146,6 +179,7 @@ Job fuzz_case(std::uint64_t seed) {
     draw_policy(job, part(1));
     draw_weather(job, part(2));
     draw_faults(job, part(3));
+    draw_restart(job, part(4));
     complete_parameters(job);
     return job;
 }

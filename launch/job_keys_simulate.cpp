@@ -148,7 +148,11 @@ Table fault_table() {
           "crash: the process is gone; pause: it stands still for lasts_s (longer than "
           "deadlines.peer_s: it is given up, and comes back as a zombie); partition: no message "
           "between node and peer arrives; clog: they take delay_s longer; nan: the worker's next "
-          "gradient holds a NaN.",
+          "gradient holds a NaN; restart: the server crashes, which ends a run, and lasts_s later "
+          "the job is begun again from its last checkpoint, as with --resume; torn_slice, "
+          "altered_slice, lost_manifest: from at_s on the next restart finds the newest "
+          "checkpoint with this server's part of it cut short or with a bit flipped, or without "
+          "its manifest.",
           [](Job& job, std::size_t i) -> Slot {
               return ChoiceSlot{
                   [&job, i] { return static_cast<std::size_t>(job.simulate.faults[i].kind); },
@@ -157,7 +161,8 @@ Table fault_table() {
                   }};
           },
           {},
-          {"crash", "pause", "partition", "clog", "nan"}},
+          {"crash", "pause", "partition", "clog", "nan", "restart", "torn_slice", "altered_slice",
+           "lost_manifest"}},
          {"node",
           "",
           "\"worker:2\", \"server:0\" (all its shards) or \"shard:1\"; where the network is meant "
@@ -169,8 +174,9 @@ Table fault_table() {
          {"peer", "", "partition, clog: the other side; empty = everybody.",
           in_fault(&FaultConfig::peer)},
          {"at_s", "s", "When it begins.", in_fault(&FaultConfig::at), kVirtualSeconds},
-         {"lasts_s", "s", "pause, partition, clog: how long.", in_fault(&FaultConfig::lasts),
-          kVirtualSeconds},
+         {"lasts_s", "s",
+          "pause, partition, clog: how long; restart: until the job is begun again.",
+          in_fault(&FaultConfig::lasts), kVirtualSeconds},
          {"delay_s", "s", "clog: added to the latency.", in_fault(&FaultConfig::delay),
           kVirtualSeconds},
          {"both_ways", "", "partition, clog: false = only what node sends to peer.",

@@ -24,6 +24,7 @@ Result<std::unique_ptr<ProtocolInvariants>> ProtocolInvariants::create(
     std::unique_ptr<ProtocolInvariants> made(new ProtocolInvariants(job, std::move(plan)));
     made->steps_ = decides_steps(job);
     made->folds_ = true;
+    made->clocks_ = ClockInvariants::create(job);
     std::vector<const PolicyConfig*> policies{&job.policy};
     for (const PolicyFor& special : job.policy_for) policies.push_back(&special.policy);
     for (const PolicyConfig* config : policies) {
@@ -91,11 +92,27 @@ void ProtocolInvariants::sent(const Message& message) {
 // ---- what shards write down ----
 
 void ProtocolInvariants::recorded(NodeId shard, const LedgerEntry& entry) {
+    if (shard.role != Role::shard) return;
     if (const auto* record = std::get_if<VerdictRecord>(&entry.record)) verdict(shard, *record);
-    if (const auto* record = std::get_if<PullRecord>(&entry.record)) handed_out(*record);
-    // Under step scope a staged push outlives its worker, and may be applied yet.
+    if (const auto* record = std::get_if<PullRecord>(&entry.record)) {
+        handed_out(*record);
+        if (clocks_ != nullptr) clocks_->pulled(shard, *record);
+    }
+    if (const auto* record = std::get_if<LostRecord>(&entry.record)) {
+        told_[shard].lost += record->blocks.size();
+        listed_as_lost(*record);
+    }
+    constexpr std::string_view kCheckpoint = "checkpoint ";
+    const auto* control = std::get_if<ControlRecord>(&entry.record);
+    if (control != nullptr && control->what.starts_with(kCheckpoint)) {
+        keep_checkpoint(shard, std::stoull(control->what.substr(kCheckpoint.size())));
+    }
     const auto* closed = std::get_if<ClosedRecord>(&entry.record);
-    if (closed != nullptr && !steps_) {
+    if (closed == nullptr) return;
+    (closed->lost ? told_[shard].lost : told_[shard].cancelled) += closed->blocks;
+    if (clocks_ != nullptr) clocks_->closed(*closed);
+    // Under step scope a staged push outlives its worker, and may be applied yet.
+    if (!steps_) {
         const auto of_step = [&](const auto& kept) {
             const auto& [worker, incarnation, step, block] = kept.first;
             return worker == closed->worker && incarnation == closed->incarnation &&
@@ -119,7 +136,13 @@ void ProtocolInvariants::handed_out(const PullRecord& record) {
 
 void ProtocolInvariants::verdict(NodeId shard, const VerdictRecord& record) {
     if (steps_) same_everywhere(shard, record);
-    for (const VerdictRecord::Row& one : record.rows) row(record, one);
+    Books& told = told_[shard];
+    for (const VerdictRecord::Row& one : record.rows) {
+        told.applied += one.verdict == Verdict::applied ? 1 : 0;
+        told.rejected += one.verdict == Verdict::rejected ? 1 : 0;
+        told.lost += one.verdict == Verdict::lost ? 1 : 0;
+        row(record, one);
+    }
 }
 
 void ProtocolInvariants::row(const VerdictRecord& record, const VerdictRecord::Row& row) {
@@ -145,7 +168,7 @@ void ProtocolInvariants::applied(const VerdictRecord& record, const VerdictRecor
                                  Followed& followed) {
     const Update update{record.worker, record.incarnation, record.step};
     const BlockUpdate one{record.worker, record.incarnation, record.step, row.block};
-    if (!applied_.insert(one).second) {
+    if (!applied_.try_emplace(one, record.epoch, row.version).second) {
         fail_with(fmt::format("{}: block {} applied twice", text_of(record), row.block.value));
     }
     acknowledgeable_.insert({record.worker, record.step, row.block});
@@ -250,6 +273,7 @@ void ProtocolInvariants::same_everywhere(NodeId shard, const VerdictRecord& reco
 // ---- what shards hold ----
 
 void ProtocolInvariants::follow(Followed& followed, const LiveBlock& block) {
+    restored(block);
     followed.known = true;
     followed.epoch = block.epoch;
     followed.version = block.version;
@@ -285,9 +309,32 @@ void ProtocolInvariants::compare(const LiveBlock& block) {
     }
 }
 
-std::optional<std::string> ProtocolInvariants::after(NodeId /*id*/, Shard& shard) {
+// What it wrote down makes its books. What is on its way through them is not written down yet.
+void ProtocolInvariants::compare_books(NodeId id, Shard& shard) {
+    const Books& books = shard.books();
+    Books& told = told_[id];
+    if (not_started_.erase(id) > 0) {
+        if (from_elsewhere_) told = books;
+        all_listed(id);
+    }
+    if (books.applied == told.applied && books.rejected == told.rejected &&
+        books.cancelled == told.cancelled && books.lost == told.lost) {
+        return;
+    }
+    fail_with(
+        fmt::format("its books have {} applied, {} rejected, {} cancelled, {} lost; its "
+                    "ledger tells of {}, {}, {} and {}",
+                    books.applied, books.rejected, books.cancelled, books.lost, told.applied,
+                    told.rejected, told.cancelled, told.lost));
+}
+
+std::optional<std::string> ProtocolInvariants::after(NodeId id, Shard& shard) {
     if (shard.store().initialised()) {
         for (const LiveBlock& block : shard.store().blocks()) compare(block);
+    }
+    compare_books(id, shard);
+    if (clocks_ != nullptr) {
+        if (auto wrong = clocks_->after(shard.lead())) fail_with(std::move(*wrong));
     }
     return broken_;
 }

@@ -9,7 +9,12 @@
 //   here
 //     and rejected there;
 //   - folding what was applied over the first weights gives the weights, to the bit (policies that
-//     do not correct gradients).
+//     do not correct gradients);
+//   - what a shard's ledger says makes its books;
+//   - a restored shard is in a new epoch, holds what its checkpoint held, and lists every update
+//     applied since as lost, each once and with a reason;
+//   - no node is handed a message of an older generation;
+//   - clocks keep their bound (launch/clock_invariants.h).
 // It keeps an entry per update: for runs of minutes, not of days.
 //
 // Thread: the world's.
@@ -24,10 +29,12 @@
 #include <tuple>
 #include <vector>
 
+#include "common/books.h"
 #include "common/ledger_entry.h"
 #include "common/partition/plan.h"
 #include "common/rules/rule.h"
 #include "common/staleness/policy.h"
+#include "launch/clock_invariants.h"
 #include "ps/shard.h"
 
 namespace detente {
@@ -45,6 +52,11 @@ class ProtocolInvariants {
     // A shard has taken an event and sent nothing yet. What is broken, as a sentence; the first
     // finding stays.
     std::optional<std::string> after(NodeId id, Shard& shard);
+    // A shard or worker is about to be handed this, in a run of this generation.
+    void handed(NodeId id, const Event& event, Generation generation);
+    // The shards that are added from now on come from this checkpoint of the shards so far;
+    // nothing: from another run's (protocol_restart.cpp).
+    void resumed(std::optional<std::uint64_t> checkpoint);
     std::optional<std::string> broken() const { return broken_; }
 
     // Updates folded again and compared, for tests that ask whether anything was looked at.
@@ -67,6 +79,19 @@ class ProtocolInvariants {
         double learning_rate = 0;
     };
 
+    // A block as it was when a checkpoint was made of it.
+    struct Kept {
+        Epoch epoch;
+        Version version;
+        std::uint64_t updates = 0;
+        std::shared_ptr<const AlignedBuffer> weights;  // where folded
+        std::shared_ptr<const AlignedBuffer> slots;
+    };
+    struct KeptShard {
+        std::map<BlockId, Kept> blocks;
+        Books told;
+    };
+
     ProtocolInvariants(const Job& job, std::shared_ptr<const Plan> plan)
         : job_(job), plan_(std::move(plan)) {}
     void follow(Followed& followed, const LiveBlock& block);
@@ -80,6 +105,12 @@ class ProtocolInvariants {
     void handed_out(const PullRecord& record);
     void compare(const LiveBlock& block);
     void fail_with(std::string text);
+    void compare_books(NodeId id, Shard& shard);
+    // Checkpoints and restarts (protocol_restart.cpp).
+    void keep_checkpoint(NodeId shard, std::uint64_t number);
+    void listed_as_lost(const LostRecord& record);
+    void restored(const LiveBlock& block);
+    void all_listed(NodeId shard);
 
     Job job_;
     std::shared_ptr<const Plan> plan_;
@@ -91,13 +122,23 @@ class ProtocolInvariants {
     std::vector<float> average_;
     std::map<BlockId, Followed> blocks_;
     std::map<BlockUpdate, Payload> gradients_;  // sent, and not judged yet
-    std::set<BlockUpdate> applied_;
+    std::map<BlockUpdate, std::pair<Epoch, Version>> applied_;
     std::set<std::tuple<WorkerId, Step, BlockId>> acknowledgeable_;
     // Step scope.
     std::vector<Update> order_;
     std::map<NodeId, std::size_t> position_;
     std::map<NodeId, Update> last_on_;
     std::map<Update, Verdict> decided_;
+    std::unique_ptr<ClockInvariants> clocks_;
+    std::map<NodeId, Books> told_;  // what a shard's records add up to
+    // By number of the checkpoint.
+    std::map<std::uint64_t, std::map<NodeId, KeptShard>> kept_;
+    // After a restart.
+    std::map<BlockId, Kept> restored_;                                // until looked at
+    std::map<BlockUpdate, std::pair<Epoch, Version>> still_to_list_;  // as lost
+    std::set<NodeId> not_started_;                                    // shards
+    bool from_elsewhere_ = false;
+    Epoch newest_epoch_{0};
     std::uint64_t folded_ = 0;
     std::optional<std::string> broken_;
 };

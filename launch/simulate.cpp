@@ -11,6 +11,7 @@
 #include "launch/describe.h"
 #include "launch/job.h"
 #include "launch/progress.h"
+#include "launch/resume_point.h"
 #include "launch/series.h"
 #include "launch/simulation.h"
 #include "launch/summary.h"
@@ -152,6 +153,7 @@ void tell_the_end(const Simulation& simulation, const Outcome& outcome, const Ru
 struct Prepared {
     Job job;
     Plan plan;
+    std::string resume;
     std::shared_ptr<EnginePool> engines;
     std::size_t threads = 1;
 };
@@ -171,6 +173,11 @@ Result<Prepared> prepare(const SimulateOptions& options) {
     auto plan = make_plan(prepared.engines->description(), prepared.job);
     if (plan.has_error()) return plan.error();
     prepared.plan = std::move(*plan);
+    if (options.resume.empty()) return prepared;
+    // Before anything is made.
+    const auto point = resume_point(options.resume, prepared.plan, prepared.engines->description());
+    if (point.has_error()) return point.error();
+    prepared.resume = point->directory;
     return prepared;
 }
 
@@ -182,6 +189,7 @@ Result<std::unique_ptr<Simulation>> simulation_of(const Prepared& prepared, cons
     setup.plan = prepared.plan;
     setup.run = run;
     setup.engines = prepared.engines;
+    setup.resume = prepared.resume;
     setup.threads = prepared.threads;
     setup.said = [&screen](NodeId id, Time now, LogLevel level, const std::string& text) {
         screen.said(id, now, level, text);
@@ -247,6 +255,7 @@ ExitCode simulate_job(const SimulateOptions& options) {
         fmt::format("simulate  {}: {} shards, {} workers, seed {}, {} thread{}\nrun       {}",
                     job.name, job.shards(), job.workers, job.seed, prepared->threads,
                     prepared->threads == 1 ? "" : "s", run->path));
+    if (!prepared->resume.empty()) screen.line("resume    " + prepared->resume);
     PendingSignals signals;
     EventTrace trace;
     auto series = SeriesWriter::create(run->series_file(), series_options(job));

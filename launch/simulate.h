@@ -13,6 +13,7 @@ namespace detente {
 struct SimulateOptions {
     JobArguments job;
     std::optional<std::uint64_t> seed;  // instead of the job's
+    std::string resume;                 // a run's folder or a checkpoint's; empty = begins anew
     std::string out;                    // run directory; empty = runs/<name>-simulated-<time>
     std::uint32_t threads = 0;          // that compute; 0 = one per core, or 1 for builtin models
     bool check_determinism = false;     // runs twice, and names the first event that differs

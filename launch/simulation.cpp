@@ -13,7 +13,6 @@
 #include "common/random.h"
 #include "launch/job.h"
 #include "launch/machine.h"
-#include "launch/simulated_services.h"
 #include "launch/simulation_faults.h"
 
 namespace detente {
@@ -47,11 +46,39 @@ Result<void> Simulation::make_world() {
     plan_ = std::make_shared<const Plan>(setup_.plan);
     orders_ =
         std::make_shared<SampleOrders>(job_->seed, setup_.engines->description().training_samples);
+    run_ = setup_.run;
     const SimulationConfig& simulate = job_->simulate;
     auto times = sim::ComputeTimes::create(simulate.compute, job_->seed);
     if (times.has_error()) return times.error();
     times_ = std::move(*times);
     if (setup_.threads > 1) pool_ = std::make_unique<sim::ComputePool>(setup_.threads);
+    if (simulate.staleness.distribution != "none") {
+        staleness_.emplace(simulate.staleness, job_->seed);
+    }
+    if (simulate.thorough) {
+        auto protocol = ProtocolInvariants::create(*job_, plan_);
+        if (protocol.has_error()) return protocol.error();
+        protocol_ = std::move(*protocol);
+    }
+    keeps_late_ =
+        std::any_of(simulate.faults.begin(), simulate.faults.end(),
+                    [](const FaultConfig& fault) { return fault.kind == FaultKind::restart; });
+    if (!setup_.resume.empty()) {
+        auto point = resume_point(setup_.resume, *plan_, setup_.engines->description());
+        if (point.has_error()) return point.error();
+        point_ = std::move(*point);
+        generation_ = next(point_.generation);
+        if (protocol_) protocol_->resumed(std::nullopt);
+    }
+    world_ = std::make_unique<sim::World>(world_options());
+    world_->observe([this](NodeId id, Time) { after_event(id); });
+    if (auto added = add_nodes(); added.has_error()) return added;
+    for (std::size_t i = 0; i < simulate.faults.size(); ++i) schedule(simulate.faults[i], i);
+    return {};
+}
+
+sim::WorldOptions Simulation::world_options() {
+    const SimulationConfig& simulate = job_->simulate;
     sim::WorldOptions options;
     options.seed = job_->seed;
     options.network = network_of(simulate.network);
@@ -71,100 +98,14 @@ Result<void> Simulation::make_world() {
     options.log = [this](NodeId id, Time now, LogLevel level, const std::string& text) {
         write_log(id, now, level, text);
     };
-    if (setup_.trace != nullptr) {
-        options.trace = [this](NodeId id, Time now, const Event& event) {
-            setup_.trace->note(id, now, event);
-        };
+    if (setup_.trace != nullptr || protocol_) {
+        options.trace = [this](NodeId id, Time now, const Event& event) { handed(id, now, event); };
     }
     options.ending = [this](NodeId id, Node& node) { ending(id, node); };
-    if (simulate.staleness.distribution != "none") {
-        staleness_.emplace(simulate.staleness, job_->seed);
-    }
-    if (simulate.thorough) {
-        auto protocol = ProtocolInvariants::create(*job_, plan_);
-        if (protocol.has_error()) return protocol.error();
-        protocol_ = std::move(*protocol);
-    }
-    if (staleness_ || protocol_) {
+    if (staleness_ || protocol_ || keeps_late_) {
         options.alter = [this](NodeId to, Message& message) { sent(to, message); };
     }
-    world_ = std::make_unique<sim::World>(std::move(options));
-    world_->observe([this](NodeId id, Time) { after_event(id); });
-    add_coordinator();
-    for (std::uint32_t i = 0; i < job_->shards(); ++i) {
-        if (auto added = add_shard(ShardId{i}); added.has_error()) return added;
-    }
-    for (std::uint32_t i = 0; i < job_->workers; ++i) {
-        if (auto added = add_worker(WorkerId{i}); added.has_error()) return added;
-    }
-    for (std::size_t i = 0; i < simulate.faults.size(); ++i) schedule(simulate.faults[i], i);
-    return {};
-}
-
-void Simulation::add_coordinator() {
-    const ModelDescription& model = setup_.engines->description();
-    CoordinatorOptions options;
-    options.job = *job_;
-    options.job_text = to_toml(*job_);
-    options.model_json = to_json(model);
-    options.tasks = model.tasks;
-    options.training_samples = model.training_samples;
-    options.checkpoint_dir = setup_.run.checkpoint_dir();
-    options.host = "simulation";
-    auto node = std::make_unique<Coordinator>(std::move(options));
-    coordinator_ = node.get();
-    world_->add(kCoordinator, Incarnation{1}, std::move(node));
-    auto merge = [this, text = to_toml(*job_)](const CheckpointRequest& request) {
-        return merge_slices(request, *plan_, setup_.engines->description(), generation_, text);
-    };
-    world_->add(kMerger, Incarnation{1}, std::make_unique<SimulatedMerger>(std::move(merge)));
-    world_->add(kEvaluator, Incarnation{1},
-                std::make_unique<SimulatedEvaluator>(setup_.engines->engine()));
-}
-
-// As the control link of its process would.
-void Simulation::post_hello(NodeId id) {
-    Hello hello;
-    hello.endpoint.node = id;
-    hello.endpoint.host = to_string(id);
-    hello.build = build_description();
-    Message message;
-    message.envelope.from = id;
-    message.envelope.to = kCoordinator;
-    message.envelope.generation = generation_;
-    message.body = std::move(hello);
-    world_->post(kCoordinator, Received{std::move(message)});
-}
-
-Result<void> Simulation::add_shard(ShardId id) {
-    ShardSetup setup;
-    setup.id = id;
-    setup.job = job_;
-    setup.plan = plan_;
-    setup.training_samples = setup_.engines->description().training_samples;
-    auto shard = Shard::create(std::move(setup));
-    if (shard.has_error()) return shard.error();
-    world_->add(node_of(id), Incarnation{1}, std::move(*shard));
-    post_hello(node_of(id));
-    return {};
-}
-
-Result<void> Simulation::add_worker(WorkerId id) {
-    WorkerSetup setup;
-    setup.id = id;
-    setup.job = job_;
-    setup.plan = plan_;
-    setup.tasks = setup_.engines->description().tasks;
-    auto worker = Worker::create(std::move(setup));
-    if (worker.has_error()) return worker.error();
-    auto halves = WorkerHalves::create(*job_, *plan_);
-    if (halves.has_error()) return halves.error();
-    computers_.push_back(std::make_unique<EngineComputer>(setup_.engines->engine(), plan_, orders_,
-                                                          job_->gradient_hashes));
-    computers_.back()->use(std::move(*halves));
-    world_->add(node_of(id), Incarnation{1}, std::move(*worker), computers_.back().get());
-    post_hello(node_of(id));
-    return {};
+    return options;
 }
 
 // ---- faults ----
@@ -185,13 +126,14 @@ void Simulation::schedule(const FaultConfig& fault, std::size_t number) {
         return;
     }
     world_->at(begins, [this, fault, nodes, number] {
+        const std::string reason = fmt::format("crashed at {:.3f} s, as simulate.fault.{} says",
+                                               seconds(fault.at), number);
+        if (fault.kind == FaultKind::restart) return restart(nodes, fault, reason);
+        if (fault.kind > FaultKind::restart) return spoiled_.push_back(fault);
         for (const NodeId id : nodes) {
             if (fault.kind == FaultKind::pause) world_->pause(id, fault.lasts);
             if (fault.kind == FaultKind::nan) world_->spoil_gradient(id);
-            if (fault.kind == FaultKind::crash) {
-                crash(id, fmt::format("crashed at {:.3f} s, as simulate.fault.{} says",
-                                      seconds(fault.at), number));
-            }
+            if (fault.kind == FaultKind::crash) crash(id, reason);
         }
     });
 }
@@ -200,9 +142,11 @@ void Simulation::schedule(const FaultConfig& fault, std::size_t number) {
 void Simulation::crash(NodeId id, const std::string& reason) {
     if (!world_->alive(id)) return;
     world_->crash(id);
-    world_->at(world_->now() + job_->simulate.network.latency, [this, id, reason] {
-        world_->post(kCoordinator, PeerDown{id, Incarnation{1}, reason});
-    });
+    const PeerDown down{id, incarnation_of(id), reason};
+    world_->at(world_->now() + job_->simulate.network.latency,
+               [this, down, generation = generation_] {
+                   if (generation == generation_) world_->post(kCoordinator, down);
+               });
 }
 
 // ---- what leaves the world ----
@@ -227,6 +171,12 @@ Result<void> Simulation::store(StoreOp& operation) {
 void Simulation::sent(NodeId to, Message& message) {
     if (staleness_) staleness_->alter(to, message);
     if (protocol_) protocol_->sent(message);
+    if (keeps_late_) late_.note(message);
+}
+
+void Simulation::handed(NodeId id, Time now, const Event& event) {
+    if (setup_.trace != nullptr) setup_.trace->note(id, now, event);
+    if (protocol_) protocol_->handed(id, event, generation_);
 }
 
 void Simulation::record(NodeId id, Incarnation incarnation, const LedgerEntry& entry) {
@@ -243,7 +193,7 @@ void Simulation::record(NodeId id, Incarnation incarnation, const LedgerEntry& e
         origin.machine = machine_description(
             job_->threads, id.role == Role::worker ? model.versions : std::string());
         auto made = LedgerWriter::create(
-            setup_.run.ledger_dir() + "/" + ledger_file_name(id, incarnation), origin);
+            run_.ledger_dir() + "/" + ledger_file_name(id, incarnation), origin);
         if (made.has_error()) {
             if (!broken_) broken_ = made.error();
             return;
@@ -259,7 +209,7 @@ void Simulation::write_log(NodeId id, Time now, LogLevel level, const std::strin
     const std::string label = id == kCoordinator ? "coordinator" : view().label_of(id);
     // Opened anew each time: nodes say little, and there may be more of them than open files.
     const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(
-        std::fopen(setup_.run.log_file(label).c_str(), "a"),
+        std::fopen(run_.log_file(label).c_str(), "a"),
         [](std::FILE* open) { return open == nullptr ? 0 : std::fclose(open); });
     if (file != nullptr) {
         fmt::print(file.get(), "{:.6f} {}: {}\n", seconds(now.time_since_epoch()), to_string(id),
@@ -283,9 +233,16 @@ void Simulation::take_digest(Shard& shard) {
 }
 
 void Simulation::ending(NodeId id, Node& node) {
+    if (protocol_ && !broken_) {
+        if (auto kept = kept_by(id, node)) {
+            broken_ =
+                fail(ErrorCode::internal, fmt::format("{} ends with {}", to_string(id), *kept));
+        }
+    }
     if (id == kCoordinator) {
         last_view_ = coordinator_->view();
         coordinator_ = nullptr;
+        end_generation();
     } else if (id.role == Role::shard) {
         take_digest(dynamic_cast<Shard&>(node));
     }
@@ -311,11 +268,10 @@ void Simulation::tidy_checkpoints(const Coordinator& coordinator) {
     if (view.checkpoints.size() == checkpoints_seen_ && view.best == best_seen_) return;
     checkpoints_seen_ = view.checkpoints.size();
     best_seen_ = view.best;
-    if (view.best) point_best_to(setup_.run, *view.best);
+    if (view.best) point_best_to(run_, *view.best);
     std::error_code ignored;
     for (const std::uint64_t number : coordinator.superfluous_checkpoints()) {
-        std::filesystem::remove_all(setup_.run.checkpoint_dir() + "/" + std::to_string(number),
-                                    ignored);
+        std::filesystem::remove_all(run_.checkpoint_dir() + "/" + std::to_string(number), ignored);
     }
 }
 
@@ -351,20 +307,17 @@ Outcome Simulation::run(const std::function<std::optional<Stop>()>& pause_point)
                 world_->post(kCoordinator, Received{std::move(message)});
             }
         }
-        return coordinator_ == nullptr || broken_.has_value();
+        const bool down = coordinator_ == nullptr && !begins_again_after_;
+        return down || broken_.has_value();
     };
     const bool ended = world_->run_until(over, Time{job_->simulate.limit});
     for (std::uint32_t i = 0; i < job_->shards(); ++i) {
         const NodeId id = node_of(ShardId{i});
         if (world_->alive(id)) take_digest(dynamic_cast<Shard&>(world_->node(id)));
     }
-    for (auto& [node, writer] : ledgers_) {
-        if (writer == nullptr) continue;
-        if (auto flushed = writer->flush(); flushed.has_error() && !broken_) {
-            broken_ = flushed.error();
-        }
-    }
+    flush_ledgers();
     if (broken_) return {true, *broken_};
+    if (restarts_.refused) return {true, *restarts_.refused};
     if (!ended) return ended_by_limit();
     return *world_->outcome(kCoordinator);
 }

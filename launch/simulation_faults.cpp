@@ -29,6 +29,10 @@ void check_fault(const Job& job, std::size_t entry, std::vector<JobProblem>& pro
                  "a server");
     } else if (fault.kind == FaultKind::nan && nodes->front().role != Role::worker) {
         complain("node", fmt::format("only workers have gradients; found '{}'", fault.node));
+    } else if (fault.kind >= FaultKind::restart && nodes->front().role != Role::shard) {
+        complain("node",
+                 fmt::format("only servers and shards have checkpoints to go on from; found '{}'",
+                             fault.node));
     }
     if (!fault.peer.empty() && !of_network) {
         complain("peer", "only a partition and a clog have one");
@@ -37,7 +41,8 @@ void check_fault(const Job& job, std::size_t entry, std::vector<JobProblem>& pro
             complain("peer", peers.error().text);
         }
     }
-    const bool lasts = of_network || fault.kind == FaultKind::pause;
+    const bool lasts =
+        of_network || fault.kind == FaultKind::pause || fault.kind == FaultKind::restart;
     if (lasts && fault.lasts.count() == 0) complain("lasts_s", "must say how long, above 0");
     if (fault.kind == FaultKind::clog && fault.delay.count() == 0) {
         complain("delay_s", "must say by how much, above 0");

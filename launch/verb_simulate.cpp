@@ -16,6 +16,10 @@ void add_simulate_verb(CLI::App& app, int& exit_code) {
     verb->add_option("--seed", options->seed, "Instead of the job's seed: every draw follows it");
     verb->add_option("--out", options->out, "The run directory (default: runs/NAME-simulated-TIME)")
         ->type_name("DIR");
+    verb->add_option("--resume", options->resume,
+                     "Goes on from a run's last complete checkpoint, or from a checkpoint's "
+                     "folder; of a real run or a simulated one")
+        ->type_name("DIR");
     verb->add_option("--threads", options->threads,
                      "Threads that compute gradients; the result is the same for any number "
                      "(default: one per core; one for builtin models)")

@@ -194,7 +194,7 @@ TEST_CASE("fuzz: cases draw every policy, both admissions, and every kind of fau
     }
     CHECK(policies.size() == policy_names().size());
     CHECK(admissions.size() == 2);
-    CHECK(faults.size() == 5);
+    CHECK(faults.size() == 9);
 }
 
 TEST_CASE("fuzz: shrinking leaves the one fault that matters") {

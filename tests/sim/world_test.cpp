@@ -50,5 +50,50 @@ TEST_CASE("world: work asked for at a part of other work starts once and takes i
     CHECK(ends == std::vector<Time>{Time(Nanos(1000)), Time(Nanos(2000)), Time(Nanos(3000))});
 }
 
+// Says hello to the other at once, and writes down what it is handed.
+class Greets final : public Node {
+  public:
+    Greets(NodeId other, std::vector<std::string>& heard) : other_(other), heard_(heard) {}
+    void on(Event&& event, Time /*now*/, Effects& effects) override {
+        if (std::holds_alternative<Started>(event)) {
+            Message message;
+            message.body = CancelNote{Step{1}, CancelReason::dropped, Step{0}};
+            effects.send(other_, std::move(message));
+            effects.after(Nanos(1000), {7, 0});
+        }
+        if (const auto* received = std::get_if<Received>(&event)) {
+            heard_.push_back("generation " +
+                             std::to_string(received->message.envelope.generation.value));
+        }
+        if (std::holds_alternative<TimerFired>(event)) heard_.emplace_back("timer");
+    }
+
+  private:
+    NodeId other_;
+    std::vector<std::string>& heard_;
+};
+
+TEST_CASE("world: what an older generation sent is refused and its timers are nobody's") {
+    sim::WorldOptions options;
+    options.network.latency = Nanos(100);
+    sim::World world(options);
+    const NodeId shard = node_of(ShardId{0});
+    const NodeId worker = node_of(WorkerId{0});
+    std::vector<std::string> before;
+    world.add(shard, Incarnation{1}, std::make_unique<Greets>(worker, before));
+    world.add(worker, Incarnation{1}, std::make_unique<Greets>(shard, before));
+    world.run_until([] { return false; }, Time(Nanos(50)));
+    world.crash(shard);
+    world.crash(worker);
+    world.begin_generation(Generation{2});
+    std::vector<std::string> heard;
+    // The same incarnation: the generation alone tells them from those before.
+    world.add(shard, Incarnation{1}, std::make_unique<Greets>(worker, heard));
+    world.run_until([] { return false; }, Time(Nanos(5000)));
+    CHECK(before.empty());
+    CHECK(world.traffic().older == 1);
+    CHECK(heard == std::vector<std::string>{"timer"});
+}
+
 }  // namespace
 }  // namespace detente::test

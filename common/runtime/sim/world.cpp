@@ -34,10 +34,15 @@ World::Place* World::place(NodeId id) const {
 
 World::Place* World::place(Whose whose) const {
     Place* found = place(whose.id);
-    return found != nullptr && found->incarnation == whose.incarnation ? found : nullptr;
+    return found != nullptr && found->life == whose.life ? found : nullptr;
 }
 
 bool World::alive(NodeId id) const { return place(id) != nullptr; }
+
+std::uint64_t World::underway(NodeId id) const {
+    const Place* found = place(id);
+    return found == nullptr ? 0 : found->underway;
+}
 
 Node& World::node(NodeId id) {
     Place* found = place(id);
@@ -81,6 +86,8 @@ void World::add(NodeId id, Incarnation incarnation, std::unique_ptr<Node> node,
     one.place = std::make_unique<Place>();
     one.place->id = id;
     one.place->incarnation = incarnation;
+    one.place->life = ++lives_;
+    outcomes_.erase(id);
     one.place->node = std::move(node);
     one.place->computer = computer;
     post(id, Started{});
@@ -89,7 +96,16 @@ void World::add(NodeId id, Incarnation incarnation, std::unique_ptr<Node> node,
 void World::post(NodeId id, Event event) {
     const Place* found = place(id);
     if (found == nullptr) return;
-    queue_.push(now_, PostDue{{id, found->incarnation}, std::make_unique<Event>(std::move(event))});
+    queue_.push(now_, PostDue{whose(*found), std::make_unique<Event>(std::move(event))});
+}
+
+void World::begin_generation(Generation generation) {
+    for (const std::vector<Seat>& row : seats_) {
+        for (const Seat& one : row) {
+            invariant(one.place == nullptr, "a generation ends before the next one begins");
+        }
+    }
+    options_.generation = generation;
 }
 
 // ---- faults ----
@@ -109,8 +125,7 @@ void World::pause(NodeId id, Nanos duration) {
     Place* found = place(id);
     if (found == nullptr || found->paused) return;
     found->paused = true;
-    const Whose whose{id, found->incarnation};
-    at(now_ + duration, [this, whose] { resume(whose); });
+    at(now_ + duration, [this, life = whose(*found)] { resume(life); });
 }
 
 void World::resume(Whose whose) {

@@ -75,6 +75,12 @@ class World {
              Computer* computer = nullptr);
     // Hands an event to a node at the current time.
     void post(NodeId id, Event event);
+    // A copy of a message that left its sender before reaches its receiver at `when`, as from a
+    // process that should be gone.
+    void arrive_late(Message message, Time when);
+    // Nodes added from now on are of this generation. What older ones had sent still arrives, and
+    // is refused as by any transport. Requires: no node lives.
+    void begin_generation(Generation generation);
     // Runs `action` at a virtual time.
     void at(Time when, std::function<void()> action);
 
@@ -100,6 +106,8 @@ class World {
     Time now() const { return now_; }
     std::uint64_t events() const { return events_; }  // handed to nodes
     bool alive(NodeId id) const;
+    // Messages with blocks in them that this node has sent and that have not come to their ends.
+    std::uint64_t underway(NodeId id) const;
     Node& node(NodeId id);
     std::optional<Outcome> outcome(NodeId id) const;
     const std::vector<LedgerEntry>& ledger(NodeId id) { return ledgers_[id]; }
@@ -114,6 +122,7 @@ class World {
         std::uint64_t duplicated = 0;
         std::uint64_t corrupted = 0;
         std::uint64_t refused = 0;  // by the wire
+        std::uint64_t older = 0;    // refused as of an older generation
         std::uint64_t payload_bytes = 0;
     };
     const Traffic& traffic() const { return traffic_; }
@@ -127,10 +136,12 @@ class World {
         bool on_pool = false;
         bool begun = false;  // at its virtual start it was not cancelled yet
     };
-    // One incarnation of a node.
+    // One life of a node.
     struct Place {
         NodeId id;
         Incarnation incarnation;
+        std::uint64_t life = 0;      // distinct in a world: shards keep their incarnation
+        std::uint64_t underway = 0;  // messages with blocks in them
         std::unique_ptr<Node> node;
         Computer* computer = nullptr;
         std::deque<Running> compute;  // front is running
@@ -147,11 +158,12 @@ class World {
         std::uint64_t computed = 0;
     };
 
-    // What may be due. Each names the incarnation it is for: another one does not get it.
+    // What may be due. Each names the life it is for: another one does not get it.
     struct Whose {
         NodeId id;
-        Incarnation incarnation;
+        std::uint64_t life = 0;
     };
+    static Whose whose(const Place& place) { return {place.id, place.life}; }
     struct ActionDue {
         std::function<void()> action;
     };
@@ -208,6 +220,8 @@ class World {
     void transmit(Place& from, NodeId to, Message&& message);
     void schedule_arrival(const Network::Copy& copy, ArrivalDue arrival);
     void arrive(ArrivalDue&& arrival);
+    bool admitted(const ArrivalDue& arrival);
+    void came_to_end(Whose sender);
     void buffers_back(Whose sender);
     std::unique_ptr<Message> boxed(Message&& message);
 
@@ -224,6 +238,7 @@ class World {
     Time now_{};
     std::uint64_t events_ = 0;
     std::uint64_t tickets_ = 0;
+    std::uint64_t lives_ = 0;
     EventQueue<Due> queue_;
     std::array<std::vector<Seat>, 4> seats_;  // by role and index
     std::unique_ptr<NodeEffects> effects_;

@@ -51,7 +51,7 @@ void World::start_compute(Place& place) {
             options_.pool->start(*running.job);
         }
     }
-    queue_.push(now_ + duration, ComputeDue{{place.id, place.incarnation}, token});
+    queue_.push(now_ + duration, ComputeDue{whose(place), token});
 }
 
 void World::join(Running& running) const {
@@ -100,16 +100,13 @@ void World::cancel_compute(Place& place, Ticket ticket) {
         running.job->cancelled.store(true);
         if (i != 0) continue;
         // Ends after cancel_time instead.
-        queue_.push(now_ + options_.cancel_time,
-                    ComputeDue{{place.id, place.incarnation}, ++place.compute_token});
+        queue_.push(now_ + options_.cancel_time, ComputeDue{whose(place), ++place.compute_token});
     }
 }
 
 void World::store(Place& place, Ticket ticket, StoreOp&& operation) {
     queue_.push(now_ + options_.store_time,
-                StoreDue{{place.id, place.incarnation},
-                         ticket,
-                         std::make_unique<StoreOp>(std::move(operation))});
+                StoreDue{whose(place), ticket, std::make_unique<StoreOp>(std::move(operation))});
 }
 
 Result<void> World::keep_file(StoreOp& operation) {

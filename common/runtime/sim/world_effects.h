@@ -24,8 +24,7 @@ class World::NodeEffects final : public Effects {
         later_.emplace_back(Send{to, std::move(message)});
     }
     TimerId after(Nanos delay, Tag tag) override {
-        return {world_.queue_.push(world_.now_ + delay,
-                                   TimerDue{{place_->id, place_->incarnation}, tag})};
+        return {world_.queue_.push(world_.now_ + delay, TimerDue{whose(*place_), tag})};
     }
     void cancel(TimerId timer) override {
         Due* due = world_.queue_.find(timer.value);

@@ -6,6 +6,7 @@
 
 #include "common/checksum.h"
 #include "common/random.h"
+#include "common/runtime/envelope_check.h"
 #include "common/runtime/sim/world.h"
 
 namespace detente::sim {
@@ -90,11 +91,12 @@ void World::transmit(Place& from, NodeId to, Message&& message) {
     const Network::Fate fate = network_.send(from.id, to, seat(from.id).sent++, bytes, now_);
     traffic_.duplicated += fate.doubled ? 1 : 0;
     traffic_.dropped += fate.dropped ? 1 : 0;
-    const Whose sender{from.id, from.incarnation};
+    const Whose sender = whose(from);
     if (fate.count == 0) {
         if (bytes > 0) buffers_back(sender);
         return;
     }
+    if (bytes > 0) from.underway += fate.count;
     if (fate.count == 2) {
         schedule_arrival(fate.copies[0],
                          {sender, to, boxed(Message(message)), fate.key, false, false});
@@ -112,8 +114,8 @@ void World::arrive(ArrivalDue&& arrival) {
     Message& message = *arrival.message;
     const std::uint64_t bytes = payload_bytes(message.body);
     Place* receiver = place(arrival.to);
-    if (receiver == nullptr) {
-        if (bytes > 0) buffers_back(arrival.from);
+    if (receiver == nullptr || !admitted(arrival)) {
+        if (bytes > 0) came_to_end(arrival.from);
         return;
     }
     if (!arrival.through_link) {
@@ -124,13 +126,13 @@ void World::arrive(ArrivalDue&& arrival) {
             return;
         }
     }
-    const Whose to{arrival.to, receiver->incarnation};
+    const Whose to = whose(*receiver);
     if (options_.wire) {
         std::optional<Message> arrived =
             options_.wire(message, arrival.corrupt, scatter(arrival.key));
         traffic_.corrupted += arrival.corrupt ? 1 : 0;
         traffic_.refused += arrived ? 0 : 1;
-        if (bytes > 0) buffers_back(arrival.from);
+        if (bytes > 0) came_to_end(arrival.from);
         if (arrived) deliver(to, Received{*std::move(arrived)});
         return;
     }
@@ -139,7 +141,7 @@ void World::arrive(ArrivalDue&& arrival) {
         if (arrival.corrupt && flip_one_bit(message.body, copied, scatter(arrival.key))) {
             ++traffic_.corrupted;
         }
-        buffers_back(arrival.from);
+        came_to_end(arrival.from);
     }
     auto* change = std::get_if<PeerChange>(&message.body);
     if (change != nullptr && arrival.to != kCoordinator) {
@@ -154,6 +156,34 @@ void World::arrive(ArrivalDue&& arrival) {
     }
     constexpr std::size_t kMostSpare = 4096;
     if (spare_messages_.size() < kMostSpare) spare_messages_.push_back(std::move(arrival.message));
+}
+
+// What a transport asks before it hands a message over. Connections of an older generation to the
+// coordinator ended with it; refusals are taken from any, so that none may outlive its connection.
+bool World::admitted(const ArrivalDue& arrival) {
+    const Message& message = *arrival.message;
+    const NodeId from = message.envelope.from;
+    const auto of_control = [](NodeId node) {
+        return node.role == Role::coordinator || node.role == Role::evaluator;
+    };
+    const bool closed =
+        of_control(from) || of_control(arrival.to) || std::holds_alternative<Refusal>(message.body);
+    if (closed && message.envelope.generation != options_.generation) return false;
+    const Expected expected{from, std::nullopt, arrival.to, options_.generation, options_.build};
+    if (!check_envelope(expected, message)) return true;
+    ++traffic_.older;
+    return false;
+}
+
+void World::arrive_late(Message message, Time when) {
+    const NodeId from = message.envelope.from;
+    const NodeId to = message.envelope.to;
+    queue_.push(when, ArrivalDue{{from, 0}, to, boxed(std::move(message)), 0, false, true});
+}
+
+void World::came_to_end(Whose sender) {
+    if (Place* found = place(sender)) --found->underway;
+    buffers_back(sender);
 }
 
 // One event for all payloads that came back at this instant.

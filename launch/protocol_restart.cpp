@@ -1,0 +1,153 @@
+// What must hold across a restart: nothing of the generation before is heard, the shards hold what
+// their checkpoint held under a new epoch, and what had been applied since is listed as lost.
+#include <fmt/core.h>
+
+#include <cstring>
+
+#include "launch/protocol_invariants.h"
+
+namespace detente {
+namespace {
+
+std::shared_ptr<const AlignedBuffer> copy_of(const AlignedBuffer& bytes) {
+    auto copy = std::make_shared<AlignedBuffer>(bytes.size());
+    if (bytes.size() > 0) std::memcpy(copy->data(), bytes.data(), bytes.size());
+    return copy;
+}
+
+bool same(const AlignedBuffer& a, const AlignedBuffer& b, std::size_t from_float,
+          std::size_t floats) {
+    return std::memcmp(a.floats().data() + from_float, b.floats().data() + from_float,
+                       floats * sizeof(float)) == 0;
+}
+
+}  // namespace
+
+void ProtocolInvariants::handed(NodeId id, const Event& event, Generation generation) {
+    const auto* received = std::get_if<Received>(&event);
+    if (received == nullptr) return;
+    const Envelope& from = received->message.envelope;
+    const auto of_data = [](NodeId node) {
+        return node.role == Role::shard || node.role == Role::worker;
+    };
+    if (!of_data(id) || !of_data(from.from) || from.generation == generation) return;
+    fail_with(fmt::format("{} is handed a '{}' of {} of generation {}, in generation {}",
+                          to_string(id), kind_of(received->message.body), to_string(from.from),
+                          from.generation.value, generation.value));
+}
+
+void ProtocolInvariants::keep_checkpoint(NodeId shard, std::uint64_t number) {
+    KeptShard& kept = kept_[number][shard];
+    kept = {};
+    kept.told = told_[shard];
+    for (const BlockId id : plan_->by_shard[shard.index]) {
+        Followed& followed = blocks_[id];
+        if (!followed.known) continue;
+        Kept& block = kept.blocks[id];
+        block.epoch = followed.epoch;
+        block.version = followed.version;
+        if (!folds_) continue;
+        fold(id, followed);
+        block.updates = followed.updates;
+        block.weights = copy_of(*followed.weights);
+        block.slots = copy_of(*followed.slots);
+    }
+}
+
+void ProtocolInvariants::resumed(std::optional<std::uint64_t> checkpoint) {
+    const auto found = checkpoint ? kept_.find(*checkpoint) : kept_.end();
+    from_elsewhere_ = found == kept_.end();
+    told_.clear();
+    restored_.clear();
+    still_to_list_.clear();
+    not_started_.clear();
+    for (std::uint32_t i = 0; i < plan_->by_shard.size(); ++i) {
+        not_started_.insert(node_of(ShardId{i}));
+    }
+    if (!from_elsewhere_) {
+        for (const auto& [shard, kept] : found->second) {
+            told_[shard] = kept.told;
+            restored_.insert(kept.blocks.begin(), kept.blocks.end());
+        }
+        for (const auto& [update, at] : applied_) {
+            const auto block = restored_.find(std::get<BlockId>(update));
+            if (block == restored_.end()) continue;
+            if (at > std::pair(block->second.epoch, block->second.version)) {
+                still_to_list_.emplace(update, at);
+            }
+        }
+    }
+    for (const auto& [block, followed] : blocks_) {
+        if (followed.known) newest_epoch_ = std::max(newest_epoch_, followed.epoch);
+    }
+    // Numbers of checkpoints go on from the one restored.
+    if (checkpoint) kept_.erase(kept_.upper_bound(*checkpoint), kept_.end());
+    blocks_.clear();
+    gradients_.clear();
+    acknowledgeable_.clear();
+    order_.clear();
+    position_.clear();
+    last_on_.clear();
+    decided_.clear();
+    if (clocks_ != nullptr) clocks_->restarted();
+}
+
+void ProtocolInvariants::listed_as_lost(const LostRecord& record) {
+    if (from_elsewhere_) return;
+    const std::string name = fmt::format("worker:{} incarnation {} step {}", record.worker.value,
+                                         record.incarnation.value, record.step.value);
+    if (record.reason.empty()) fail_with(name + " is listed as lost without a reason");
+    for (std::size_t i = 0; i < record.blocks.size(); ++i) {
+        const auto found =
+            still_to_list_.find({record.worker, record.incarnation, record.step, record.blocks[i]});
+        if (found == still_to_list_.end() ||
+            found->second != std::pair(record.epoch, record.versions[i])) {
+            return fail_with(fmt::format(
+                "{}: block {} is listed as lost at version {}, where it was not applied after the "
+                "checkpoint, or twice",
+                name, record.blocks[i].value, record.versions[i].value));
+        }
+        still_to_list_.erase(found);
+    }
+}
+
+void ProtocolInvariants::all_listed(NodeId shard) {
+    for (const auto& [update, at] : still_to_list_) {
+        const auto& [worker, incarnation, step, block] = update;
+        if (plan_->block(block).home != ShardId{shard.index}) continue;
+        return fail_with(fmt::format(
+            "worker:{} incarnation {} step {}: block {} was applied to version {} after the "
+            "checkpoint, and is not listed as lost",
+            worker.value, incarnation.value, step.value, block.value, at.second.value));
+    }
+}
+
+void ProtocolInvariants::restored(const LiveBlock& block) {
+    const auto found = restored_.find(block.plan->id);
+    if (found == restored_.end()) return;
+    const Kept kept = found->second;
+    restored_.erase(found);
+    const std::string name = fmt::format("block {} is restored ", block.plan->id.value);
+    if (block.epoch <= newest_epoch_) {
+        fail_with(name + fmt::format("under epoch {}, and was in epoch {} before",
+                                     block.epoch.value, newest_epoch_.value));
+    }
+    if (block.version != kept.version) {
+        fail_with(name + fmt::format("at version {}, its checkpoint has {}", block.version.value,
+                                     kept.version.value));
+    }
+    if (kept.weights == nullptr) return;
+    if (block.updates != kept.updates ||
+        !same(*block.weights, *kept.weights, 0, block.plan->elements)) {
+        fail_with(name +
+                  "with other weights, or another count of updates, than its checkpoint has");
+    }
+    for (int slot = 0; slot < block.rule->slots(); ++slot) {
+        const std::size_t from = static_cast<std::size_t>(slot) * block.slot_floats();
+        if (!same(*block.slots, *kept.slots, from, block.plan->elements)) {
+            fail_with(name + "with other optimizer state than its checkpoint has");
+        }
+    }
+}
+
+}  // namespace detente

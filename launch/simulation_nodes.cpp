@@ -1,0 +1,108 @@
+// The nodes of a simulated run: made as their processes make them.
+#include <utility>
+
+#include "common/build_id.h"
+#include "launch/job.h"
+#include "launch/simulated_services.h"
+#include "launch/simulation.h"
+#include "ps/restore.h"
+
+namespace detente {
+
+Result<void> Simulation::add_nodes() {
+    add_coordinator();
+    for (std::uint32_t i = 0; i < job_->shards(); ++i) {
+        if (auto added = add_shard(ShardId{i}); added.has_error()) return added;
+    }
+    for (std::uint32_t i = 0; i < job_->workers; ++i) {
+        if (auto added = add_worker(WorkerId{i}); added.has_error()) return added;
+    }
+    return {};
+}
+
+// A server keeps its incarnation: it is the generation that tells it from the one before.
+Incarnation Simulation::incarnation_of(NodeId id) const {
+    return id.role == Role::worker ? point_.worker_incarnation : Incarnation{1};
+}
+
+void Simulation::add_coordinator() {
+    const ModelDescription& model = setup_.engines->description();
+    CoordinatorOptions options;
+    options.job = *job_;
+    options.job_text = to_toml(*job_);
+    options.model_json = to_json(model);
+    options.tasks = model.tasks;
+    options.training_samples = model.training_samples;
+    options.checkpoint_dir = run_.checkpoint_dir();
+    options.first_checkpoint = point_.first_checkpoint;
+    options.resumed_from = point_.directory;
+    options.samples_before = point_.samples_before;
+    options.host = "simulation";
+    auto node = std::make_unique<Coordinator>(std::move(options));
+    coordinator_ = node.get();
+    world_->add(kCoordinator, Incarnation{1}, std::move(node));
+    auto merge = [this, text = to_toml(*job_)](const CheckpointRequest& request) {
+        return merge_slices(request, *plan_, setup_.engines->description(), generation_, text);
+    };
+    world_->add(kMerger, Incarnation{1}, std::make_unique<SimulatedMerger>(std::move(merge)));
+    world_->add(kEvaluator, Incarnation{1},
+                std::make_unique<SimulatedEvaluator>(setup_.engines->engine()));
+}
+
+// As the control link of its process would.
+void Simulation::post_hello(NodeId id) {
+    Hello hello;
+    hello.endpoint.node = id;
+    hello.endpoint.host = to_string(id);
+    hello.endpoint.incarnation = incarnation_of(id);
+    hello.has_weights = id.role == Role::shard && !point_.directory.empty();
+    hello.build = build_description();
+    Message message;
+    message.envelope.from = id;
+    message.envelope.to = kCoordinator;
+    message.envelope.generation = generation_;
+    message.envelope.incarnation = hello.endpoint.incarnation;
+    message.body = std::move(hello);
+    world_->post(kCoordinator, Received{std::move(message)});
+}
+
+Result<void> Simulation::add_shard(ShardId id) {
+    ShardSetup setup;
+    setup.id = id;
+    setup.job = job_;
+    setup.plan = plan_;
+    setup.training_samples = setup_.engines->description().training_samples;
+    if (!point_.directory.empty()) {
+        const auto gaps = restore_shard(setup, point_.directory, setup_.engines->description());
+        if (gaps.has_error()) return gaps.error();
+        for (const std::string& gap : *gaps) {
+            write_log(node_of(id), world_->now(), LogLevel::warning, gap);
+        }
+    }
+    auto shard = Shard::create(std::move(setup));
+    if (shard.has_error()) return shard.error();
+    world_->add(node_of(id), Incarnation{1}, std::move(*shard));
+    post_hello(node_of(id));
+    return {};
+}
+
+Result<void> Simulation::add_worker(WorkerId id) {
+    WorkerSetup setup;
+    setup.id = id;
+    setup.job = job_;
+    setup.plan = plan_;
+    setup.tasks = setup_.engines->description().tasks;
+    auto worker = Worker::create(std::move(setup));
+    if (worker.has_error()) return worker.error();
+    auto halves = WorkerHalves::create(*job_, *plan_);
+    if (halves.has_error()) return halves.error();
+    computers_.push_back(std::make_unique<EngineComputer>(setup_.engines->engine(), plan_, orders_,
+                                                          job_->gradient_hashes));
+    computers_.back()->use(std::move(*halves));
+    world_->add(node_of(id), incarnation_of(node_of(id)), std::move(*worker),
+                computers_.back().get());
+    post_hello(node_of(id));
+    return {};
+}
+
+}  // namespace detente
