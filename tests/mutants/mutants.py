@@ -64,15 +64,48 @@ MUTANTS = [
     ("acknowledges one step too many", "worker/shard_client.cpp",
      "        acknowledged_ = next(acknowledged_);\n        settled_ahead_.erase(",
      "        acknowledged_ = next(next(acknowledged_));\n        settled_ahead_.erase("),
-    ("push again is not heard", "worker/shard_client.cpp",
-     "if (wait.why == WaitFor::push_again) {", "if (false) {"),
     ("a pull's second piece is forgotten", "worker/shard_client.cpp",
      "if (seen.size() == asked.size()) {", "if (!seen.empty()) {"),
     ("an average is not divided", "ps/block_store.cpp",
      "static_cast<float>(folded_[i] / denominator)", "static_cast<float>(folded_[i])"),
     ("holds are ignored", "ps/shard_steps.cpp",
      "for (const WorkerId worker : due.hold) held_[worker];\n", ""),
+    ("ssp lets a worker start one clock too far", "common/staleness/ssp.cpp",
+     "return worker[kClock] - slowest(state) <= s_;",
+     "return worker[kClock] - slowest(state) <= s_ + 1;"),
+    ("a finished clock is not counted", "common/staleness/ssp.cpp",
+     "        worker[kClock] += 1;\n", ""),
+    ("a tombstone is dropped early", "ps/shard_steps.cpp",
+     "if (decided < store_.trainable() && may_come) aborted_", "if (false) aborted_"),
+    ("spares leak", "ps/block_store.cpp",
+     "        spares_[lent_[i]->size()].push_back(std::move(lent_[i]));\n",
+     "        lent_[i].reset();\n"),
+    ("credit of the first weights leaks", "worker/shard_client.cpp",
+     "    const auto found = find(Kind::initialise, {}, reply.part.value);\n"
+     "    if (found == outstanding_.end()) return;\n    in_flight_bytes_ -= found->bytes;\n",
+     "    const auto found = find(Kind::initialise, {}, reply.part.value);\n"
+     "    if (found == outstanding_.end()) return;\n"),
+    ("a lost worker is heard again", "ps/duplicates.cpp",
+     "(incarnation == client.incarnation && client.gone)", "false"),
+    ("workers keep their incarnation over a restart", "launch/resume_point.cpp",
+     "next(found->newest_incarnation)", "found->newest_incarnation"),
+    ("an older generation is accepted", "common/runtime/envelope_check.cpp",
+     "if (envelope.generation != expected.generation) {", "if (false) {"),
+    ("the epoch is not raised at a restore", "ps/restore.cpp",
+     "return next(newest);", "return newest;"),
+    ("the duplicate table is lost at a restart", "ps/restore.cpp",
+     "if (table != (*extras)->end()) former", "if (false) former"),
+    ("lost updates are not listed", "ps/restore.cpp",
+     "        former.lost = std::move(lost.updates);\n", ""),
+    ("a restored version is one too high", "ps/restore.cpp",
+     "contents.version = slice.version;", "contents.version = next(slice.version);"),
+    ("a slice's checksum is not looked at", "ps/checkpoint.cpp",
+     "if (found->bytes == file.bytes && found->checksum == file.checksum) return {};",
+     "if (found->bytes == file.bytes) return {};"),
 ]
+# Not here, because nothing can show it: that a worker does not hear "push again". A shard says so
+# when it has forgotten what it had staged, which takes a shard that restarts while its workers go
+# on. tests/worker/ has it.
 
 
 def run(command, **options):
