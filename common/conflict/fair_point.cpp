@@ -15,7 +15,8 @@ constexpr double kEpsilon = std::numeric_limits<double>::epsilon();
 // The hull of the unit rows reaches this close to zero, squared, when it is taken to hold it.
 constexpr double kNoAscent = 1e-14;
 constexpr double kSolved = 1e-10;
-constexpr int kMostSteps = 1000;
+constexpr std::size_t kFewSteps = 16;
+constexpr std::size_t kMostSteps = 1000;
 
 // Cx = r·x^(−1/a), for C of unit diagonal.
 class Newton {
@@ -26,7 +27,7 @@ class Newton {
         for (std::size_t i = 0; i < n_; ++i) x_[i] = std::pow(r_[i], a_ / (1 + a_));
     }
 
-    void solve();
+    void solve(std::size_t most_steps);
     const std::vector<double>& x() const { return x_; }
     std::size_t iterations() const { return iterations_; }
     double residual() const {
@@ -79,11 +80,11 @@ void Newton::step(const std::vector<double>& d, const std::vector<double>& slope
     x_ = tried;
 }
 
-void Newton::solve() {
+void Newton::solve(std::size_t most_steps) {
     double best = residual();
     std::vector<double> best_x = x_;
     int idle = 0;
-    for (; iterations_ < kMostSteps && best > kEpsilon && idle < 4; ++iterations_) {
+    for (; iterations_ < most_steps && best > kEpsilon && idle < 4; ++iterations_) {
         const std::vector<double> slopes = gradient(x_);
         step(direction(slopes), slopes);
         const double now = residual();
@@ -125,10 +126,15 @@ FairPoint fair_point(const Gramian& gramian, double a) {
         for (double& alpha : point.alpha) alpha /= sum;
         return point;
     };
-    const SimplexPoint hull = least_norm_on_simplex(cosines);
-    if (squared_length(cosines, hull.weights) <= kNoAscent) return no_ascent(hull.weights);
+    // Most problems are solved in a few steps; where that takes long there may be no solution.
     Newton newton(cosines, std::move(r), a);
-    newton.solve();
+    newton.solve(kFewSteps);
+    SimplexPoint hull;
+    if (!(newton.residual() <= kSolved)) {
+        hull = least_norm_on_simplex(cosines);
+        if (squared_length(cosines, hull.weights) <= kNoAscent) return no_ascent(hull.weights);
+        newton.solve(kMostSteps);
+    }
     point.iterations = newton.iterations();
     point.residual = newton.residual();
     if (!(point.residual <= kSolved)) return no_ascent(hull.weights);
