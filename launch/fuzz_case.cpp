@@ -159,6 +159,11 @@ void draw_restart(Job& job, Random random) {
     job.simulate.faults.push_back(std::move(spoilt));
 }
 
+void draw_repairs(Job& job, Random random) {
+    if (decides_steps(job) && random.below(3) == 0) job.consistent_pulls = true;
+    if (random.below(5) == 0) job.on_rejection = OnRejection::compensate;
+}
+
 // A case that names what it no longer has is none.
 bool names_only_what_is_there(const Job& job) {
     std::vector<JobProblem> problems;
@@ -180,6 +185,7 @@ Job fuzz_case(std::uint64_t seed) {
     draw_weather(job, part(2));
     draw_faults(job, part(3));
     draw_restart(job, part(4));
+    draw_repairs(job, part(5));
     complete_parameters(job);
     return job;
 }

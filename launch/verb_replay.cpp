@@ -39,7 +39,7 @@ enum class Compared { same, nothing_there };
 Result<Compared> compare(const Replay& replay, const RunDirectory& run, const Plan& plan) {
     if (!replay.checkpoint()) return Compared::nothing_there;
     auto checkpoint = Checkpoint::open(checkpoint_directory(run.path, *replay.checkpoint()));
-    if (checkpoint.has_error()) return Compared::nothing_there;  // superseded, or never finished
+    if (checkpoint.has_error()) return checkpoint.error();
     std::vector<BlockId> ids;
     for (const auto& [block, weights] : replay.checkpoint_weights()) ids.push_back(block);
     const auto slices = checkpoint->read(ids);
@@ -133,6 +133,9 @@ Result<Replayed> replay_run(const ReplayVerbOptions& options, const Recording& r
     if (plan.has_error()) return plan.error();
     ReplayOptions how;
     how.gaps = options.gaps;
+    const auto checkpoints = list_checkpoints(recording.run.path);
+    if (checkpoints.has_error()) return checkpoints.error();
+    how.checkpoints.insert(checkpoints->complete.begin(), checkpoints->complete.end());
     auto replay = Replay::create(recording, *plan, *engines, std::move(how));
     if (replay.has_error()) return replay.error();
     auto figures = (*replay)->run();

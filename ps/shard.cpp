@@ -343,6 +343,7 @@ std::optional<std::string> Shard::leftover() const {
     if (!deferred_.empty()) return told(deferred_.size(), " pushes that wait for a spare");
     if (!held_.empty()) return told(held_.size(), " held workers");
     if (!aborted_.empty()) return told(aborted_.size(), " tombstones of aborted steps");
+    if (!cuts_.empty()) return told(cuts_.size(), " cuts kept for workers");
     if (!decisions_.empty()) return told(decisions_.size(), " decisions not acted on");
     if (!workers_.empty()) return told(workers_.size(), " workers that have not left");
     return std::nullopt;

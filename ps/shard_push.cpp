@@ -194,7 +194,7 @@ double Shard::judge_block(LiveBlock& block, const GradientBlock& gradient, const
     arrived.updates = block.updates;
     arrived.samples_applied = block.samples_applied;
     arrived.at_s = std::chrono::duration<double>(now_.time_since_epoch()).count();
-    arrived.members = static_cast<std::uint32_t>(std::max<std::size_t>(1, workers_.size()));
+    arrived.members = setup_.job->workers;  // as in commit(): a replay must know it too
     arrived.learning_rate = store_.learning_rate(block);
     std::vector<PolicyOutcome> outcomes;
     block.policy->on(arrived, block.policy_state, outcomes);

@@ -72,6 +72,12 @@ Result<std::vector<std::vector<double>>> Resolver::weights_of(const GradientOutc
 }
 
 Result<CombineWork> Resolver::resolve(GradientOutcome&& outcome, std::uint64_t key) {
+    // What the method does not see: blocks of one task.
+    for (std::size_t task = 0; task < outcome.exclusive_norms_sq.size(); ++task) {
+        if (std::isfinite(outcome.exclusive_norms_sq[task])) continue;
+        return fail(ErrorCode::not_finite, "the gradient of task " + std::to_string(task) +
+                                               " has NaN or Inf in a block of its own");
+    }
     auto weights = weights_of(outcome, key);
     if (!weights) {
         return fail(weights.error().code,

@@ -123,6 +123,8 @@ class Worker : public Node {
     void note_torn(const std::vector<WeightBlock>& weights);
     void computed(ComputeEnded&& event);
     void resolve(GradientOutcome&& outcome);
+    void note_resolved(const std::vector<double>& losses, const Gramian& gramian);
+    std::string task_list() const;
     // The parts of the step's push; it is settling from here on.
     std::vector<std::vector<BlockId>> lay_out_push();
     void compensate(const std::vector<WeightBlock>& weights);
@@ -168,6 +170,7 @@ class Worker : public Node {
 
     // Figures for the status.
     std::uint64_t steps_computed_ = 0;
+    std::uint64_t steps_resolved_ = 0;  // of those: not the ones that were skipped
     std::uint64_t samples_ = 0;
     std::uint64_t altered_ = 0;
     std::uint64_t not_finite_ = 0;

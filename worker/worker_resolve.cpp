@@ -25,27 +25,43 @@ void Worker::resolve(GradientOutcome&& outcome) {
     compute_time_ += now_ - computing_->began;
     computing_->samples = outcome.samples;
     computing_->gradient_hash = outcome.gradient_hash;
-    for (std::size_t task = 0; task < outcome.losses.size() && task < losses_.size(); ++task) {
-        constexpr double kKeep = 0.95;
-        losses_[task] = steps_computed_ == 1
-                            ? outcome.losses[task]
-                            : kKeep * losses_[task] + (1 - kKeep) * outcome.losses[task];
-    }
-    if (outcome.gramian.tasks() > 1) {
-        cosine_sum_ += mean_cosine(outcome.gramian);
-        ++cosine_count_;
-        const std::vector<double> cosines = cosines_of(outcome.gramian);
-        pair_cosine_sums_.resize(cosines.size());
-        for (std::size_t i = 0; i < cosines.size(); ++i) pair_cosine_sums_[i] += cosines[i];
-    }
+    // Of a step that is skipped nothing enters the figures: NaN would stay in them.
+    const std::vector<double> losses = outcome.losses;
+    const Gramian gramian = outcome.gramian;
     auto work = resolver_.resolve(std::move(outcome),
                                   random_key(setup_.job->seed, Purpose::aggregator,
                                              {setup_.id.value, computing_->step.value}));
     if (!work) {
         return not_usable(fail(work.error().code, "step " + std::to_string(computing_->step.value) +
-                                                      ", " + work.error().text));
+                                                      " (tasks in order: " + task_list() + "), " +
+                                                      work.error().text));
     }
+    note_resolved(losses, gramian);
     combine(std::move(*work));
+}
+
+void Worker::note_resolved(const std::vector<double>& losses, const Gramian& gramian) {
+    ++steps_resolved_;
+    for (std::size_t task = 0; task < losses.size() && task < losses_.size(); ++task) {
+        constexpr double kKeep = 0.95;
+        losses_[task] = steps_resolved_ == 1 ? losses[task]
+                                             : kKeep * losses_[task] + (1 - kKeep) * losses[task];
+    }
+    if (gramian.tasks() < 2) return;
+    cosine_sum_ += mean_cosine(gramian);
+    ++cosine_count_;
+    const std::vector<double> cosines = cosines_of(gramian);
+    pair_cosine_sums_.resize(cosines.size());
+    for (std::size_t i = 0; i < cosines.size(); ++i) pair_cosine_sums_[i] += cosines[i];
+}
+
+// "0 left, 1 right": what the numbers in a method's error stand for.
+std::string Worker::task_list() const {
+    std::string list;
+    for (std::size_t i = 0; i < setup_.tasks.size(); ++i) {
+        list += (list.empty() ? "" : ", ") + std::to_string(i) + " " + setup_.tasks[i];
+    }
+    return list;
 }
 
 }  // namespace detente

@@ -23,7 +23,8 @@ Result<std::string> arrival_times(const Recording& recording) {
         std::map<StepKey, Span> spans;
         for (const LedgerEntry& entry : shard.entries) {
             if (const auto* pull = std::get_if<PullRecord>(&entry.record)) {
-                spans[key_of(*pull)].handed_out = entry.at;
+                Span& span = spans[key_of(*pull)];  // answered again later: a lost answer, or late
+                if (!span.arrived) span.handed_out = entry.at;
             } else if (const auto* push = std::get_if<VerdictRecord>(&entry.record)) {
                 Span& span = spans[key_of(*push)];
                 span.arrived =
@@ -31,6 +32,9 @@ Result<std::string> arrival_times(const Recording& recording) {
             }
         }
         for (const auto& [key, span] : spans) {
+            // A gradient that was carried took no computing, in a simulation neither.
+            const auto step = recording.steps.find(key);
+            if (step != recording.steps.end() && step->second.carries) continue;
             if (!span.handed_out || !span.arrived || *span.arrived < *span.handed_out) continue;
             Nanos& longest = taken[key];
             longest = std::max(longest, *span.arrived - *span.handed_out);

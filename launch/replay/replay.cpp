@@ -37,6 +37,10 @@ Result<std::unique_ptr<Replay>> Replay::create(const Recording& recording, const
 }
 
 Result<void> Replay::begin() {
+    for (const Block& block : plan_->blocks) {
+        if (!block.frozen && !block.owners.empty()) trainable_.push_back(block.id);
+    }
+    if (auto checked = check_recording(); checked.has_error()) return checked;
     auto resolver = Resolver::create(*job_, engines_->description().tasks.size());
     if (resolver.has_error()) return resolver.error();
     first_ = std::move(*resolver);
@@ -82,6 +86,42 @@ Result<void> Replay::begin() {
         return begun.error();
     }
     return filled;
+}
+
+Result<void> Replay::check_recording() const {
+    const auto at_home = [&](BlockId block, std::size_t shard) {
+        return block.value < plan_->blocks.size() && plan_->block(block).home.value == shard;
+    };
+    for (std::size_t shard = 0; shard < recording_.shards.size(); ++shard) {
+        for (const LedgerEntry& entry : recording_.shards[shard].entries) {
+            bool sound = true;
+            if (const auto* pull = std::get_if<PullRecord>(&entry.record)) {
+                for (const BlockId block : pull->blocks) sound = sound && at_home(block, shard);
+            } else if (const auto* push = std::get_if<VerdictRecord>(&entry.record)) {
+                sound = !push->rows.empty();
+                for (const VerdictRecord::Row& row : push->rows) {
+                    sound = sound && at_home(row.block, shard) && !plan_->block(row.block).frozen;
+                }
+            }
+            if (sound) continue;
+            return fail(ErrorCode::bad_message,
+                        fmt::format("shard:{}: \"{}\" names no block, or one that does not live "
+                                    "there: the ledger is not of this job and model",
+                                    shard, ledger_to_text(entry)));
+        }
+    }
+    for (const auto& [key, step] : recording_.steps) {
+        if (!step.carries) continue;
+        const std::vector<BlockId>& before = recording_.steps.at(*step.carries).pushed;
+        const bool whole = std::all_of(step.pushed.begin(), step.pushed.end(), [&](BlockId block) {
+            return std::find(before.begin(), before.end(), block) != before.end();
+        });
+        if (whole) continue;
+        return fail(ErrorCode::bad_message,
+                    fmt::format("{} carries a gradient of {}, which lacks blocks of it",
+                                to_string(key), to_string(*step.carries)));
+    }
+    return {};
 }
 
 void Replay::count_uses() {
@@ -182,9 +222,10 @@ Result<void> Replay::take(std::size_t shard, const PullRecord& pull) {
 
 Result<void> Replay::take(std::size_t shard, const ControlRecord& control) {
     if (const auto number = checkpoint_of(control)) {
-        checkpoint_ = number;
-        for (const LiveBlock& block : stores_[shard].blocks()) {
-            checkpoint_weights_[block.plan->id] = block.weight_payload();
+        if (options_.checkpoints.contains(*number)) {
+            for (const LiveBlock& block : stores_[shard].blocks()) {
+                checkpoints_[*number][block.plan->id] = block.weight_payload();
+            }
         }
     }
     if (const auto worker = forgotten_worker(control)) stores_[shard].forget(*worker);
@@ -352,6 +393,19 @@ Result<void> Replay::apply(std::size_t shard, BlockId id, const Average& average
     figures_.applied += average.parts.size();
     updated(block);
     return {};
+}
+
+std::optional<std::uint64_t> Replay::checkpoint() const {
+    for (auto at = checkpoints_.rbegin(); at != checkpoints_.rend(); ++at) {
+        if (at->second.size() == plan_->blocks.size()) return at->first;
+    }
+    return std::nullopt;
+}
+
+const std::map<BlockId, Payload>& Replay::checkpoint_weights() const {
+    static const std::map<BlockId, Payload> none;
+    const auto number = checkpoint();
+    return number ? checkpoints_.at(*number) : none;
 }
 
 Payload Replay::weights(BlockId block) { return live(block).weight_payload(); }

@@ -20,6 +20,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -52,6 +53,7 @@ struct ReplayFigures {
 
 struct ReplayOptions {
     bool gaps = false;
+    std::set<std::uint64_t> checkpoints;  // whose weights are kept, to be compared
     // Called now and then with the entries gone through; false: stop (cancelled).
     std::function<bool(std::uint64_t)> pause_point;
 };
@@ -67,10 +69,11 @@ class Replay {
     // ledgers do not fit together, as when one is cut off.
     Result<ReplayFigures> run();
 
-    // After run(): the weights as they are, and as of the shards' last checkpoint.
+    // After run(): the weights as they are, and as of the newest of the checkpoints asked for that
+    // all shards made; none: there is none.
     Payload weights(BlockId block);
-    std::optional<std::uint64_t> checkpoint() const { return checkpoint_; }
-    const std::map<BlockId, Payload>& checkpoint_weights() const { return checkpoint_weights_; }
+    std::optional<std::uint64_t> checkpoint() const;
+    const std::map<BlockId, Payload>& checkpoint_weights() const;
 
   private:
     using Blocks = std::map<BlockId, Payload>;
@@ -105,6 +108,8 @@ class Replay {
     Replay(const Recording& recording, const Plan& plan, std::shared_ptr<EnginePool> engines,
            ReplayOptions options);
     Result<void> begin();
+    // bad_message: what no run of this job and model can have recorded.
+    Result<void> check_recording() const;
     void count_uses();
     Result<Went> go_on(std::size_t shard);
     Result<void> take(std::size_t shard, const PullRecord& pull);
@@ -145,6 +150,7 @@ class Replay {
     ReplayOptions options_;
     std::shared_ptr<SampleOrders> orders_;
     std::optional<Resolver> first_;  // as each worker begins
+    std::vector<BlockId> trainable_;
     std::vector<BlockStore> stores_;
     std::vector<Place> places_;
     // Gradients that will be computed at a version, and its bytes while there are any.
@@ -155,8 +161,7 @@ class Replay {
     std::map<std::pair<WorkerId, Incarnation>, Worker> workers_;
     std::map<StepKey, Gradient> gradients_;
     std::map<StepKey, std::size_t> carried_rows_;  // of its gradient, to be carried yet
-    std::optional<std::uint64_t> checkpoint_;
-    std::map<BlockId, Payload> checkpoint_weights_;
+    std::map<std::uint64_t, std::map<BlockId, Payload>> checkpoints_;
     ReplayFigures figures_;
     std::atomic<bool> never_{false};
 };

@@ -18,6 +18,9 @@ std::span<const float> floats_of(const Payload& payload) {
 
 // The first block whose version is not there yet.
 std::optional<BlockId> Replay::missing(const StepKey& key, const RecordedStep& step) const {
+    for (const BlockId block : trainable_) {  // a ledger that lacks its end lacks the pull
+        if (!step.base.contains(block)) return block;
+    }
     const auto handed = handed_.find(key);
     for (const auto& [block, version] : step.base) {
         if (kept_.contains({block, version})) continue;

@@ -2,6 +2,7 @@
 #include "launch/replay/replay.h"
 
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 
 #include "launch/replay/arrivals.h"
@@ -63,6 +64,7 @@ class LeftBehind {
 
 std::unique_ptr<Replay> replay_of(const Recording& recording, const LeftBehind& left,
                                   ReplayOptions options = {}) {
+    options.checkpoints = {1, 2, 3, 4, 5, 6, 7, 8, 9};
     auto replay =
         Replay::create(recording, left.plan(), engines_for(recording.job), std::move(options));
     INFO((replay ? "" : replay.error().text));
@@ -151,12 +153,15 @@ TEST_CASE("replay: rejected gradients that were compensated are carried again") 
 }
 
 TEST_CASE("replay: a worker that is lost takes its policy's vectors with it here too") {
-    auto overrides = with_policy("dana_zero");
-    require_replays(overrides, R"([[simulate.fault]]
+    for (const char* policy :
+         {"dana_zero", "delayed_nesterov", "dc_asgd", "gap_aware", "fedbuff"}) {
+        INFO(policy);
+        require_replays(with_policy(policy), R"([[simulate.fault]]
 kind = "crash"
 node = "worker:2"
 at_s = 0.2
 )");
+    }
 }
 
 TEST_CASE("replay: weights that were handed out older than they were are found by their version") {
@@ -184,15 +189,39 @@ TEST_CASE("replay: the first gradient that comes out otherwise is named") {
 }
 
 TEST_CASE("replay: a ledger that lacks its end is named, with what it lacks") {
-    const LeftBehind left(with_policy("async"));
-    Recording recording = left.recording();
-    std::vector<LedgerEntry>& entries = recording.shards[1].entries;
-    entries.resize(entries.size() / 2);
+    // As a kill leaves it: the file's chunks are there up to some point.
+    auto overrides = with_policy("async");
+    overrides.emplace_back("model.options.samples=48000");
+    const LeftBehind left(overrides);
+    const std::string file = left.run().ledger_dir() + "/shard-1.1.ledger";
+    std::filesystem::resize_file(file, std::filesystem::file_size(file) / 2);
+    const Recording recording = left.recording();
+    CHECK(recording.remarks.size() == 1);
     const auto figures = replay_of(recording, left)->run();
     REQUIRE(figures.has_error());
+    INFO(figures.error().text);
     CHECK(figures.error().code == ErrorCode::bad_message);
     CHECK_THAT(figures.error().text, Catch::Contains("shard:1 is at its end") &&
                                          Catch::Contains("was computed at version"));
+}
+
+TEST_CASE("replay: a ledger that no run of this job left is refused before anything is computed") {
+    const LeftBehind left(with_policy("async"));
+    for (const int what : {0, 1, 2}) {
+        Recording recording = left.recording();
+        for (LedgerEntry& entry : recording.shards[1].entries) {
+            auto* push = std::get_if<VerdictRecord>(&entry.record);
+            if (push == nullptr) continue;
+            if (what == 0) push->rows.clear();
+            if (what == 1) push->rows[0].block = BlockId{1'000'000};
+            if (what == 2) push->rows[0].block = left.plan().by_shard[0].front();
+            break;
+        }
+        const auto replay = Replay::create(recording, left.plan(), engines_for(recording.job), {});
+        REQUIRE(replay.has_error());
+        CHECK(replay.error().code == ErrorCode::bad_message);
+        CHECK_THAT(replay.error().text, Catch::Contains("is not of this job and model"));
+    }
 }
 
 TEST_CASE("replay: gaps grow with staleness, and a gradient without any is the present one") {

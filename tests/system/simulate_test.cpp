@@ -2,6 +2,7 @@
 #include <signal.h>
 
 #include <catch2/catch.hpp>
+#include <filesystem>
 
 #include "tests/system/launched.h"
 
@@ -49,6 +50,26 @@ TEST_CASE("simulate: leaves the run directory of a real run, whose model scores 
     CHECK(evaluated.wait(seconds(30)) == 0);
     Launched ledger(run.folder(), {"ledger", run.folder() / "simulated"});
     CHECK(ledger.wait(seconds(30)) == 0);
+}
+
+TEST_CASE("replay: a real run comes out again bit for bit, and its arrivals can be judged anew") {
+    const TinyRun run("step_ms = 1");
+    Launched real(run.folder(), run.arguments());
+    REQUIRE(real.wait(seconds(60)) == 0);
+    Launched again(run.folder(), {"replay", run.run_dir(), "--gaps"});
+    const auto code = again.wait(seconds(60));
+    INFO(again.output());
+    REQUIRE(code == 0);
+    CHECK(again.output().find("each with the hash that was recorded") != std::string::npos);
+    CHECK(again.output().find("bit for bit those of checkpoint") != std::string::npos);
+    CHECK(std::filesystem::exists(run.run_dir() + "/staleness_gaps.json"));
+    Launched other(run.folder(), {"replay", run.run_dir(), "--set", "staleness.policy=fedbuff",
+                                  "--set", "staleness.k=2", "--out", run.folder() / "other"});
+    const auto other_code = other.wait(seconds(60));
+    INFO(other.output());
+    REQUIRE(other_code == 0);
+    CHECK(summary_in(run, "other").at("updates").at("computed").to_number<std::uint64_t>() ==
+          run.summary().at("updates").at("computed").to_number<std::uint64_t>());
 }
 
 TEST_CASE("simulate: the seed decides, and --check-determinism says that nothing else does") {
