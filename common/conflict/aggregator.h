@@ -46,6 +46,9 @@ struct AggregatorInput {
     std::uint64_t random_key = 0;    // already mixed from (seed, purpose, worker, step)
     const Gramian* cross = nullptr;  // J₁·J₂ᵀ, in general not symmetric; needs().second_batch
     std::span<const double> excess{};  // one per task; needs().excess
+    // What the gradients, losses and excess here have been multiplied by already, one per task, for
+    // a method with parameters in a loss's unit; empty: ones.
+    std::span<const double> preference{};
 };
 
 enum class AggregatorStatus {

@@ -47,7 +47,7 @@ class Cagrad final : public Aggregator {
         const SimplexPoint least = solved(g, h, radius_sq, output.weights);
         const double square = squared_length(g, least.weights);
         output.kkt_residual = least.kkt_residual;
-        if (square <= kRounding * hull_scale(g, least.weights)) return output;
+        if (is_zero(g, least.weights, square)) return output;
         output.status = AggregatorStatus::ok;
         for (std::size_t i = 0; i < tasks; ++i) {
             output.weights[i] += std::sqrt(radius_sq / square) * least.weights[i];
@@ -58,13 +58,19 @@ class Cagrad final : public Aggregator {
   private:
     static constexpr double kRounding = 1e-15;
 
-    // What wᵀGw would be without cancellation.
-    static double hull_scale(const Gramian& g, const std::vector<double>& w) {
+    // Whether wᵀGw is nothing but rounding, beside what it would be without cancellation.
+    static bool is_zero(const Gramian& g, const std::vector<double>& w, double square) {
         double sum = 0;
         for (std::size_t i = 0; i < w.size(); ++i) {
             for (std::size_t j = 0; j < w.size(); ++j) sum += w[i] * std::abs(g.at(i, j)) * w[j];
         }
-        return sum;
+        return square <= kRounding * sum;
+    }
+
+    // In the order of magnitude as well: t may have to fall by many.
+    static double middle(double low, double high) {
+        if (low == 0) return 1e-3 * high;
+        return low < 0.25 * high ? std::sqrt(low) * std::sqrt(high) : (low + high) / 2;
     }
 
     // The root in t² of ‖g_w‖² − radius²·t², bracketed: it is above 0 left of it, below 0 right.
@@ -74,6 +80,7 @@ class Cagrad final : public Aggregator {
         double high = std::numeric_limits<double>::infinity();
         double t_sq = squared_length(g, b) / radius_sq;
         SimplexPoint point;
+        int zeros = 0;
         for (int round = 0; round < 200; ++round) {
             point = least_on_simplex(g, h, std::sqrt(t_sq), point.weights);
             const double square = squared_length(g, point.weights);
@@ -83,12 +90,15 @@ class Cagrad final : public Aggregator {
             const double rest = square - point.growth * t_sq;
             double next = rest / (radius_sq - point.growth);
             if (!(next > low && next < high)) {
-                next = std::isinf(high) ? 4 * t_sq : (low + high) / 2;
+                next = std::isinf(high) ? 4 * t_sq : middle(low, high);
             }
+            // A smaller t may find rows so much shorter that they are not zero yet: the root is at
+            // t = 0 only if the next point is zero, too.
+            zeros = is_zero(g, point.weights, square) ? zeros + 1 : 0;
             const bool there = std::abs(next - t_sq) <= 4e-16 * t_sq;
             const bool closed = std::isfinite(high) && high - low <= 4e-16 * high;
             t_sq = next;
-            if (there || closed || t_sq <= 1e-28) break;
+            if (there || closed || zeros == 2) break;
         }
         return point;
     }

@@ -116,6 +116,11 @@ Result<AggregatorOutput> Composed::of_method(const AggregatorInput& input,
     std::vector<double> excess(input.excess.begin(), input.excess.end());
     for (std::size_t i = 0; i < excess.size(); ++i) excess[i] *= p[i];
     own.excess = excess;
+    own.preference = p;
+    if (const auto finite = methods::check_finite(own); !finite) {
+        return fail(finite.error().code, fmt::format("once multiplied by the preference {}, {}",
+                                                     fmt::join(p, ","), finite.error().text));
+    }
     auto output = method_->weights(own, state);
     if (output && !averages) {
         for (std::size_t i = 0; i < output->weights.size(); ++i) output->weights[i] *= p[i];
@@ -157,7 +162,7 @@ Result<AggregatorOutput> Composed::weights(const AggregatorInput& input,
 std::vector<ExplainedParameter> composition_parameters() {
     return {{"preference",
              "in front of the method: what each task's loss and gradient are multiplied by, one "
-             "number of at least 0 per task, separated by ',', or none (default none)",
+             "number above 0 per task, separated by ',', or none (default none)",
              "none"},
             {"cr_mogm",
              "behind the method (CR-MOGM): share of the last step's weights in this step's, from 0 "
@@ -169,9 +174,17 @@ Result<std::unique_ptr<const Aggregator>> composed(std::unique_ptr<const Aggrega
                                                    const AggregatorConfig& config) {
     methods::Settings settings(config);
     Composition composition;
-    composition.preference = settings.list("preference", "none", 0);
+    composition.preference = settings.list("preference", "none", -1e18);
     composition.cr_mogm = settings.real("cr_mogm", 0, 0, 0.999999999);
     if (settings.error()) return *settings.error();
+    for (const double p : composition.preference) {
+        if (p > 0) continue;
+        return fail(ErrorCode::bad_job,
+                    fmt::format("aggregator '{}': preference must be numbers above 0, found {}: to "
+                                "do without a task, leave it out of the job; to make it count "
+                                "little, give it a small number",
+                                config.name, p));
+    }
     if (composition.cr_mogm > 0 && method->needs().coordinates) {
         return fail(ErrorCode::bad_job, fmt::format("aggregator '{}' works coordinate by "
                                                     "coordinate and has no weights that cr_mogm "

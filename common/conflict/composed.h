@@ -2,7 +2,8 @@
 // more: checks of the input; a preference vector; CR-MOGM.
 //
 // Preference: task t's loss counts as pₜ·Lₜ, and so does its gradient: the method sees diag(p)·J
-// and the losses p ⊙ L, and its weights are multiplied by p on the way out. (UPGrad and DualProj
+// and the losses p ⊙ L, and its weights are multiplied by p on the way out. No pₜ is 0: a zero
+// gradient would be the least of all in MGDA's hull, and make the result 0. (UPGrad and DualProj
 // under a preference are then the papers' with b = p / T, as their programs only scale.)
 //
 // CR-MOGM: Zhou, Zhang, Jiang, Zhong, Gu and Zhu, "On the convergence of stochastic multi-objective
@@ -19,13 +20,13 @@
 namespace detente {
 
 struct Composition {
-    std::vector<double> preference;  // empty: none; one number per task, all at least 0
+    std::vector<double> preference;  // empty: none; one number per task, all above 0
     double cr_mogm = 0;              // in [0, 1)
 };
 
 // The parameters of a composition, for every method's list.
 std::vector<ExplainedParameter> composition_parameters();
-// bad_job: a value that is none, cr_mogm behind a method without weights.
+// bad_job: a value that is none or out of range, cr_mogm behind a method without weights.
 Result<std::unique_ptr<const Aggregator>> composed(std::unique_ptr<const Aggregator> method,
                                                    const AggregatorConfig& config);
 

@@ -106,6 +106,31 @@ Result<std::vector<double>> spread(const std::vector<double>& values, std::size_
                             what, values.size(), tasks));
 }
 
+namespace {
+
+Result<void> check_cross(const Gramian* cross) {
+    const std::size_t n = cross == nullptr ? 0 : cross->tasks();
+    const auto wrong = [&](std::size_t i, std::size_t j) {
+        return fail(ErrorCode::not_finite,
+                    fmt::format("the inner product of the gradients of task {} in the first batch "
+                                "and task {} in the second should be finite, but is {}. Look at "
+                                "their losses and learning rates, or clip their gradients",
+                                i, j, cross->at(i, j)));
+    };
+    // As above: the diagonal accuses nobody else.
+    for (std::size_t i = 0; i < n; ++i) {
+        if (!std::isfinite(cross->at(i, i))) return wrong(i, i);
+    }
+    for (std::size_t i = 0; i < n; ++i) {
+        for (std::size_t j = 0; j < n; ++j) {
+            if (!std::isfinite(cross->at(i, j))) return wrong(i, j);
+        }
+    }
+    return {};
+}
+
+}  // namespace
+
 Result<void> check_finite(const AggregatorInput& input) {
     invariant(input.gramian != nullptr, "an aggregator is given a Gramian");
     const Gramian& g = *input.gramian;
@@ -133,6 +158,15 @@ Result<void> check_finite(const AggregatorInput& input) {
         return fail(ErrorCode::not_finite, fmt::format("the loss of task {} should be finite, but "
                                                        "is {}. Look at its batch and learning rate",
                                                        i, input.losses[i]));
+    }
+    if (auto finite = check_cross(input.cross); !finite) return finite;
+    for (std::size_t i = 0; i < input.excess.size(); ++i) {
+        if (std::isfinite(input.excess[i])) continue;
+        return fail(ErrorCode::not_finite,
+                    fmt::format("the excess of task {} (its gradient beside its accumulated "
+                                "squares) should be finite, but is {}. Look at the task's loss and "
+                                "learning rate, or clip its gradient",
+                                i, input.excess[i]));
     }
     return {};
 }

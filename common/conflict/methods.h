@@ -58,7 +58,8 @@ class Settings {
 // Splits at `separator` and takes spaces off the ends; always at least one piece.
 std::vector<std::string_view> split(std::string_view text, char separator);
 
-// not_finite, naming the first task with NaN or Inf in its gradient or its loss.
+// not_finite, naming the first task with NaN or Inf in its gradient, its loss, its product with a
+// second batch's gradients or its excess.
 Result<void> check_finite(const AggregatorInput& input);
 // Whether every gradient is zero, as far as G can tell.
 bool all_zero(const Gramian& gramian);

@@ -3,10 +3,12 @@
 // task's gain being inverse to its weight. The paper approximates it by a sequence of convex
 // programs; here it is solved. wᵀGw = T always: only the direction is of the gradients' making.
 //
-// kkt_residual is the worst |αᵢ·(Gα)ᵢ − 1|. Where the paper has no solution, because some convex
-// combination of the gradients is zero (status degenerate), the weights are that combination, as
-// MGDA has them: no direction improves all tasks. Zero gradients (status degenerate) get weight 0,
-// and the others bargain. With all gradients zero (status all_zero) the weights are 1/T.
+// kkt_residual is the worst |αᵢ·(Gα)ᵢ − 1|: 1e-10 or less, but what rounding leaves of it (about
+// 1e-15/(1 + cos θ)) where gradients are nearly opposite. Where the paper has no solution, because
+// some convex combination of the gradients is zero (status degenerate), the weights are that
+// combination, as MGDA has them: no direction improves all tasks. Zero gradients (status
+// degenerate) get weight 0, and the others bargain. With all gradients zero (status all_zero) the
+// weights are 1/T.
 #include "common/conflict/fair_point.h"
 #include "common/conflict/methods.h"
 

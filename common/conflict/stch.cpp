@@ -1,9 +1,11 @@
 // STCH: Lin, Zhang, Yang, Liu, Wang and Zhang, "Smooth Tchebycheff scalarization for
 // multi-objective optimization" (2024), equation 8: descends a smooth maximum of the losses,
-//     μ·log Σ exp((Lᵢ − zᵢ)/μ),
-// whose gradient has the weights softmax((L − z)/μ). z is the ideal point; the paper's preference
-// λ is this program's `preference`. (The authors' code for multi-task learning first takes logs of
-// losses relative to their average in a warm-up; here losses are as they come.)
+//     μ·log Σ exp(λᵢ(Lᵢ − zᵢ)/μ),
+// whose gradient has the weights λ ⊙ softmax(λ ⊙ (L − z)/μ). z is the ideal point, in the losses'
+// own unit; λ is this program's `preference` (1 for every task without one), by which losses come
+// multiplied and weights are multiplied afterwards (composed.h). (The authors' code for multi-task
+// learning first takes logs of losses relative to their average in a warm-up; here losses are as
+// they come.)
 #include <algorithm>
 #include <cmath>
 
@@ -24,7 +26,8 @@ class Stch final : public Aggregator {
         if (!ideal) return ideal.error();
         std::vector<double> above;
         for (std::size_t i = 0; i < input.losses.size(); ++i) {
-            above.push_back((input.losses[i] - (*ideal)[i]) / mu_);
+            const double preference = input.preference.empty() ? 1.0 : input.preference[i];
+            above.push_back((input.losses[i] - preference * (*ideal)[i]) / mu_);
         }
         const double top = *std::max_element(above.begin(), above.end());
         double sum = 0;

@@ -208,6 +208,8 @@ TEST_CASE("aggregators: values out of range are refused when the method is made"
         {"constant", {"weights", "1,,2"}},
         {"sum", {"cr_mogm", "1"}},
         {"sum", {"preference", "1,-1"}},
+        {"mgda", {"preference", "1,1,0"}},
+        {"sum", {"preference", "1,nan"}},
         {"graddrop", {"cr_mogm", "0.5"}}};
     for (const auto& [name, parameter] : wrong) {
         CAPTURE(name, parameter.first, parameter.second);
@@ -216,6 +218,46 @@ TEST_CASE("aggregators: values out of range are refused when the method is made"
         REQUIRE(method.error().code == ErrorCode::bad_job);
         REQUIRE(method.error().text.find(parameter.first) != std::string::npos);
     }
+}
+
+TEST_CASE("aggregators: a preference of zero is refused and says what to do") {
+    const auto method = make_aggregator({"mgda", {{"preference", "1,1,0"}}});
+    REQUIRE(method.has_error());
+    REQUIRE(method.error().text.find("above 0, found 0") != std::string::npos);
+    REQUIRE(method.error().text.find("leave it out of the job") != std::string::npos);
+}
+
+TEST_CASE("aggregators: products with a second batch beyond double are refused by task") {
+    DenseAggregation aggregation(made("modo"), 1);
+    DenseStep step = test::step_of({{1e150}, {1e150}});
+    step.second = {{1e100}, {-1e200}};
+    const auto result = aggregation.step(step);
+    REQUIRE(result.has_error());
+    REQUIRE(result.error().code == ErrorCode::not_finite);
+    REQUIRE(result.error().text.find("task 1 in the first batch and task 1") != std::string::npos);
+    step.second = {{1e200}, {-1e200}};
+    REQUIRE(aggregation.step(step).error().code == ErrorCode::not_finite);
+}
+
+TEST_CASE("aggregators: an excess that is not finite is refused by task") {
+    const Gramian g = reference::gramian_of({{1, 0}, {0, 1}});
+    const auto method = made("excess_mtl");
+    AggregatorState state = method->initial_state(2);
+    const std::vector<double> excess = {1, std::nan("")};
+    const std::vector<double> losses = {1, 1};
+    const auto output = method->weights({&g, losses, 1, nullptr, excess}, state);
+    REQUIRE(output.has_error());
+    REQUIRE(output.error().code == ErrorCode::not_finite);
+    REQUIRE(output.error().text.find("excess of task 1") != std::string::npos);
+}
+
+TEST_CASE("aggregators: a preference that takes products beyond double is refused by name") {
+    DenseAggregation aggregation(made("mgda", {{"preference", "1e18,1"}}), 1);
+    const auto result = aggregation.step(test::step_of({{1e140, 0}, {0, 1}}));
+    REQUIRE(result.has_error());
+    REQUIRE(result.error().code == ErrorCode::not_finite);
+    REQUIRE(result.error().text.find("the preference 1e+18,1") != std::string::npos);
+    REQUIRE(result.error().text.find("task 0") != std::string::npos);
 }
 
 TEST_CASE("aggregators: values for another number of tasks are refused") {

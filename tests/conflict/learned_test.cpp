@@ -141,6 +141,24 @@ TEST_CASE("stch: weights are the slopes of the smooth maximum, which is ln 2 for
                  1e-12);
 }
 
+TEST_CASE("stch: a preference multiplies the loss above the ideal point") {
+    const Values p = {2, 0.5, 4};
+    const Values z = {0.1, 0.2, -0.3};
+    for (const Values& losses : loss_sequence(5)) {
+        const auto smooth = [&](const Values& l) {
+            double sum = 0;
+            for (std::size_t i = 0; i < 3; ++i) sum += std::exp(p[i] * (l[i] - z[i]) / 2);
+            return 2 * std::log(sum);
+        };
+        const auto output =
+            run("stch", kRows, {{"mu", "2"}, {"z", "0.1,0.2,-0.3"}, {"preference", "2,0.5,4"}},
+                losses)
+                .output;
+        require_near(output.weights, gradient_of(smooth, losses), 1e-7);
+        REQUIRE(*output.objective == Approx(smooth(losses)));
+    }
+}
+
 TEST_CASE("dwa: follows the ratio of the last two losses after two equal steps") {
     const std::vector<Values> losses = loss_sequence(6);
     DenseAggregation dwa(made("dwa", {{"temperature", "1.5"}}), 1);

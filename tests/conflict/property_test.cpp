@@ -67,6 +67,11 @@ bool by_rows(const std::string& name) {  // not by the Gramian alone
     return needs.coordinates || needs.excess;
 }
 
+// Independent rows: some direction improves every task.
+bool surely_solvable(const Shape& shape) {
+    return shape.rank >= shape.tasks && shape.elements >= shape.tasks;
+}
+
 // Where dependent rows leave the weights open, results are what can be compared.
 double margin_of(const Rows& rows) { return 1e-7 * test::longest(rows); }
 
@@ -159,25 +164,35 @@ TEST_CASE("properties: programs are solved to 1e-10 of the largest entry at any 
 
 TEST_CASE("properties: nash and fairgrad solve their equations wherever there is a solution") {
     Random random(random_key(5, Purpose::test));
-    int solved = 0;
-    for (const std::string alpha : {"0.2", "0.5", "1", "2", "5"}) {
+    for (const std::string alpha : {"0.05", "0.2", "0.5", "1", "2", "5", "100"}) {
         for (const Shape& shape : shapes()) {
             CAPTURE(alpha, shape.tasks, shape.elements, shape.rank, shape.scale, shape.mixed);
-            const DenseResult result = run("fairgrad", rows_of(shape, random), {{"alpha", alpha}});
+            const Rows rows = rows_of(shape, random);
+            const DenseResult result = run("fairgrad", rows, {{"alpha", alpha}});
+            if (surely_solvable(shape)) {
+                REQUIRE(result.output.status == AggregatorStatus::ok);
+                REQUIRE(run("nash", rows).output.status == AggregatorStatus::ok);
+            }
             if (result.output.status != AggregatorStatus::ok) continue;
-            ++solved;
-            REQUIRE(*result.output.kkt_residual <= 1e-10);
             const double a = std::stod(alpha);
+            // Elsewhere some gains may lie far below the rounding of their terms.
+            if (a >= 0.2 && !shape.mixed) REQUIRE(*result.output.kkt_residual <= 1e-10);
             const std::vector<double>& w = result.output.weights;
             for (std::size_t i = 0; i < w.size(); ++i) {
-                REQUIRE(w[i] > 0);
+                REQUIRE(w[i] >= 0);
                 double gain = 0;
-                for (std::size_t j = 0; j < w.size(); ++j) gain += result.gramian.at(i, j) * w[j];
-                REQUIRE(std::log(gain) + std::log(w[i]) / a == Approx(0).margin(1e-9));
+                double terms = 0;
+                for (std::size_t j = 0; j < w.size(); ++j) {
+                    gain += result.gramian.at(i, j) * w[j];
+                    terms += std::abs(result.gramian.at(i, j)) * w[j];
+                }
+                REQUIRE(gain > -1e-14 * terms);
+                if (w[i] < 1e-200) continue;  // served by the others
+                const double wanted = std::pow(w[i], -1 / a);
+                REQUIRE(std::abs(gain - wanted) <= 1e-9 * wanted + 1e-14 * terms);
             }
         }
     }
-    REQUIRE(solved > 60);
 }
 
 TEST_CASE("properties: upgrad is linear under scaling of the rows") {
@@ -231,14 +246,15 @@ TEST_CASE("properties: a preference is a scaling of losses and gradients") {
     }
 }
 
-TEST_CASE("properties: a task of preference zero does not count for dualproj and sum") {
+TEST_CASE("properties: a small preference makes a task count little for dualproj and sum") {
     const Rows rows = {{1, 2}, {-3, 1}, {5, 5}};
     const Rows without = {{1, 2}, {-3, 1}};
-    test::require_near(run("sum", rows, {{"preference", "1,1,0"}}).result,
+    test::require_near(run("sum", rows, {{"preference", "1,1,1e-16"}}).result,
                        run("sum", without).result, 1e-14);
     Row expected = run("dualproj", without).result;
     for (double& x : expected) x *= 2.0 / 3;  // b is 1/3 each, not 1/2
-    test::require_near(run("dualproj", rows, {{"preference", "1,1,0"}}).result, expected, 1e-12);
+    test::require_near(run("dualproj", rows, {{"preference", "1,1,1e-16"}}).result, expected,
+                       1e-12);
 }
 
 TEST_CASE("properties: cr_mogm averages the weights over steps behind any method") {

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
+#include <functional>
 #include <vector>
 
 #include "common/conflict/orthant_qp.h"
@@ -191,6 +192,35 @@ TEST_CASE("cagrad: is as low as projected gradients get, for balls of every size
     }
 }
 
+TEST_CASE("cagrad: is as low as searched for where rows are of very different length") {
+    Random random(random_key(12, Purpose::test));
+    std::vector<Rows> problems = {{{1e8, 0}, {-1e-8, 3e-8}, {1e-8, -1e-8}}};
+    for (int trial = 0; trial < 40; ++trial) {
+        std::vector<double> scales;
+        for (int i = 0; i < 3; ++i) scales.push_back(std::pow(10.0, 16 * random.uniform() - 8));
+        std::sort(scales.begin(), scales.end(), std::greater<>());
+        problems.push_back(reference::random_rows(random, 3, 2 + random.below(3), 3, scales));
+    }
+    for (const Rows& rows : problems) {
+        CAPTURE(rows);
+        const DenseResult found = run("cagrad", rows);
+        const Row mean = run("mean", rows).result;
+        const auto [least, at] = reference::cagrad_search(rows, 0.5);
+        double size = 0;  // of the objective's terms
+        for (std::size_t i = 0; i < 3; ++i) size += at[i] * test::length(rows[i]);
+        size *= test::length(mean);
+        if (found.output.status != AggregatorStatus::ok) {
+            REQUIRE(least >= -1e-7 * size);
+            continue;
+        }
+        std::vector<double> w = found.output.weights;
+        double sum = 0;
+        for (double& x : w) sum += x -= 1.0 / 3;
+        for (double& x : w) x /= sum;
+        REQUIRE(reference::cagrad_objective(rows, w, 0.5) <= least + 1e-7 * size);
+    }
+}
+
 TEST_CASE("cagrad: the worst task gains most of all directions in the ball") {
     Random random(random_key(8, Purpose::test));
     for (int trial = 0; trial < 30; ++trial) {
@@ -232,6 +262,68 @@ TEST_CASE("nash and fairgrad: weights are those of bisection coordinate by coord
             REQUIRE(found.output.status == AggregatorStatus::ok);
             test::require_near(found.output.weights, expected, 1e-7);
             if (a == 1.0) test::require_near(run("nash", rows).output.weights, expected, 1e-7);
+        }
+    }
+}
+
+TEST_CASE("nash: nearly opposite gradients bargain as the closed form of two has it") {
+    for (const double apart : {1e-2, 3e-3, 1e-3, 3e-4, 1e-4}) {
+        for (const double ratio : {1e-3, 0.3, 1.0, 1e4}) {
+            CAPTURE(apart, ratio);
+            const Rows rows = {{1, 0}, {-ratio * std::cos(apart), ratio * std::sin(apart)}};
+            const double half = std::sin(apart / 2);
+            const double first = 1 / std::sqrt(2 * half * half);  // 1/√(1 + cos θ)
+            const DenseResult result = run("nash", rows);
+            REQUIRE(result.output.status == AggregatorStatus::ok);
+            // 1 + cos θ as G has it has lost digits.
+            const double margin = 1e-15 / (half * half);
+            REQUIRE(result.output.weights[0] == Approx(first).epsilon(margin + 1e-10));
+            REQUIRE(result.output.weights[1] * ratio == Approx(first).epsilon(margin + 1e-10));
+        }
+    }
+}
+
+TEST_CASE("nash and fairgrad: pairs that nearly cancel have a bargain at every alpha") {
+    const std::vector<Rows> pairs = {{{0.7, 0.3}, {-0.77, -0.329}},
+                                     {{1, 0}, {-3, 0.0009}},
+                                     {{1, 0}, {-3, 0.9}},
+                                     {{1, 0, 0}, {-3, 0.001, 0}, {0, 0, 0.1}}};
+    for (const Rows& rows : pairs) {
+        REQUIRE(run("nash", rows).output.status == AggregatorStatus::ok);
+        for (const double a : {0.05, 0.2, 1.0, 5.0, 100.0}) {
+            CAPTURE(rows[1], a);
+            const DenseResult found = run("fairgrad", rows, {{"alpha", std::to_string(a)}});
+            REQUIRE(found.output.status == AggregatorStatus::ok);
+            const std::vector<double>& w = found.output.weights;
+            for (std::size_t i = 0; i < rows.size(); ++i) {
+                REQUIRE(w[i] > 0);
+                double gain = 0;
+                double terms = 0;
+                for (std::size_t j = 0; j < rows.size(); ++j) {
+                    gain += found.gramian.at(i, j) * w[j];
+                    terms += std::abs(found.gramian.at(i, j)) * w[j];
+                }
+                const double wanted = std::pow(w[i], -1 / a);
+                REQUIRE(std::abs(gain - wanted) <= 1e-9 * wanted + 1e-14 * terms);
+            }
+        }
+    }
+}
+
+TEST_CASE("fairgrad: a unit of length moves no direction at the limits of alpha") {
+    const Rows rows = {{1, 0.5}, {-1, 0.75}};
+    for (const std::string alpha : {"0.05", "100"}) {
+        const Row one = run("fairgrad", rows, {{"alpha", alpha}}).output.weights;
+        for (const double unit : {1e-30, 1e-18, 1e18, 1e30}) {
+            Rows scaled = rows;
+            for (Row& row : scaled) {
+                for (double& x : row) x *= unit;
+            }
+            CAPTURE(alpha, unit);
+            const DenseResult found = run("fairgrad", scaled, {{"alpha", alpha}});
+            REQUIRE(found.output.status == AggregatorStatus::ok);
+            REQUIRE(found.output.weights[0] / found.output.weights[1] ==
+                    Approx(one[0] / one[1]).epsilon(1e-9));
         }
     }
 }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <utility>
 #include <vector>
 
 #include "tests/reference/conflict_reference.h"
@@ -60,6 +61,53 @@ inline std::vector<double> cagrad_weights(const Rows& rows, double c) {
         }
     }
     return w;
+}
+
+// f's least over [0, 1], for f convex, by golden section: near 0 to any order of magnitude.
+template <class Function>
+double golden(const Function& f) {
+    const double share = (std::sqrt(5.0) - 1) / 2;
+    double low = 0;
+    double high = 1;
+    double left = high - share * (high - low);
+    double right = low + share * (high - low);
+    double at_left = f(left);
+    double at_right = f(right);
+    for (int k = 0; k < 120; ++k) {
+        if (at_left <= at_right) {
+            high = right;
+            right = left;
+            at_right = at_left;
+            left = high - share * (high - low);
+            at_left = f(left);
+        } else {
+            low = left;
+            left = right;
+            at_left = at_right;
+            right = low + share * (high - low);
+            at_right = f(right);
+        }
+    }
+    const double middle = (low + high) / 2;
+    double best = middle;
+    for (const double corner : {0.0, 1.0}) {
+        if (f(corner) < f(best)) best = corner;
+    }
+    return best;
+}
+
+// The least of CAGrad's objective for three rows, the longest first, and where it is.
+inline std::pair<double, std::vector<double>> cagrad_search(const Rows& rows, double c) {
+    const auto point = [](double u, double v) {
+        return std::vector<double>{u, (1 - u) * v, (1 - u) * (1 - v)};
+    };
+    const auto inner = [&](double u) {
+        return golden([&](double v) { return cagrad_objective(rows, point(u, v), c); });
+    };
+    const double u =
+        golden([&](double x) { return cagrad_objective(rows, point(x, inner(x)), c); });
+    const std::vector<double> w = point(u, inner(u));
+    return {cagrad_objective(rows, w, c), w};
 }
 
 // The positive solution of Gα = α^(−1/a), coordinate by coordinate (each one's equation has one
