@@ -117,11 +117,11 @@ Result<void> Duplicates::fits(WorkerId worker, Step step,
     return {};
 }
 
-bool Duplicates::is_gone(WorkerId worker, Incarnation incarnation) const {
-    const auto found = clients_.find(worker);
-    if (found == clients_.end()) return false;
+bool Duplicates::is_over(const PushId& step) const {
+    const auto found = clients_.find(step.worker);
+    if (found == clients_.end() || found->second.incarnation < step.incarnation) return false;
     const Client& client = found->second;
-    return incarnation < client.incarnation || (incarnation == client.incarnation && client.gone);
+    return step.incarnation < client.incarnation || client.gone || settled(step.worker, step.step);
 }
 
 bool Duplicates::has_left(WorkerId worker) const {

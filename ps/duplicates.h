@@ -48,8 +48,9 @@ class Duplicates {
     // or one that an earlier part settled.
     Result<void> fits(WorkerId worker, Step step, const std::vector<GradientBlock>& blocks) const;
     bool has_left(WorkerId worker) const;  // said farewell
-    // Lost, or replaced by a newer incarnation.
-    bool is_gone(WorkerId worker, Incarnation incarnation) const;
+    // Nobody waits for this step any more: it is settled, or its worker was lost or replaced. What
+    // a restore knows of an older incarnation says nothing of a newer one.
+    bool is_over(const PushId& step) const;
     // Records the verdicts of a part and settles its blocks. over_limit: more blocks than the step
     // has.
     Result<void> record(WorkerId worker, Step step, Part part, std::vector<BlockVerdict> verdicts);

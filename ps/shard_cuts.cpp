@@ -14,7 +14,7 @@ namespace detente {
 bool Shard::awaits_cut(const Envelope& from, const PullRequest& body) {
     const WorkerId worker{from.from.index};
     const PushId step{worker, from.incarnation, body.step};
-    if (duplicates_.settled(worker, body.step)) return true;  // a late double
+    if (duplicates_.is_over(step)) return true;  // a late double
     Cut& cut = cuts_[worker];
     if (step < cut.step) return true;  // overtaken: nobody waits for it
     if (cut.step != step) cut = Cut{step, false, false, {}, {}};
@@ -30,10 +30,7 @@ bool Shard::awaits_cut(const Envelope& from, const PullRequest& body) {
 
 void Shard::make_cut(const PushId& step) {
     // Its worker is gone, or has got over this step in another way.
-    if (duplicates_.is_gone(step.worker, step.incarnation) ||
-        duplicates_.settled(step.worker, step.step) || !store_.initialised()) {
-        return;
-    }
+    if (duplicates_.is_over(step) || !store_.initialised()) return;
     Cut& cut = cuts_[step.worker];
     if (step < cut.step || (cut.step == step && cut.made)) return;
     if (cut.step != step) cut = Cut{step, false, false, {}, {}};

@@ -285,9 +285,13 @@ Error Replay::stuck() const {
         text += fmt::format(" shard:{} is at entry {}, a push of {}", i, places_[i].next,
                             to_string(key));
         if (lacking) {
-            text += fmt::format(", which was computed at version {} of block {} (shard:{})",
-                                recording_.steps.at(key).base.at(*lacking).value, lacking->value,
-                                plan_->block(*lacking).home.value);
+            const auto& base = recording_.steps.at(key).base;
+            const auto version = base.find(*lacking);
+            text += fmt::format(", which was computed at {} of block {} (shard:{})",
+                                version == base.end()
+                                    ? "an unknown version"
+                                    : fmt::format("version {}", version->second.value),
+                                lacking->value, plan_->block(*lacking).home.value);
         }
         text += ";";
     }

@@ -202,7 +202,7 @@ TEST_CASE("replay: a ledger that lacks its end is named, with what it lacks") {
     INFO(figures.error().text);
     CHECK(figures.error().code == ErrorCode::bad_message);
     CHECK_THAT(figures.error().text, Catch::Contains("shard:1 is at its end") &&
-                                         Catch::Contains("was computed at version"));
+                                         Catch::Contains("which was computed at"));
 }
 
 TEST_CASE("replay: a ledger that no run of this job left is refused before anything is computed") {

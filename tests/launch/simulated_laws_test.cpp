@@ -41,9 +41,10 @@ TEST_CASE(
         for (const double part : {0.93, 1.07}) {
             INFO("tau " << tau << ", learning rate at " << part << " of the bound");
             const SimulatedRun run =
-                simulate(kParabola, {"simulate.staleness.distribution=constant",
-                                     setting("simulate.staleness.mean", tau),
-                                     setting("rule.learning_rate", part * bound)});
+                simulate(kParabola,
+                         {"conflict.on_not_finite=skip", "simulate.staleness.distribution=constant",
+                          setting("simulate.staleness.mean", tau),
+                          setting("rule.learning_rate", part * bound)});
             require_whole(run);
             CHECK(run.summary.staleness.max == static_cast<std::uint64_t>(tau));
             constexpr double kFirstLoss = 0.5;

@@ -293,7 +293,9 @@ TEST_CASE("ledger: a MultiFashion step takes at most 120 bytes over both shards,
     CHECK(moving <= 150);
 }
 
-TEST_CASE("ledger: under a decision of the lead a verdict takes at most 8 bytes more, its arrival included") {
+TEST_CASE(
+    "ledger: under a decision of the lead a verdict takes at most 8 bytes more, its arrival "
+    "included") {
     const TemporaryFolder folder;
     std::uint64_t bytes[2] = {};
     for (const bool averaged : {false, true}) {
