@@ -293,9 +293,7 @@ TEST_CASE("ledger: a MultiFashion step takes at most 120 bytes over both shards,
     CHECK(moving <= 150);
 }
 
-TEST_CASE(
-    "ledger: under a decision of the lead a verdict takes at most 8 bytes more, its arrival "
-    "included") {
+TEST_CASE("ledger: decided by the lead a verdict takes at most 8 bytes more, arrival included") {
     const TemporaryFolder folder;
     std::uint64_t bytes[2] = {};
     for (const bool averaged : {false, true}) {
@@ -582,14 +580,9 @@ TEST_CASE("ledger: JSON lines and text say what happened") {
     CHECK_THAT(ledger_to_text(lost),
                Catch::Contains("worker:2 (incarnation 3) step 7, 5 blocks: worker gone"));
     CHECK_THAT(ledger_to_json_line(lost), Catch::Contains(R"("as":"lost")"));
-    const LedgerEntry taken{at(5), LostRecord{WorkerId{2},
-                                              Incarnation{1},
-                                              Step{7},
-                                              Part{0},
-                                              Epoch{1},
-                                              {BlockId{3}},
-                                              {Version{9}},
-                                              "applied after checkpoint 1"}};
+    const LostRecord loss{WorkerId{2}, Incarnation{1}, Step{7},      Part{0},
+                          Epoch{1},    {BlockId{3}},   {Version{9}}, "applied after checkpoint 1"};
+    const LedgerEntry taken{at(5), loss};
     CHECK_THAT(ledger_to_text(taken),
                Catch::Contains("lost     worker:2 step 7 part 0, epoch 1, versions 3:9: applied"));
     CHECK_THAT(ledger_to_json_line(taken), Catch::Contains(R"("kind":"lost")") &&
