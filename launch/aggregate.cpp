@@ -6,7 +6,7 @@
 #include <cmath>
 
 #include "common/conflict/dense_aggregation.h"
-#include "launch/report/strict_reading.h"
+#include "launch/strict_reading.h"
 
 namespace detente {
 namespace {

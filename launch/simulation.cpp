@@ -224,12 +224,7 @@ void Simulation::write_log(NodeId id, Time now, LogLevel level, const std::strin
 
 void Simulation::take_digest(Shard& shard) {
     if (!shard.store().initialised()) return;
-    for (const LiveBlock& block : shard.store().blocks()) {
-        const BlockId id = block.plan->id;
-        const std::span<const std::byte> bytes(block.weights->data(), block.plan->bytes());
-        block_hashes_[id] = random_key(checksum_of(bytes), Purpose::test,
-                                       {id.value, block.epoch.value, block.version.value});
-    }
+    for (const LiveBlock& block : shard.store().blocks()) digest_.take(block);
 }
 
 void Simulation::ending(NodeId id, Node& node) {
@@ -324,9 +319,7 @@ Outcome Simulation::run(const std::function<std::optional<Stop>()>& pause_point)
 
 SimulationFigures Simulation::figures() const {
     SimulationFigures figures;
-    for (const auto& [block, hash] : block_hashes_) {
-        figures.digest = scatter(figures.digest ^ hash);
-    }
+    figures.digest = digest_.value();
     figures.events = world_->events();
     figures.virtual_s = seconds(world_->now().time_since_epoch());
     return figures;

@@ -32,6 +32,7 @@
 #include "launch/resume_point.h"
 #include "launch/run_directory.h"
 #include "launch/shard_invariants.h"
+#include "launch/weights_digest.h"
 #include "ps/ledger.h"
 #include "ps/shard.h"
 #include "worker/engine_computer.h"
@@ -132,7 +133,7 @@ class Simulation {
     Generation generation_{1};
     std::vector<std::unique_ptr<EngineComputer>> computers_;
     std::map<std::pair<NodeId, Incarnation>, std::unique_ptr<LedgerWriter>> ledgers_;
-    std::map<BlockId, std::uint64_t> block_hashes_;
+    WeightsDigest digest_;
     ShardInvariants invariants_;
     std::unique_ptr<ProtocolInvariants> protocol_;  // where the job asks for it
     const Coordinator* coordinator_ = nullptr;      // while it lives

@@ -13,6 +13,7 @@
 #include "launch/latest_checkpoint.h"
 #include "launch/simulation.h"
 #include "launch/simulation_faults.h"
+#include "ps/checkpoint_folder.h"
 #include "ps/slice.h"
 
 namespace detente {
@@ -22,15 +23,6 @@ namespace {
 // Apart from the network's, which are keyed by a sender's role.
 constexpr std::uint64_t kRestarts = 255;
 constexpr Nanos kLatest = std::chrono::seconds(4);
-
-std::size_t complete_checkpoints(const fs::path& folder) {
-    std::size_t count = 0;
-    std::error_code ignored;
-    for (const fs::directory_entry& one : fs::directory_iterator(folder, ignored)) {
-        count += fs::exists(one.path() / "manifest.json", ignored) ? 1 : 0;
-    }
-    return count;
-}
 
 // bit < 0: its second half is cut off.
 void damage(const fs::path& file, std::int64_t bit) {
@@ -80,7 +72,8 @@ void Simulation::begin_again() {
     computers_.clear();
     flush_ledgers();
     ledgers_.clear();
-    const std::size_t complete = complete_checkpoints(run_.checkpoint_dir());
+    const auto listed = list_checkpoints(run_.path);
+    const std::size_t complete = listed.has_error() ? 0 : listed->complete.size();
     const auto lost = static_cast<std::size_t>(std::count_if(
         spoiled_.begin(), spoiled_.end(),
         [](const FaultConfig& fault) { return fault.kind == FaultKind::lost_manifest; }));

@@ -6,7 +6,6 @@
 #include <cstring>
 #include <memory>
 
-#include "common/checksum.h"
 #include "launch/cli.h"
 #include "launch/describe.h"
 #include "launch/machine.h"
@@ -57,14 +56,6 @@ Result<Compared> compare(const Replay& replay, const RunDirectory& run, const Pl
                                 *replay.checkpoint(), slice.block.value, block.tensor));
     }
     return Compared::same;
-}
-
-std::uint64_t digest_of(Replay& replay, const Plan& plan) {
-    std::uint64_t digest = 0;
-    for (const Block& block : plan.blocks) {
-        digest = digest * 31 + checksum_of(replay.weights(block.id).bytes);
-    }
-    return digest;
 }
 
 struct Replayed {
@@ -145,7 +136,7 @@ Result<Replayed> replay_run(const ReplayVerbOptions& options, const Recording& r
     const auto compared = compare(**replay, recording.run, *plan);
     if (compared.has_error()) return compared.error();
     if (*compared == Compared::same) replayed.checkpoint = (*replay)->checkpoint();
-    replayed.digest = digest_of(**replay, *plan);
+    replayed.digest = (*replay)->digest();
     return replayed;
 }
 

@@ -246,6 +246,19 @@ void BlockStore::apply(LiveBlock& block, const std::byte* gradient, float step_s
     block.samples_applied += samples;
 }
 
+Arrived BlockStore::arrival(const LiveBlock& block, WorkerId worker, Step step,
+                            std::uint64_t staleness) const {
+    Arrived arrived;
+    arrived.worker = worker;
+    arrived.step = step;
+    arrived.staleness = staleness;
+    arrived.updates = block.updates;
+    arrived.samples_applied = block.samples_applied;
+    arrived.members = workers_;  // the job's: who is up now, a replay cannot know
+    arrived.learning_rate = learning_rate(block);
+    return arrived;
+}
+
 bool BlockStore::can_correct(const LiveBlock& block, WorkerId worker, Version base) const {
     const Policy& policy = *block.policy;
     return !policy.needs().stale_weights || !block.vectors.copy_of(worker, base).empty();

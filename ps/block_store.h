@@ -92,6 +92,9 @@ class BlockStore {
         Arrived arrived;
         Version base;
     };
+    // What the block's policy is told of a gradient that may be applied now; at_s is the caller's.
+    Arrived arrival(const LiveBlock& block, WorkerId worker, Step step,
+                    std::uint64_t staleness) const;
     // Whether the policy has what it needs to correct this gradient (stale weights may be gone).
     bool can_correct(const LiveBlock& block, WorkerId worker, Version base) const;
     // Corrects each part as the block's policy says, folds them into Σ weight·g / denominator,

@@ -177,8 +177,7 @@ void take_decision(Source& source, LedgerDeltas& deltas, VerdictRecord& record) 
     if ((flags & kHasWeight) != 0) record.gradient_weight = std::bit_cast<float>(source.small());
     if ((flags & kHasDenominator) != 0) deltas.denominator = std::bit_cast<double>(source.word());
     record.denominator = deltas.denominator;
-    const auto waited = static_cast<std::int64_t>(source.difference(0));
-    record.arrived = Time(Nanos(static_cast<std::int64_t>(deltas.time) - waited));
+    record.arrived = Time(Nanos(static_cast<std::int64_t>(deltas.time - source.difference(0))));
 }
 
 VerdictRecord take_verdict(Source& source, LedgerDeltas& deltas, std::uint8_t kind) {

@@ -156,7 +156,10 @@ void put_decision(Sink& sink, LedgerDeltas& deltas, Time at, const VerdictRecord
     if ((flags & kHasEpoch) != 0) sink.number(record.decision.lead_epoch.value);
     if ((flags & kHasWeight) != 0) sink.number(weight);
     if ((flags & kHasDenominator) != 0) sink.word(denominator);
-    sink.difference(static_cast<std::uint64_t>((at - record.arrived).count()), 0);
+    // Unsigned: a difference of any two times wraps, and comes back.
+    sink.difference(static_cast<std::uint64_t>(at.time_since_epoch().count()) -
+                        static_cast<std::uint64_t>(record.arrived.time_since_epoch().count()),
+                    0);
     deltas.decision = record.decision.number;
     deltas.denominator = record.denominator;
 }

@@ -76,7 +76,7 @@ Shard::Shard(ShardSetup setup, BlockStore store, const std::optional<PolicyState
         const auto& blocks = setup_.plan->by_shard[shard];
         const bool trains = std::any_of(blocks.begin(), blocks.end(), [&](BlockId id) {
             const Block& block = setup_.plan->block(id);
-            return !block.frozen && !block.owners.empty();
+            return block.trainable();
         });
         if (trains) takes_part.push_back(ShardId{shard});
     }

@@ -187,15 +187,9 @@ double Shard::judge_block(LiveBlock& block, const GradientBlock& gradient, const
         verdict.version = block.version;
         return 0;
     }
-    Arrived arrived;
-    arrived.worker = WorkerId{from.from.index};
-    arrived.step = push.step;
-    arrived.staleness = verdict.staleness;
-    arrived.updates = block.updates;
-    arrived.samples_applied = block.samples_applied;
+    Arrived arrived =
+        store_.arrival(block, WorkerId{from.from.index}, push.step, verdict.staleness);
     arrived.at_s = std::chrono::duration<double>(now_.time_since_epoch()).count();
-    arrived.members = setup_.job->workers;  // as in commit(): a replay must know it too
-    arrived.learning_rate = store_.learning_rate(block);
     std::vector<PolicyOutcome> outcomes;
     block.policy->on(arrived, block.policy_state, outcomes);
     invariant(outcomes.size() == 1, "a policy of block scope settles each arrival at once");

@@ -274,13 +274,8 @@ bool Shard::commit(const StepCommit& commit, Sequence decision) {
                 one.gradient = gradient.gradient.bytes.data();
                 one.weight = commit.pushes[i].gradient_weight;
                 one.base = gradient.base;
-                one.arrived.worker = id.worker;
-                one.arrived.step = id.step;
-                one.arrived.staleness = block.version.value - gradient.base.value;
-                one.arrived.updates = block.updates;
-                one.arrived.samples_applied = block.samples_applied;
-                one.arrived.members = setup_.job->workers;
-                one.arrived.learning_rate = store_.learning_rate(block);
+                one.arrived = store_.arrival(block, id.worker, id.step,
+                                             block.version.value - gradient.base.value);
                 gradients[gradient.block].push_back(one);
             }
         }

@@ -22,8 +22,6 @@ std::vector<const float*> rows_of(const TaskGradients& gradients, const Block& b
 
 namespace {
 
-bool trained(const Block& block) { return !block.frozen && !block.owners.empty(); }
-
 AggregatorNeeds needs_of(const std::shared_ptr<const Aggregator>& aggregator) {
     return aggregator == nullptr ? AggregatorNeeds{} : aggregator->needs();
 }
@@ -76,7 +74,7 @@ std::vector<std::size_t> ConflictRows::groups_of(ConflictScope scope) const {
     std::vector<std::size_t> groups(plan_->blocks.size(), 0);
     std::map<std::size_t, std::size_t> group_of;  // of a layer or block
     for (const Block& block : plan_->blocks) {
-        if (!trained(block) || !block.shared() || scope == ConflictScope::global) continue;
+        if (!block.trainable() || !block.shared() || scope == ConflictScope::global) continue;
         const std::size_t of =
             scope == ConflictScope::layer ? layer_of_[block.tensor] : block.id.value;
         groups[block.id.value] = group_of.emplace(of, group_of.size()).first->second;
@@ -148,7 +146,7 @@ void ConflictRows::advance_vectors(const GradientWork& work, HeldGradients& held
     auto next = kept_ == nullptr ? std::make_shared<TaskVectors>(plan_->blocks.size() * tasks_)
                                  : std::make_shared<TaskVectors>(*kept_);
     for (const Block& block : plan_->blocks) {
-        if (!trained(block) || !block.shared()) continue;
+        if (!block.trainable() || !block.shared()) continue;
         const std::vector<const float*> rows = rows_of(*held.batches.front(), block, tasks_);
         for (std::uint32_t task = 0; task < tasks_; ++task) {
             if (!block.owners.contains(TaskId{task})) continue;
@@ -178,7 +176,7 @@ void ConflictRows::measure(const GradientWork& work, HeldGradients& held,
     outcome.exclusive_norms_sq.assign(tasks_, 0.0);
     advance_vectors(work, held, outcome, group_of);
     for (const Block& block : plan_->blocks) {
-        if (!trained(block)) continue;
+        if (!block.trainable()) continue;
         if (block.shared()) {
             add_block(work, held, block, outcome.gramian, outcome.groups[group_of[block.id.value]]);
         } else {
@@ -225,7 +223,7 @@ double ConflictRows::combined_norm_sq(const CombineWork& work, const HeldGradien
     double sum = 0;
     std::vector<float> block_out;
     for (const Block& block : plan_->blocks) {
-        if (!trained(block)) continue;
+        if (!block.trainable()) continue;
         block_out.resize(block.elements);
         combine(work, held, block, block_out);
         sum += squared_norm(block_out.data(), block.elements);

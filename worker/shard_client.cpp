@@ -18,7 +18,7 @@ ShardClient::ShardClient(ShardId shard, const Plan& plan, const Job& job)
     std::uint64_t in_part = 0;
     for (const BlockId id : all_) {
         const Block& block = plan.block(id);
-        if (block.frozen || block.owners.empty()) continue;
+        if (!block.trainable()) continue;
         trainable_.push_back(id);
         if (layout_.empty() || in_part + block.bytes() > message_bytes_) {
             layout_.emplace_back();

@@ -12,9 +12,8 @@ namespace detente {
 Result<std::unique_ptr<Worker>> Worker::create(WorkerSetup setup) {
     auto resolver = Resolver::create(*setup.job, setup.tasks.size());
     if (!resolver) return resolver.error();
-    const bool trainable =
-        std::any_of(setup.plan->blocks.begin(), setup.plan->blocks.end(),
-                    [](const Block& block) { return !block.frozen && !block.owners.empty(); });
+    const bool trainable = std::any_of(setup.plan->blocks.begin(), setup.plan->blocks.end(),
+                                       [](const Block& block) { return block.trainable(); });
     if (!trainable) {
         return fail(ErrorCode::bad_job,
                     "every tensor is frozen or owned by no task: there is nothing to train; see "
@@ -188,7 +187,7 @@ void Worker::note_torn(const std::vector<WeightBlock>& weights) {
     Version highest;
     for (const WeightBlock& block : weights) {
         const Block& plan = setup_.plan->block(block.block);
-        if (plan.frozen || plan.owners.empty()) continue;
+        if (!plan.trainable()) continue;
         lowest = lowest ? std::min(*lowest, block.version) : block.version;
         highest = std::max(highest, block.version);
     }

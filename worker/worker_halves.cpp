@@ -20,7 +20,7 @@ Result<std::unique_ptr<WorkerHalves>> WorkerHalves::create(const Job& job, const
     halves->workers_ = job.workers;
     halves->places_.resize(plan.blocks.size());
     for (const Block& block : plan.blocks) {
-        if (block.frozen || block.owners.empty()) continue;
+        if (!block.trainable()) continue;
         Place& place = halves->places_[block.id.value];
         place.half = halves->policies_[block.policy]->worker_half();
         if (place.half == nullptr) continue;

@@ -47,8 +47,7 @@ class Graddrop final : public Aggregator {
             double size = 0;
             for (std::size_t i = 0; i < block.rows.size(); ++i) {
                 if (block.rows[i] == nullptr) continue;
-                values[i] = static_cast<double>(element_at(block.rows[i], e)) *
-                            (block.scales.empty() ? 1.0 : block.scales[i]);
+                values[i] = element_of(block, i, e);
                 sum += values[i];
                 size += std::abs(values[i]);
             }

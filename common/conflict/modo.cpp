@@ -9,7 +9,6 @@
 // but ρ moves w.
 #include "common/conflict/methods.h"
 #include "common/conflict/simplex_projection.h"
-#include "common/conflict/small_matrix.h"
 
 namespace detente::methods {
 namespace {
@@ -24,11 +23,7 @@ class Modo final : public Aggregator {
     }
     Result<AggregatorOutput> weights(const AggregatorInput& input,
                                      AggregatorState& state) const override {
-        std::vector<double> w = times(*input.cross, state.values);
-        for (std::size_t i = 0; i < w.size(); ++i) {
-            w[i] = state.values[i] - gamma_ * (w[i] + rho_ * state.values[i]);
-        }
-        state.values = projected_on_simplex(w);
+        state.values = projected_step(*input.cross, state.values, gamma_, rho_);
         AggregatorOutput output;
         output.weights = state.values;
         if (all_zero(*input.gramian)) output.status = AggregatorStatus::all_zero;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <functional>
 
+#include "common/conflict/small_matrix.h"
+
 namespace detente {
 
 std::vector<double> projected_on_simplex(std::span<const double> values) {
@@ -23,6 +25,13 @@ std::vector<double> projected_on_simplex(std::span<const double> values) {
         out[i] = std::max(0.0, values[i] - top - threshold);
     }
     return out;
+}
+
+std::vector<double> projected_step(const Gramian& m, std::span<const double> w, double step,
+                                   double rho) {
+    std::vector<double> next = times(m, w);
+    for (std::size_t i = 0; i < next.size(); ++i) next[i] = w[i] - step * (next[i] + rho * w[i]);
+    return projected_on_simplex(next);
 }
 
 }  // namespace detente

@@ -7,6 +7,8 @@
 #include <cstring>
 #include <span>
 
+#include "common/conflict/aggregator.h"
+
 namespace detente {
 
 // Reads a gradient's element at any address.
@@ -15,6 +17,13 @@ Real element_at(const Real* row, std::size_t e) {
     Real value;
     std::memcpy(&value, static_cast<const void*>(row + e), sizeof(value));
     return value;
+}
+
+// Of the task's row, times the scale it is given.
+template <class Real>
+double element_of(const CoordinateRows<Real>& block, std::size_t task, std::size_t e) {
+    const auto value = static_cast<double>(element_at(block.rows[task], e));
+    return block.scales.empty() ? value : value * block.scales[task];
 }
 
 // y ← keep·y + add·g. A gradient that is not there (nullptr) is zero.

@@ -48,8 +48,7 @@ class TrimmedMean final : public Aggregator {
             values.clear();
             for (std::size_t i = 0; i < block.rows.size(); ++i) {
                 if (block.rows[i] == nullptr) continue;
-                values.push_back(static_cast<double>(element_at(block.rows[i], e)) *
-                                 (block.scales.empty() ? 1.0 : block.scales[i]));
+                values.push_back(element_of(block, i, e));
             }
             if (values.empty()) {
                 out[e] = 0;

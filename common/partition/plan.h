@@ -31,6 +31,8 @@ struct Block {
     std::uint64_t bytes() const { return elements * sizeof(float); }
     // Two owners or more: enters the Gramian.
     bool shared() const { return owners.count() >= 2; }
+    // Is computed, pushed and versioned.
+    bool trainable() const { return !frozen && !owners.empty(); }
 };
 
 struct Plan {

@@ -35,7 +35,10 @@ Result<std::string> arrival_times(const Recording& recording) {
             // A gradient that was carried took no computing, in a simulation neither.
             const auto step = recording.steps.find(key);
             if (step != recording.steps.end() && step->second.carries) continue;
-            if (!span.handed_out || !span.arrived || *span.arrived < *span.handed_out) continue;
+            if (!span.handed_out || !span.arrived || *span.handed_out < Time{} ||
+                *span.arrived < *span.handed_out) {
+                continue;
+            }
             Nanos& longest = taken[key];
             longest = std::max(longest, *span.arrived - *span.handed_out);
         }

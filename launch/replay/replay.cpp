@@ -9,6 +9,7 @@
 
 #include "common/invariant.h"
 #include "common/random.h"
+#include "launch/weights_digest.h"
 
 namespace detente {
 namespace {
@@ -38,7 +39,7 @@ Result<std::unique_ptr<Replay>> Replay::create(const Recording& recording, const
 
 Result<void> Replay::begin() {
     for (const Block& block : plan_->blocks) {
-        if (!block.frozen && !block.owners.empty()) trainable_.push_back(block.id);
+        if (block.trainable()) trainable_.push_back(block.id);
     }
     if (auto checked = check_recording(); checked.has_error()) return checked;
     auto resolver = Resolver::create(*job_, engines_->description().tasks.size());
@@ -313,15 +314,8 @@ Result<void> Replay::apply_alone(std::size_t shard, Time at, const VerdictRecord
         row.reason == ErrorCode::not_finite)
         return {};
     LiveBlock& block = live(row.block);
-    Arrived arrived;
-    arrived.worker = push.worker;
-    arrived.step = push.step;
-    arrived.staleness = row.staleness;
-    arrived.updates = block.updates;
-    arrived.samples_applied = block.samples_applied;
+    Arrived arrived = stores_[shard].arrival(block, push.worker, push.step, row.staleness);
     arrived.at_s = as_seconds(at);
-    arrived.members = job_->workers;
-    arrived.learning_rate = stores_[shard].learning_rate(block);
     // For what correct() reads; what becomes of the gradient is in the record.
     std::vector<PolicyOutcome> outcomes;
     block.policy->on(arrived, block.policy_state, outcomes);
@@ -345,7 +339,6 @@ Result<void> Replay::fold(std::size_t shard, const VerdictRecord& push,
         open.erase(found);
         if (auto done = apply(shard, row.block, whole); done.has_error()) return done;
     }
-    const LiveBlock& block = live(row.block);
     Average& average = open[row.block];
     average.decision = push.decision;
     average.version = row.version;
@@ -357,13 +350,7 @@ Result<void> Replay::fold(std::size_t shard, const VerdictRecord& push,
     part.gradient = gradient.bytes.data();
     part.weight = push.gradient_weight;
     part.base = row.base;
-    part.arrived.worker = push.worker;
-    part.arrived.step = push.step;
-    part.arrived.staleness = row.staleness;
-    part.arrived.updates = block.updates;
-    part.arrived.samples_applied = block.samples_applied;
-    part.arrived.members = job_->workers;
-    part.arrived.learning_rate = stores_[shard].learning_rate(block);
+    part.arrived = stores_[shard].arrival(live(row.block), push.worker, push.step, row.staleness);
     average.parts.push_back(part);
     average.owners.push_back(gradient);
     return {};
@@ -412,6 +399,12 @@ const std::map<BlockId, Payload>& Replay::checkpoint_weights() const {
     return number ? checkpoints_.at(*number) : none;
 }
 
-Payload Replay::weights(BlockId block) { return live(block).weight_payload(); }
+std::uint64_t Replay::digest() {
+    WeightsDigest digest;
+    for (BlockStore& store : stores_) {
+        for (const LiveBlock& block : store.blocks()) digest.take(block);
+    }
+    return digest.value();
+}
 
 }  // namespace detente

@@ -69,9 +69,9 @@ class Replay {
     // ledgers do not fit together, as when one is cut off.
     Result<ReplayFigures> run();
 
-    // After run(): the weights as they are, and as of the newest of the checkpoints asked for that
-    // all shards made; none: there is none.
-    Payload weights(BlockId block);
+    // After run(): of the weights, as a simulation's (launch/weights_digest.h) …
+    std::uint64_t digest();
+    // … and the newest of the checkpoints asked for that all shards made; none: there is none.
     std::optional<std::uint64_t> checkpoint() const;
     const std::map<BlockId, Payload>& checkpoint_weights() const;
 

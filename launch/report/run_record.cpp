@@ -8,9 +8,9 @@
 #include <limits>
 
 #include "common/file.h"
-#include "launch/report/strict_reading.h"
 #include "launch/run_directory.h"
 #include "launch/series.h"
+#include "launch/strict_reading.h"
 
 namespace detente {
 namespace {

@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "common/file.h"
-#include "launch/report/strict_reading.h"
+#include "launch/strict_reading.h"
 
 namespace detente {
 

@@ -13,32 +13,22 @@
 namespace detente::test {
 namespace {
 
-std::shared_ptr<EnginePool> engines_for(const Job& job) {
-    auto engines = EnginePool::create(
-        1, [&] { return load_engine(job.model_library, engine_options_of(job)); });
-    REQUIRE(engines.has_value());
-    return *engines;
-}
-
 // A run of this job, left in a folder as a user's would be.
 class LeftBehind {
   public:
     explicit LeftBehind(const std::vector<std::string>& overrides, const std::string& more = "")
         : job_(job_of(kQuadraticJob + more, overrides)) {
-        run_ = *make_run_directory(folder_ / "run", job_.name);
-        write(run_.job_file(), to_toml(job_));
-        SimulationSetup setup;
-        setup.job = job_;
-        setup.engines = engines_for(job_);
-        setup.plan = *make_plan(setup.engines->description(), job_);
-        setup.run = run_;
+        SimulationSetup setup = setup_of(job_, folder_ / "run");
+        run_ = setup.run;
         plan_ = setup.plan;
+        write(run_.job_file(), to_toml(job_));
         auto simulation = Simulation::create(std::move(setup));
         REQUIRE(simulation.has_value());
         const Outcome outcome = (*simulation)->run([] { return std::nullopt; });
         INFO(outcome.error.text);
         REQUIRE_FALSE(outcome.failed);
         books_ = total_books((*simulation)->view());
+        digest_ = (*simulation)->figures().digest;
     }
     static void write(const std::string& path, const std::string& text) {
         std::ofstream(path) << text;
@@ -51,6 +41,7 @@ class LeftBehind {
     }
     const Job& job() const { return job_; }
     const Plan& plan() const { return plan_; }
+    std::uint64_t digest() const { return digest_; }
     const Books& books() const { return books_; }
     const RunDirectory& run() const { return run_; }
 
@@ -58,6 +49,7 @@ class LeftBehind {
     TemporaryFolder folder_;
     Job job_;
     Plan plan_;
+    std::uint64_t digest_ = 0;
     Books books_;
     RunDirectory run_;
 };
@@ -95,6 +87,7 @@ void require_replays(const std::vector<std::string>& overrides, const std::strin
     REQUIRE(figures.has_value());
     CHECK(figures->applied == left.books().applied);
     CHECK(figures->gradients == recording.steps.size());
+    CHECK(replay->digest() == left.digest());
     CHECK(figures->hashes + figures->carried == figures->gradients);
     require_same_as_checkpoint(left, *replay);
 }

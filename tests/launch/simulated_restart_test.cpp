@@ -24,18 +24,7 @@ std::string fault(const std::string& kind, double at_s, double lasts_s = 0.01) {
 class Simulated {
   public:
     explicit Simulated(const Job& job, const std::string& resume = "") : job_(job) {
-        auto engines = EnginePool::create(
-            1, [&] { return load_engine(job_.model_library, engine_options_of(job_)); });
-        REQUIRE(engines.has_value());
-        auto plan = make_plan((*engines)->description(), job_);
-        REQUIRE(plan.has_value());
-        const auto run = make_run_directory(folder_ / "run", job_.name);
-        REQUIRE(run.has_value());
-        SimulationSetup setup;
-        setup.job = job_;
-        setup.plan = *plan;
-        setup.run = *run;
-        setup.engines = *engines;
+        SimulationSetup setup = setup_of(job_, folder_ / "run");
         setup.resume = resume;
         auto made = Simulation::create(std::move(setup));
         if (made.has_error()) {

@@ -69,22 +69,34 @@ inline Job job_of(const std::string& text, const std::vector<std::string>& overr
     return *job;
 }
 
-inline SimulatedRun simulate(const Job& job, std::size_t threads = 1, EventTrace* trace = nullptr) {
-    const TemporaryFolder folder;
+inline std::shared_ptr<EnginePool> engines_for(const Job& job, std::size_t threads = 1) {
     auto engines = EnginePool::create(
         threads, [&] { return load_engine(job.model_library, engine_options_of(job)); });
     INFO((engines ? "" : engines.error().text));
     REQUIRE(engines.has_value());
-    auto plan = make_plan((*engines)->description(), job);
-    REQUIRE(plan.has_value());
-    const auto run = make_run_directory(folder / "run", job.name);
-    REQUIRE(run.has_value());
+    return *engines;
+}
+
+// Everything a simulation is made of, over a new run directory.
+inline SimulationSetup setup_of(const Job& job, const std::string& directory,
+                                std::size_t threads = 1) {
     SimulationSetup setup;
     setup.job = job;
+    setup.engines = engines_for(job, threads);
+    auto plan = make_plan(setup.engines->description(), job);
+    REQUIRE(plan.has_value());
     setup.plan = *plan;
+    const auto run = make_run_directory(directory, job.name);
+    REQUIRE(run.has_value());
     setup.run = *run;
-    setup.engines = *engines;
     setup.threads = threads;
+    return setup;
+}
+
+inline SimulatedRun simulate(const Job& job, std::size_t threads = 1, EventTrace* trace = nullptr) {
+    const TemporaryFolder folder;
+    SimulationSetup setup = setup_of(job, folder / "run", threads);
+    const RunDirectory run = setup.run;
     setup.trace = trace;
     auto simulation = Simulation::create(std::move(setup));
     INFO((simulation ? "" : simulation.error().text));
@@ -94,10 +106,10 @@ inline SimulatedRun simulate(const Job& job, std::size_t threads = 1, EventTrace
     result.view = (*simulation)->view();
     result.figures = (*simulation)->figures();
     result.traffic = (*simulation)->world().traffic();
-    result.summary = summary_of(result.view, result.outcome, *run);
+    result.summary = summary_of(result.view, result.outcome, run);
     result.summary.simulated =
         Summary::Simulated{result.figures.digest, result.figures.events, result.figures.virtual_s};
-    result.ledger = ledger_of(*run, job);
+    result.ledger = ledger_of(run, job);
     return result;
 }
 

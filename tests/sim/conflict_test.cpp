@@ -1,6 +1,7 @@
 // Every conflict method in a worker: what it is given there, what leaves it, in whole clusters.
 #include <catch2/catch.hpp>
 #include <cmath>
+#include <limits>
 
 #include "common/conflict/dense_aggregation.h"
 #include "tests/sim/cluster.h"
@@ -259,6 +260,40 @@ TEST_CASE("conflict: a step with NaN stops the worker otherwise, naming the task
     CHECK(last.code == ErrorCode::not_finite);
     CHECK_THAT(last.error, Catch::Contains("task 0"));
     CHECK(cluster.books().applied == 0);
+}
+
+TEST_CASE(
+    "conflict: NaN in a block that one task owns stops the worker before anything is pushed") {
+    for (const double clip_norm : {0.0, 1.0}) {
+        ClusterOptions options = three_tasks("upgrad");
+        options.job.workers = 1;
+        options.job.clip_norm = clip_norm;
+        options.model.head_factor = std::nanf("");
+        Cluster cluster(options);
+        REQUIRE(cluster.run());
+        const Stopped& last = cluster.coordinator().last.at(node_of(WorkerId{0}));
+        CHECK(last.failed);
+        CHECK(last.code == ErrorCode::not_finite);
+        CHECK_THAT(last.error, Catch::Contains("tasks in order: 0 task0, 1 task1") &&
+                                   Catch::Contains("task 0 has NaN or Inf in a block of its own"));
+        CHECK(cluster.books().applied == 0);
+    }
+}
+
+TEST_CASE("conflict: of skipped steps nothing enters the figures") {
+    ClusterOptions options = three_tasks("upgrad");
+    options.job.on_not_finite = OnNotFinite::skip;
+    options.model_of_worker[1] = options.model;
+    options.model_of_worker[1].gradient_factor = std::numeric_limits<float>::infinity();
+    Cluster cluster(options);
+    REQUIRE(cluster.run());
+    const Status& status = cluster.coordinator().last.at(node_of(WorkerId{1})).last;
+    REQUIRE_FALSE(status.losses.empty());
+    for (const double loss : status.losses) CHECK(std::isfinite(loss));
+    for (const auto& [name, value] : status.values) {
+        INFO(name);
+        CHECK(std::isfinite(value));
+    }
 }
 
 TEST_CASE("conflict: skipping works where the lead decides steps too") {

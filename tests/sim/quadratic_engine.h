@@ -18,6 +18,7 @@ struct QuadraticOptions {
     std::uint64_t samples = 640;
     double noise = 0.1;
     float gradient_factor = 1;    // what a Byzantine worker makes of its gradients …
+    float head_factor = 1;        // … on its heads' besides …
     float gradient_offset = 0;    // … and adds to each element
     bool equal_elements = false;  // every element of a tensor gets the same gradient: shows tearing
 };
@@ -75,7 +76,9 @@ class QuadraticEngine : public Engine {
                             : static_cast<float>((task + 1) * ((i + tensor) % 5)) * 0.25F - 0.5F;
                     const float error = tensors_[tensor][i] - target;
                     loss += 0.5 * static_cast<double>(error) * error;
-                    rows[tensor].push_back(options_.gradient_factor * (error + shared_noise) +
+                    const float factor =
+                        options_.gradient_factor * (tensor > 0 ? options_.head_factor : 1.0F);
+                    rows[tensor].push_back(factor * (error + shared_noise) +
                                            options_.gradient_offset);
                 }
             }

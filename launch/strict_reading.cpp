@@ -1,4 +1,4 @@
-#include "launch/report/strict_reading.h"
+#include "launch/strict_reading.h"
 
 #include <fmt/format.h>
 

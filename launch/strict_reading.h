@@ -1,6 +1,6 @@
 // Members of a JSON object that somebody else may have written: a member that is missing or of
 // another kind throws BadMember with the end of a sentence. Thrown and caught within one function
-// that turns it into a Result naming the file; it never leaves launch/report/.
+// that turns it into a Result naming what was read.
 #pragma once
 
 #include <boost/json.hpp>
