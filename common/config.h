@@ -23,6 +23,8 @@ enum class OnLoss { carry_on, stop };              // "continue" | "stop"
 enum class ChecksumMode { automatic, on, off };    // "auto": between hosts only
 enum class TransportKind { automatic, tcp, ipc };  // "auto": ipc where both ends share a host
 
+enum class LedgerConflicts { layers, whole, off };
+
 enum class Admission { block, step };  // one verdict per block, or one for all shards of a push
 
 struct PolicyConfig {
@@ -33,6 +35,11 @@ struct PolicyConfig {
 struct TaskConfig {                    // [[task]]
     std::string name;                  // must be one of the model's
     std::vector<std::string> exclude;  // tensors this task must not update, by name pattern
+};
+
+struct MaskConfig {  // [[mask]]: the first whose pattern matches a tensor's name wins
+    std::string pattern;
+    double shared = 0;  // part of each tensor that all its owners update, in [0, 1]
 };
 
 struct RuleFor {  // [[rule.for]]: the first whose pattern matches a tensor's name wins
@@ -59,6 +66,7 @@ struct Job {
     std::vector<std::pair<std::string, std::string>> model_options;  // [model.options]
     std::vector<std::string> frozen;                                 // name patterns
     std::vector<TaskConfig> tasks;
+    std::vector<MaskConfig> masks;
 
     // [data]
     std::string dataset_dir;  // data.dir; empty = the model's own default
@@ -80,6 +88,8 @@ struct Job {
     AggregatorConfig aggregator;
     ConflictScope conflict_scope = ConflictScope::global;  // conflict.scope
     OnNotFinite on_not_finite = OnNotFinite::stop;
+    std::uint32_t conflict_every = 1;  // steps that may share one solution
+    double conflict_drift = 0.1;       // ‖G − G_then‖ / ‖G_then‖ up to which they do
     PolicyConfig policy;
     Admission admission = Admission::block;  // staleness.admission
     std::vector<PolicyFor> policy_for;
@@ -106,6 +116,7 @@ struct Job {
     std::uint32_t checkpoints_kept = 2;
 
     // [ledger]
+    LedgerConflicts ledger_conflicts = LedgerConflicts::layers;
     bool gradient_hashes = true;  // of every computed gradient, so that a replay can compare
 
     // [deadlines]

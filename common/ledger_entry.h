@@ -81,6 +81,27 @@ struct ClosedRecord {
     bool lost = false;
     std::string reason;
 };
+// A worker's own: what its tasks' gradients were to each other in a step, and what the conflict
+// method made of them. Numbers are rounded to float.
+struct ResolvedRecord {
+    WorkerId worker;  // of the ledger's own incarnation
+    Step step;
+    BatchRange batch;           // count = 1
+    std::vector<float> losses;  // one per task
+    // Gramians over what tasks share, each its upper triangle, row by row: of every layer, in the
+    // order of shared_layers() (common/partition/layers.h), or one of all of it
+    // (ledger.conflicts).
+    std::vector<std::vector<float>> gramians;
+    // One list per group of conflict.scope, one weight per task; empty: coordinate by coordinate.
+    std::vector<std::vector<float>> weights;
+    bool reused = false;  // weights of an earlier step (conflict.every)
+};
+// What the numbers of a worker's ResolvedRecords stand for; before the first of them.
+struct NamesRecord {
+    std::string method;
+    std::vector<std::string> tasks;
+    std::vector<std::string> layers;  // shared ones, in order
+};
 struct LeaseRecord {
     WorkerId worker;
     Incarnation incarnation;
@@ -100,7 +121,8 @@ bool changes_policy(const ControlRecord& record);
 
 struct LedgerEntry {
     Time at;
-    std::variant<PullRecord, VerdictRecord, ClosedRecord, LeaseRecord, ControlRecord, LostRecord>
+    std::variant<PullRecord, VerdictRecord, ClosedRecord, LeaseRecord, ControlRecord, LostRecord,
+                 ResolvedRecord, NamesRecord>
         record;
 };
 

@@ -239,9 +239,23 @@ struct PolicyChanged {
     ErrorCode code = ErrorCode::internal;
     std::string error;  // empty = decided
 };
+// What a conflict method remembers from step to step (worker/resolver.h); small, of size T or T².
+struct MethodState {
+    std::string method;
+    std::uint32_t groups = 0;      // of conflict.scope; 0 = nothing to remember
+    std::vector<double> values{};  // group after group, equally many for each
+    bool operator==(const MethodState&) const = default;
+};
+struct WorkerMethod {
+    WorkerId worker;
+    MethodState state;
+};
+// To shards: write your slice. To workers whose method remembers something: say it. To the merger:
+// make a checkpoint of the slices, and of what the workers said.
 struct CheckpointRequest {
     std::uint64_t number = 0;
     std::string directory;
+    std::vector<WorkerMethod> methods{};
 };
 // What one event led to. Shards act on decisions in the order of their numbers, without gaps:
 // commits, aborts, changes of policy, checkpoints, holds, cuts, releases; then the workers are
@@ -298,7 +312,8 @@ struct Welcome {
     std::string job;    // resolved, TOML
     std::string model;  // description, JSON
     std::vector<Endpoint> peers;
-    bool initialise = false;  // to one worker: send the first weights
+    bool initialise = false;   // to one worker: send the first weights
+    MethodState method_state;  // to a worker of a resumed run: as it was saved
 };
 struct Ready {};  // shard: has weights; worker: engine loaded, connected
 struct Go {};     // to workers: begin
@@ -314,6 +329,9 @@ struct Status {
     std::vector<NamedValue> values;        // counters and gauges: "updates.applied"
     std::vector<std::uint64_t> staleness;  // histogram of applied block updates, last bin open
     std::vector<double> losses;            // per task, smoothed
+    // Steps by the cosine of each pair of tasks (common/conflict/cosine_bins.h), pairs (0, 1),
+    // (0, 2) … one after the other; empty = none yet.
+    std::vector<std::uint64_t> cosine_bins;
 };
 struct PeerChange {
     NodeId node;
@@ -326,7 +344,8 @@ struct CheckpointReply {
     std::uint64_t number = 0;
     std::string file;
     ErrorCode code = ErrorCode::internal;
-    std::string error;  // empty = written
+    std::string error;         // empty = written
+    MethodState method_state;  // a worker's answer has nothing else
 };
 struct Stop {
     std::string reason;
@@ -338,6 +357,7 @@ struct Stopped {
     ErrorCode code = ErrorCode::internal;
     std::string error;  // empty unless failed
     Status last;
+    MethodState method_state;  // a worker's
 };
 
 using Body = std::variant<PullRequest, PullReply, Push, PushReply, CancelNote, CancelReply,

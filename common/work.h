@@ -40,6 +40,7 @@ struct GradientWork {
     // Whose needs are to be met; nullptr: the Gramian over all shared blocks.
     std::shared_ptr<const Aggregator> aggregator;
     ConflictScope scope = ConflictScope::global;
+    bool layers = false;  // GradientOutcome::layers is wanted
 };
 // What a method is given of one group of shared blocks (all of them, a layer, a block).
 struct GroupInput {
@@ -51,6 +52,9 @@ struct GradientOutcome {
     std::vector<double> losses;              // per task of the model
     Gramian gramian;                         // over blocks that two tasks or more own
     std::vector<GroupInput> groups;          // in block order; empty: one group, of `gramian`
+    // Of the batch's gradients, by layer (common/partition/layers.h); each is what its blocks added
+    // to a sum, so exact to about 1e-16 of the largest.
+    std::vector<Gramian> layers;
     std::vector<double> exclusive_norms_sq;  // per task: ‖gradient‖² over blocks only it owns
     std::uint32_t samples = 0;
     std::uint64_t gradient_hash =

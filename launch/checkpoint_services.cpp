@@ -12,7 +12,7 @@ CheckpointReply merge_slices(const CheckpointRequest& request, const Plan& plan,
                              const std::string& job_text) {
     CheckpointReply reply{.number = request.number, .file = "", .code = {}, .error = ""};
     const Result<Manifest> merged =
-        merge_checkpoint(request.directory, plan, model, {request.number, generation, job_text});
+        merge_checkpoint(request.directory, plan, model, {request.number, generation, job_text, request.methods});
     if (merged.has_error()) {
         reply.code = merged.error().code;
         reply.error = merged.error().text;

@@ -82,6 +82,7 @@ int run_command_line(int argc, char** argv) {
     add_control_verb(app, exit_code);
     add_job_verb(app, exit_code);
     add_plan_verb(app, exit_code);
+    add_explain_verb(app, exit_code);
     add_describe_verb(app, exit_code);
     add_ledger_verb(app, exit_code);
     add_replay_verb(app, exit_code);

@@ -30,6 +30,7 @@ void add_simulate_verb(CLI::App& app, int& exit_code);
 void add_fuzz_verb(CLI::App& app, int& exit_code);
 void add_job_verb(CLI::App& app, int& exit_code);
 void add_plan_verb(CLI::App& app, int& exit_code);
+void add_explain_verb(CLI::App& app, int& exit_code);
 void add_describe_verb(CLI::App& app, int& exit_code);
 void add_ledger_verb(CLI::App& app, int& exit_code);
 void add_replay_verb(CLI::App& app, int& exit_code);

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
+
+#include "common/conflict/cosine_bins.h"
 
 namespace detente {
 
@@ -190,16 +193,34 @@ std::vector<double> mean_losses(const ClusterView& view) {
     return sums;
 }
 
-std::optional<double> mean_cosine(const ClusterView& view) {
+namespace {
+
+// Of two values that workers report, summed over them; none where the second is 0.
+std::optional<double> ratio_over_workers(const ClusterView& view, const char* above,
+                                         const char* below) {
     double sum = 0;
     double count = 0;
     for (const ProcessView& process : view.processes) {
         if (process.node.role != Role::worker) continue;
-        sum += process.value("cosine.sum").value_or(0);
-        count += process.value("cosine.count").value_or(0);
+        sum += process.value(above).value_or(0);
+        count += process.value(below).value_or(0);
     }
     if (count == 0) return std::nullopt;
     return sum / count;
+}
+
+}  // namespace
+
+std::optional<double> mean_cosine(const ClusterView& view) {
+    return ratio_over_workers(view, "cosine.sum", "cosine.count");
+}
+
+std::optional<double> interference_index(const ClusterView& view) {
+    return ratio_over_workers(view, "interference.opposed", "interference.norms");
+}
+
+std::optional<double> conflict_share(const ClusterView& view) {
+    return ratio_over_workers(view, "cosine.conflict_steps", "cosine.count");
 }
 
 std::vector<std::vector<double>> pairwise_cosines(const ClusterView& view) {
@@ -223,6 +244,37 @@ std::vector<std::vector<double>> pairwise_cosines(const ClusterView& view) {
         for (std::size_t j = i + 1; j < tasks; ++j) sums[j][i] = sums[i][j] /= steps;
     }
     return sums;
+}
+
+std::vector<PairSummary> pair_summaries(const ClusterView& view) {
+    const std::size_t tasks = view.tasks.size();
+    const std::size_t pairs = pairs_of(tasks);
+    const std::vector<std::vector<double>> means = pairwise_cosines(view);
+    if (means.empty()) return {};
+    std::vector<std::uint64_t> bins(pairs * kCosineBins, 0);
+    for (const ProcessView& process : view.processes) {
+        const std::vector<std::uint64_t>& own = process.last.cosine_bins;
+        if (own.size() != bins.size()) continue;  // none yet
+        for (std::size_t i = 0; i < bins.size(); ++i) bins[i] += own[i];
+    }
+    std::vector<PairSummary> summaries;
+    std::span<const std::uint64_t> rest(bins);
+    for (std::size_t i = 0; i < tasks; ++i) {
+        for (std::size_t j = i + 1; j < tasks; ++j) {
+            const auto own = rest.first(kCosineBins);
+            rest = rest.subspan(kCosineBins);
+            double total = 0;
+            double negative = 0;
+            for (std::size_t bin = 0; bin < kCosineBins; ++bin) {
+                total += static_cast<double>(own[bin]);
+                if (bin < kCosineBins / 2) negative += static_cast<double>(own[bin]);
+            }
+            summaries.push_back({view.tasks[i], view.tasks[j], means[i][j],
+                                 cosine_quantile(own, 0.1), cosine_quantile(own, 0.9),
+                                 total > 0 ? negative / total : 0});
+        }
+    }
+    return summaries;
 }
 
 StalenessSummary summarise(const ClusterView& view) {

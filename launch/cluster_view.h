@@ -102,7 +102,8 @@ struct ClusterView {
 // shard:  updates.{computed,applied,rejected,cancelled,lost,in_flight,taken_back}, in blocks;
 //         refused.<code>, in messages: a push with NaN in three blocks is one
 //         staleness.{sum,max}; the lead shard also batches.{total,finished,leased,returned}
-// worker: steps, samples, cosine.sum, cosine.count, cosine.mean.<task>.<task>, compute_ms, wait_ms
+// worker: steps, samples, cosine.{sum,count,conflict_steps}, cosine.mean.<task>.<task>,
+//         interference.{opposed,norms}, steps.reused, compute_ms, wait_ms
 Books books_of(const Status& status);
 
 // ---- sums over the processes ----
@@ -124,6 +125,21 @@ std::vector<double> mean_losses(const ClusterView& view);
 std::optional<double> mean_cosine(const ClusterView& view);
 // Mean cosine of every pair of tasks over all steps, as a symmetric matrix; empty = none yet.
 std::vector<std::vector<double>> pairwise_cosines(const ClusterView& view);
+
+// Of one pair of tasks over all steps; quantiles from the bins (common/conflict/cosine_bins.h).
+struct PairSummary {
+    std::string a;
+    std::string b;
+    double mean = 0;
+    double p10 = 0;
+    double p90 = 0;
+    double negative_share = 0;
+};
+std::vector<PairSummary> pair_summaries(const ClusterView& view);
+// Of all workers' steps, over what is shared (common/conflict/interference.h).
+std::optional<double> interference_index(const ClusterView& view);
+// Share of the steps in which at least one pair of tasks was in conflict.
+std::optional<double> conflict_share(const ClusterView& view);
 
 struct StalenessSummary {
     double mean = 0;

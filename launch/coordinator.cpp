@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "common/build_id.h"
+#include "common/conflict/aggregator.h"
 
 namespace detente {
 
@@ -40,6 +41,13 @@ Coordinator::Coordinator(CoordinatorOptions options) : options_(std::move(option
     }
     for (std::uint32_t i = 0; i < job.workers; ++i) {
         add(node_of(WorkerId{i}));
+    }
+    const auto method = make_aggregator(job.aggregator);
+    workers_remember_ =
+        job.conflict_every > 1 ||
+        (method.has_value() && !(*method)->initial_state(options_.tasks.size()).values.empty());
+    for (const WorkerMethod& saved : options_.methods) {
+        method_states_[node_of(saved.worker)] = saved.state;
     }
     next_checkpoint_ = options_.first_checkpoint;
     view_.resumed_from = options_.resumed_from;
@@ -175,6 +183,9 @@ void Coordinator::welcome_all(Effects& effects) {
     enter(Stage::preparing, options_.job.start_deadline, effects);
     for (ProcessView& process : view_.processes) {
         welcome.initialise = restored == 0 && process.node == node_of(WorkerId{0});
+        const auto remembered = method_states_.find(process.node);
+        welcome.method_state =
+            remembered == method_states_.end() ? MethodState{} : remembered->second;
         change_phase(process, Phase::preparing);
         send(process.node, welcome, effects);
     }
@@ -204,6 +215,7 @@ void Coordinator::on_status(ProcessView& process, Status&& status, Effects& effe
 
 void Coordinator::on_stopped(ProcessView& process, Stopped&& stopped, Effects& effects) {
     process.last = std::move(stopped.last);
+    remember(process.node, std::move(stopped.method_state));
     if (stopped.failed) {
         Failure failure = failure_of(process, stopped.code, std::move(stopped.error));
         failure.told_by_itself = true;
@@ -218,6 +230,7 @@ void Coordinator::on_stopped(ProcessView& process, Stopped&& stopped, Effects& e
         return lose(process, std::move(failure), effects);
     }
     change_phase(process, Phase::stopped);
+    written(process.node, effects);
     advance(effects);
 }
 
@@ -264,6 +277,7 @@ void Coordinator::lose(ProcessView& process, Failure failure, Effects& effects) 
     process.reason = failure.text;
     const bool was_live = process.live();
     change_phase(process, Phase::lost);
+    if (node.role == Role::worker) written(node, effects);
     effects.log(LogLevel::warning, fmt::format("{} lost: {}", to_string(node), failure.text));
     const Error error = fail(failure.code, to_string(node) + ": " + failure.text);
     view_.failures.push_back(std::move(failure));

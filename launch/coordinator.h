@@ -46,6 +46,7 @@ struct CoordinatorOptions {
     std::uint64_t first_checkpoint = 1;
     std::string resumed_from;          // directory of a checkpoint; empty = none
     std::uint64_t samples_before = 0;  // applied in that
+    std::vector<WorkerMethod> methods;  // remembered in that
     std::string host;                  // this one's, for messages
 };
 
@@ -65,7 +66,7 @@ class Coordinator final : public Node {
         bool last = false;
         bool evaluate = false;
         CheckpointView checkpoint;
-        std::set<NodeId> missing;  // shards that have not answered
+        std::set<NodeId> missing;  // shards, and workers that remember, that have not answered
     };
 
     // membership (coordinator.cpp)
@@ -95,6 +96,8 @@ class Coordinator final : public Node {
 
     // checkpoints (coordinator_end.cpp)
     void start_checkpoint(bool last, bool evaluate, Effects& effects);
+    void remember(NodeId worker, MethodState state);
+    void written(NodeId from, Effects& effects);
     void save_when_due(Effects& effects);
     void on_checkpoint_reply(NodeId from, const CheckpointReply& reply, Effects& effects);
     void on_evaluated(const Stopped& stopped, Effects& effects);
@@ -113,6 +116,8 @@ class Coordinator final : public Node {
     Time last_tick_{};
     std::optional<Error> error_;  // what the run will have ended with
     std::optional<Saving> saving_;
+    bool workers_remember_ = false;                // the conflict method has a state to save
+    std::map<NodeId, MethodState> method_states_;  // as each worker last said
     bool last_checkpoint_wanted_ = false;
     bool last_checkpoint_done_ = false;
     std::uint64_t next_checkpoint_ = 1;

@@ -232,10 +232,11 @@ void Coordinator::start_checkpoint(bool last, bool evaluate, Effects& effects) {
     saving.checkpoint.directory =
         options_.checkpoint_dir + "/" + std::to_string(saving.checkpoint.number);
     for (const ProcessView& process : view_.processes) {
-        if (is_shard(process)) saving.missing.insert(process.node);
+        const bool remembers = workers_remember_ && is_worker(process) && process.live();
+        if (is_shard(process) || remembers) saving.missing.insert(process.node);
     }
     const CheckpointRequest request{saving.checkpoint.number, saving.checkpoint.directory};
-    for (const NodeId shard : saving.missing) send(shard, request, effects);
+    for (const NodeId node : saving.missing) send(node, request, effects);
     saving_ = std::move(saving);
 }
 
@@ -245,13 +246,9 @@ void Coordinator::on_checkpoint_reply(NodeId from, const CheckpointReply& reply,
         const std::string who = from == kMerger ? "merging" : to_string(from);
         return checkpoint_failed(fail(reply.code, who + ": " + reply.error), effects);
     }
+    if (from.role == Role::worker) remember(from, reply.method_state);
+    if (from != kMerger) return written(from, effects);
     const CheckpointRequest request{reply.number, saving_->checkpoint.directory};
-    if (saving_->step == Saving::Step::writing && from != kMerger) {
-        saving_->missing.erase(from);
-        if (!saving_->missing.empty()) return;
-        saving_->step = Saving::Step::merging;
-        return send(kMerger, request, effects);
-    }
     if (saving_->step != Saving::Step::merging || from != kMerger) return;
     view_.checkpoints.push_back(saving_->checkpoint);
     effects.log(LogLevel::information,
@@ -261,6 +258,22 @@ void Coordinator::on_checkpoint_reply(NodeId from, const CheckpointReply& reply,
     saving_->step = Saving::Step::evaluating;
     if (saving_->last) enter(Stage::evaluating, kEvaluationDeadline, effects);
     send(kEvaluator, request, effects);
+}
+
+void Coordinator::remember(NodeId worker, MethodState state) {
+    if (state.groups > 0) method_states_[worker] = std::move(state);
+}
+
+// One less to wait for: it has written its part, or it is gone and has none.
+void Coordinator::written(NodeId from, Effects& effects) {
+    if (!saving_ || saving_->step != Saving::Step::writing) return;
+    if (saving_->missing.erase(from) == 0 || !saving_->missing.empty()) return;
+    saving_->step = Saving::Step::merging;
+    CheckpointRequest request{saving_->checkpoint.number, saving_->checkpoint.directory};
+    for (const auto& [worker, state] : method_states_) {
+        request.methods.push_back({WorkerId{worker.index}, state});
+    }
+    send(kMerger, std::move(request), effects);
 }
 
 void Coordinator::on_evaluated(const Stopped& stopped, Effects& effects) {

@@ -35,6 +35,7 @@ CoordinatorOptions node_options(const CoordinatorLoopOptions& options) {
     node.first_checkpoint = options.first_checkpoint;
     node.resumed_from = options.resumed_from;
     node.samples_before = options.samples_before;
+    node.methods = options.methods;
     node.host = options.host;
     return node;
 }

@@ -189,27 +189,43 @@ void check_rule(const RuleConfig& rule, const ScheduleConfig& schedule, const st
     }
 }
 
+void check_conflict(const Job& job, Problems& problems) {
+    const auto made = make_aggregator(job.aggregator);
+    if (!made) {
+        const std::string& text = made.error().text;
+        problems.push_back(
+            {blamed("conflict", "method", text, names_of(job.aggregator.parameters)), text});
+        return;
+    }
+    const AggregatorNeeds needs = (*made)->needs();
+    if (needs.second_batch && job.batch_samples < 2) {
+        problems.push_back(
+            {"data.batch", fmt::format("must be at least 2 under conflict.method = '{}', which "
+                                       "needs two independent halves of a batch, found {}",
+                                       job.aggregator.name, job.batch_samples)});
+    }
+    if (!needs.coordinates) return;
+    if (job.conflict_scope != ConflictScope::global) {
+        problems.push_back(
+            {"conflict.scope", fmt::format("must be global under conflict.method = '{}', which "
+                                           "works coordinate by coordinate",
+                                           job.aggregator.name)});
+    }
+    if (job.conflict_every > 1) {
+        problems.push_back(
+            {"conflict.every", fmt::format("must be 1 under conflict.method = '{}', which has no "
+                                           "weights that could serve another step",
+                                           job.aggregator.name)});
+    }
+}
+
 }  // namespace
 
 std::vector<JobProblem> check_job(const Job& job) {
     Problems problems;
     check_processes(job, problems);
     check_bytes(job, problems);
-    if (const auto made = make_aggregator(job.aggregator); !made) {
-        const std::string& text = made.error().text;
-        problems.push_back(
-            {blamed("conflict", "method", text, names_of(job.aggregator.parameters)), text});
-    } else if ((*made)->needs().second_batch && job.batch_samples < 2) {
-        problems.push_back(
-            {"data.batch", fmt::format("must be at least 2 under conflict.method = '{}', which "
-                                       "needs two independent halves of a batch, found {}",
-                                       job.aggregator.name, job.batch_samples)});
-    } else if ((*made)->needs().coordinates && job.conflict_scope != ConflictScope::global) {
-        problems.push_back(
-            {"conflict.scope", fmt::format("must be global under conflict.method = '{}', which "
-                                           "works coordinate by coordinate",
-                                           job.aggregator.name)});
-    }
+    check_conflict(job, problems);
     check_policy(job.policy, "staleness", problems);
     for (std::size_t i = 0; i < job.policy_for.size(); ++i) {
         check_policy(job.policy_for[i].policy, fmt::format("staleness.for.{}", i), problems);

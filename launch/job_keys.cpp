@@ -99,7 +99,28 @@ std::vector<Table> model_tables() {
              {},
              {},
              [](Job& job, const auto&) { job.tasks.emplace_back(); },
-             [](const Job& job) { return job.tasks.size(); }}};
+             [](const Job& job) { return job.tasks.size(); }},
+            {"mask",
+             true,
+             "Gives tasks parts of a tensor for themselves: its first part stays shared by all "
+             "owners, the rest is cut into one stretch per owner. The first entry that matches a "
+             "name wins; `detente plan --masks RUN` writes them.",
+             {{"pattern",
+               "name pattern",
+               "The tensors it is for.",
+               [](Job& job, std::size_t i) -> Slot { return &job.masks[i].pattern; },
+               {},
+               {},
+               true},
+              {"shared",
+               "",
+               "Part of each tensor that stays shared; 0: every coordinate has one task.",
+               [](Job& job, std::size_t i) -> Slot { return &job.masks[i].shared; },
+               {0, 1}}},
+             {},
+             {},
+             [](Job& job, const auto&) { job.masks.emplace_back(); },
+             [](const Job& job) { return job.masks.size(); }}};
 }
 
 Table data_table() {
@@ -194,7 +215,17 @@ Table conflict_table() {
               "step, its batch counting as done.",
               choice_at(&Job::on_not_finite),
               {},
-              {"stop", "skip"}}},
+              {"stop", "skip"}},
+             {"every",
+              "steps",
+              "A solution may serve so many steps of a worker; 1 = each step has its own.",
+              at(&Job::conflict_every),
+              {1, 1e6}},
+             {"drift",
+              "",
+              "Where every > 1: it serves only while the Gramian G stays near the one it was found "
+              "for, ‖G − G_then‖ ≤ drift · ‖G_then‖ (Frobenius norms).",
+              at(&Job::conflict_drift)}},
             [](Job& job, std::size_t) -> ParameterList& { return job.aggregator.parameters; },
             [](Job& job, std::size_t) { return aggregator_parameters(job.aggregator.name); }};
 }
@@ -418,7 +449,14 @@ std::vector<Table> life_tables() {
         {"ledger",
          false,
          "What is recorded of the run, for `detente ledger` and replays.",
-         {{"gradient_hashes", "",
+         {{"conflicts",
+           "",
+           "What workers record of conflicts in each step: losses, weights, and a Gramian of every "
+           "layer (4 · T(T+1)/2 bytes each), or one of the whole, or nothing.",
+           choice_at(&Job::ledger_conflicts),
+           {},
+           {"layers", "whole", "off"}},
+          {"gradient_hashes", "",
            "Records a hash of every computed gradient, so that a replay can name the first that "
            "differs.",
            at(&Job::gradient_hashes)}}},

@@ -45,6 +45,7 @@ std::string without_entries(const std::string& path) {
 bool holds_text(const Key& key) {
     Job scratch;
     scratch.tasks.resize(1);
+    scratch.masks.resize(1);
     scratch.rule_for.resize(1);
     scratch.policy_for.resize(1);
     scratch.simulate.faults.resize(1);

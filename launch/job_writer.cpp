@@ -19,6 +19,7 @@ Job defaults_for(const Job& job) {
     plain.rule.name = "sgd";
     plain.push_pull = job.pull_ahead == 0;
     plain.tasks.resize(std::max<std::size_t>(1, job.tasks.size()));
+    plain.masks.resize(std::max<std::size_t>(1, job.masks.size()));
     plain.policy_for.resize(std::max<std::size_t>(1, job.policy_for.size()));
     plain.simulate.faults.resize(std::max<std::size_t>(1, job.simulate.faults.size()));
     RuleFor inherited{"", job.rule, job.schedule};

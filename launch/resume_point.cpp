@@ -20,6 +20,7 @@ Result<ResumePoint> resume_point(const std::string& path, const Plan& plan,
     point.generation = checkpoint->manifest().generation;
     // So that (worker, incarnation, step) names one gradient in all of a training's runs.
     point.worker_incarnation = next(found->newest_incarnation);
+    point.methods = checkpoint->manifest().methods;
     return point;
 }
 

@@ -6,8 +6,10 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "common/ids.h"
+#include "common/messages.h"
 #include "common/model_description.h"
 #include "common/partition/plan.h"
 #include "common/result.h"
@@ -21,6 +23,7 @@ struct ResumePoint {
     std::uint64_t samples_before = 0;  // applied in the checkpoint
     Generation generation;             // that made it
     Incarnation worker_incarnation{1};
+    std::vector<WorkerMethod> methods;  // what its workers' conflict methods remembered
 };
 
 // `path`: a run's folder, whose newest complete checkpoint it is, or a checkpoint's own.

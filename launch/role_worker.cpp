@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "common/build_id.h"
+#include "common/partition/layers.h"
 #include "common/runtime/zmq/loop.h"
 #include "launch/describe.h"
 #include "launch/machine.h"
@@ -92,6 +93,7 @@ ExitCode run_worker(std::unique_ptr<ControlClient> control, const RoleOptions& o
     setup.job = briefing->job;
     setup.plan = briefing->plan;
     setup.tasks = briefing->model.tasks;
+    setup.layers = shared_layers(*briefing->plan, briefing->model).names;
     auto node = Worker::create(std::move(setup));
     if (node.has_error()) return link.give_up(node.error());
     link.hand_over(self, **loop, briefing->welcome);

@@ -217,6 +217,7 @@ ExitCode coordinate(const Coordination& wanted) {
     options.first_checkpoint = prepared->resume.first_checkpoint;
     options.resumed_from = prepared->resume.directory;
     options.samples_before = prepared->resume.samples_before;
+    options.methods = prepared->resume.methods;
     options.host = this_host();
     options.listen_address = wanted.listen_address;
     options.port = wanted.port;

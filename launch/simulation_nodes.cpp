@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "common/build_id.h"
+#include "common/partition/layers.h"
 #include "launch/job.h"
 #include "launch/simulated_services.h"
 #include "launch/simulation.h"
@@ -37,6 +38,7 @@ void Simulation::add_coordinator() {
     options.first_checkpoint = point_.first_checkpoint;
     options.resumed_from = point_.directory;
     options.samples_before = point_.samples_before;
+    options.methods = point_.methods;
     options.host = "simulation";
     auto node = std::make_unique<Coordinator>(std::move(options));
     coordinator_ = node.get();
@@ -92,6 +94,7 @@ Result<void> Simulation::add_worker(WorkerId id) {
     setup.job = job_;
     setup.plan = plan_;
     setup.tasks = setup_.engines->description().tasks;
+    setup.layers = shared_layers(*plan_, setup_.engines->description()).names;
     auto worker = Worker::create(std::move(setup));
     if (worker.has_error()) return worker.error();
     auto halves = WorkerHalves::create(*job_, *plan_);

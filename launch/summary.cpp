@@ -40,6 +40,18 @@ json::object conflict_of(const Summary& summary) {
         conflict["tasks"] = json::array(summary.tasks.begin(), summary.tasks.end());
         conflict["cosines"] = std::move(rows);
     }
+    if (summary.conflict_share) conflict["steps_in_conflict"] = *summary.conflict_share;
+    if (summary.interference_index) conflict["interference_index"] = *summary.interference_index;
+    json::object pairs;
+    for (const PairSummary& pair : summary.pairs) {
+        json::value& of_a = pairs[pair.a];
+        if (!of_a.is_object()) of_a = json::object();
+        of_a.as_object()[pair.b] = json::object{{"mean", pair.mean},
+                                                {"p10", pair.p10},
+                                                {"p90", pair.p90},
+                                                {"negative_share", pair.negative_share}};
+    }
+    if (!pairs.empty()) conflict["pairs"] = std::move(pairs);
     return conflict;
 }
 
@@ -73,6 +85,9 @@ Summary summary_of(const ClusterView& view, const Outcome& outcome, const RunDir
     summary.mean_cosine = mean_cosine(view);
     summary.tasks = view.tasks;
     summary.cosines = pairwise_cosines(view);
+    summary.pairs = pair_summaries(view);
+    summary.conflict_share = conflict_share(view);
+    summary.interference_index = interference_index(view);
     summary.workers = workers_of(view);
     summary.torn = torn_pulls(view);
     summary.steps = total_steps(view);
@@ -212,8 +227,9 @@ std::string table(const Summary& summary) {
                        with_commas(summary.torn.steps), summary.torn.largest);
     }
     if (summary.mean_cosine) {
-        fmt::format_to(out, "  mean pairwise cosine of task gradients: {:+.3f}\n",
-                       *summary.mean_cosine);
+        fmt::format_to(out, "  mean pairwise cosine of task gradients: {:+.3f}; in conflict in "
+                            "{:.1f} % of the steps\n",
+                       *summary.mean_cosine, 100 * summary.conflict_share.value_or(0));
     }
     const std::uint64_t samples = summary.samples - summary.samples_before;
     fmt::format_to(out, "  {} steps, {} samples in {:.1f} s of training: {} samples/s\n",

@@ -34,6 +34,9 @@ struct Summary {
     std::optional<double> mean_cosine;
     std::vector<std::string> tasks;
     std::vector<std::vector<double>> cosines;  // mean of each pair, in the order of `tasks`
+    std::vector<PairSummary> pairs;
+    std::optional<double> conflict_share;      // of the steps: some pair below zero
+    std::optional<double> interference_index;  // of what is shared
     std::vector<WorkerSummary> workers;
     // Step scope: steps computed at weights of several versions, and by how much they differed.
     TornPulls torn;

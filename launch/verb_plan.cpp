@@ -1,19 +1,34 @@
-// detente plan JOB: which block lives where, and how even the shards are.
+// detente plan JOB: which block lives where, and how even the shards are; or, from a measured run,
+// which parts of the model tasks should have for themselves.
 #include <cstdio>
 #include <memory>
 
 #include "common/partition/plan.h"
 #include "launch/cli.h"
 #include "launch/describe.h"
+#include "launch/mask_plan.h"
 
 namespace detente {
 namespace {
 
-int print_plan(const JobArguments& arguments) {
-    const auto job = read_job(arguments);
+struct Options {
+    JobArguments job;
+    std::string masks_from;  // a run directory; empty = print the plan
+    double shared = 0.6;
+};
+
+int print_plan(const Options& options) {
+    const auto job = read_job(options.job);
     if (!job) return report("plan", job.error());
     const auto model = describe_in_child(*job);
     if (!model) return report("plan", model.error());
+    if (!options.masks_from.empty()) {
+        const auto masks =
+            plan_masks(RunDirectory{options.masks_from}, *model, *job, options.shared);
+        if (!masks) return report("plan", masks.error());
+        std::fputs(to_text(*masks).c_str(), stdout);
+        return 0;
+    }
     const auto plan = make_plan(*model, *job);
     if (!plan) return report("plan", plan.error());
     std::fputs(describe(*plan, *model).c_str(), stdout);
@@ -23,11 +38,17 @@ int print_plan(const JobArguments& arguments) {
 }  // namespace
 
 void add_plan_verb(CLI::App& app, int& exit_code) {
-    const auto arguments = std::make_shared<JobArguments>();
+    const auto options = std::make_shared<Options>();
     CLI::App* verb =
         app.add_subcommand("plan", "Prints which block lives on which shard, and the balance");
-    add_job_arguments(*verb, *arguments);
-    verb->callback([arguments, &exit_code] { exit_code = print_plan(*arguments); });
+    add_job_arguments(*verb, options->job);
+    CLI::Option* masks = verb->add_option(
+        "--masks", options->masks_from,
+        "Instead: [[mask]] entries that keep shared what conflicted least in this run");
+    verb->add_option("--shared", options->shared, "With --masks: the part that stays shared (0.6)")
+        ->needs(masks)
+        ->check(CLI::Range(0.0, 1.0));
+    verb->callback([options, &exit_code] { exit_code = print_plan(*options); });
 }
 
 }  // namespace detente

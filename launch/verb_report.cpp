@@ -81,7 +81,9 @@ Result<void> report_run(const ReportOptions& options) {
         }
     }
     if (!options.html_wanted()) return {};
-    return put(html_file(options), run_page(*run, *timeline));
+    const auto conflicts = read_conflict_history(RunDirectory{options.directory});
+    if (conflicts.has_error()) return conflicts.error();
+    return put(html_file(options), run_page(*run, *timeline, *conflicts));
 }
 
 Result<void> report_sweep(const ReportOptions& options) {

@@ -140,6 +140,7 @@ Result<Manifest> merge_checkpoint(const std::string& directory, const Plan& plan
     Manifest manifest;
     manifest.number = origin.number;
     manifest.generation = origin.generation;
+    manifest.methods = origin.methods;
     manifest.shards = static_cast<std::uint32_t>(slices->size());
     manifest.model = model.model;
     manifest.tensors = cut_of(plan, model);

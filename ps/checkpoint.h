@@ -19,8 +19,8 @@
 #include <utility>
 #include <vector>
 
-#include "common/conflict/aggregator.h"
 #include "common/ids.h"
+#include "common/messages.h"
 #include "common/model_description.h"
 #include "common/partition/plan.h"
 #include "common/result.h"
@@ -38,12 +38,6 @@ struct TensorCut {
     std::vector<std::int64_t> shape;
     std::vector<std::uint64_t> block_elements;  // in order of offset
 };
-// A worker's aggregator, for methods that keep state.
-struct SavedAggregator {
-    WorkerId worker;
-    std::string name;
-    AggregatorState state;
-};
 struct Manifest {
     std::uint64_t number = 0;
     Generation generation;
@@ -53,7 +47,7 @@ struct Manifest {
     Version highest_version;
     std::uint64_t samples_applied = 0;         // most over all blocks
     Incarnation newest_incarnation{0};         // of all its workers; 0 = not saved
-    std::vector<SavedAggregator> aggregators;  // empty: none of today's methods keeps state
+    std::vector<WorkerMethod> methods;  // of workers whose conflict method remembers something
     std::vector<TensorCut> tensors;
     std::vector<CheckpointFile> files;
 };
@@ -63,6 +57,7 @@ struct CheckpointOrigin {
     std::uint64_t number = 0;
     Generation generation;
     std::string job_text;  // the resolved job, TOML
+    std::vector<WorkerMethod> methods{};
 };
 
 // Makes a directory that holds every shard's slice a complete checkpoint. One block at a time is in

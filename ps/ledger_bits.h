@@ -13,11 +13,14 @@ enum Kind : std::uint8_t {
     kClosed = 2,
     kLease = 3,
     kControl = 4,
-    kLost = 5
+    kLost = 5,
+    kResolved = 6,
+    kNames = 7
 };
 inline constexpr std::uint8_t kKindBits = 0x07;
 inline constexpr std::uint8_t kSameBlocks = 0x08;  // the list of blocks is the last one
-// closed: lost; lease: granted; lost: same text; verdict: under a decision of the lead
+// closed: lost; lease: granted; lost: same text; verdict: under a decision of the lead; resolved:
+// with weights of an earlier step
 inline constexpr std::uint8_t kFlag = 0x10;
 inline constexpr std::uint8_t kHasHash = 0x20;   // verdict: other than the step's last part said
 inline constexpr std::uint8_t kHasRates = 0x40;  // verdict: some rate is not the block's last

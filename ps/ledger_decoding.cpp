@@ -42,6 +42,19 @@ class Source {
         }
         return value;
     }
+    std::vector<float> floats(std::size_t count) {
+        if (count > bytes_.size() / sizeof(float)) throw Undecodable{"it ends early"};
+        std::vector<float> values;
+        values.reserve(count);
+        for (std::size_t i = 0; i < count; ++i) {
+            std::uint32_t bits = 0;
+            for (unsigned shift = 0; shift < 32; shift += 8) {
+                bits |= static_cast<std::uint32_t>(octet()) << shift;
+            }
+            values.push_back(std::bit_cast<float>(bits));
+        }
+        return values;
+    }
     std::uint32_t small() {
         const std::uint64_t value = number();
         if (value > std::numeric_limits<std::uint32_t>::max()) {
@@ -212,6 +225,39 @@ LostRecord take_lost(Source& source, LedgerDeltas& deltas, std::uint8_t kind) {
     return record;
 }
 
+ResolvedRecord take_resolved(Source& source, LedgerDeltas& deltas, bool reused) {
+    ResolvedRecord record;
+    record.worker = WorkerId{source.small()};
+    std::uint64_t& last = deltas.step_of[record.worker.value];
+    last = source.difference(last);
+    record.step = Step{last};
+    record.batch = take_range(source, deltas);
+    const std::uint64_t tasks = source.number();
+    if (tasks > kMaxTasks) throw Undecodable{"it is of more tasks than there can be"};
+    const std::size_t gramians = source.count();
+    const std::size_t weights = source.count();
+    record.losses = source.floats(tasks);
+    // A list without entries takes no byte: a count could be anything.
+    for (std::size_t i = 0; i < gramians && tasks > 0; ++i) {
+        record.gramians.push_back(source.floats(tasks * (tasks + 1) / 2));
+    }
+    for (std::size_t i = 0; i < weights && tasks > 0; ++i) {
+        record.weights.push_back(source.floats(tasks));
+    }
+    record.reused = reused;
+    return record;
+}
+
+NamesRecord take_names(Source& source) {
+    NamesRecord record;
+    record.method = source.text();
+    for (auto* names : {&record.tasks, &record.layers}) {
+        names->resize(source.count());
+        for (std::string& name : *names) name = source.text();
+    }
+    return record;
+}
+
 std::uint8_t flags_of(std::uint8_t kind) {
     switch (kind) {
         case kPull:
@@ -222,6 +268,7 @@ std::uint8_t flags_of(std::uint8_t kind) {
             return kSameBlocks | kHasHash | kHasRates | kFlag;
         case kClosed:
         case kLease:
+        case kResolved:
             return kFlag;
         default:
             return 0;
@@ -266,6 +313,12 @@ LedgerEntry take_entry(Source& source, LedgerDeltas& deltas) {
             return entry;
         case kLost:
             entry.record = take_lost(source, deltas, kind);
+            return entry;
+        case kNames:
+            entry.record = take_names(source);
+            return entry;
+        case kResolved:
+            entry.record = take_resolved(source, deltas, (kind & kFlag) != 0);
             return entry;
         default:
             throw Undecodable{"a kind of entry this build does not know"};

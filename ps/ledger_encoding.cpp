@@ -33,6 +33,11 @@ class Sink {
             octet(static_cast<std::uint8_t>(value >> shift));
         }
     }
+    void half_word(std::uint32_t value) {
+        for (unsigned shift = 0; shift < 32; shift += 8) {
+            octet(static_cast<std::uint8_t>(value >> shift));
+        }
+    }
     void text(const std::string& value) {
         number(value.size());
         const auto bytes = std::as_bytes(std::span(value));
@@ -221,6 +226,38 @@ struct Encoder {
     void operator()(const ControlRecord& record) {
         put_time(sink, deltas, kControl, at);
         sink.text(record.what);
+    }
+    void operator()(const ResolvedRecord& record) {
+        put_time(sink, deltas, kResolved | (record.reused ? kFlag : 0), at);
+        sink.number(record.worker.value);
+        std::uint64_t& last = deltas.step_of[record.worker.value];
+        sink.difference(record.step.value, last);
+        last = record.step.value;
+        put_range(sink, deltas, record.batch);
+        const std::size_t tasks = record.losses.size();
+        sink.number(tasks);
+        sink.number(record.gramians.size());
+        sink.number(record.weights.size());
+        const auto put = [this](const std::vector<float>& values) {
+            for (const float value : values) sink.half_word(std::bit_cast<std::uint32_t>(value));
+        };
+        put(record.losses);
+        for (const std::vector<float>& gramian : record.gramians) {
+            invariant(gramian.size() == tasks * (tasks + 1) / 2, "a triangle of all tasks");
+            put(gramian);
+        }
+        for (const std::vector<float>& weights : record.weights) {
+            invariant(weights.size() == tasks, "a weight per task");
+            put(weights);
+        }
+    }
+    void operator()(const NamesRecord& record) {
+        put_time(sink, deltas, kNames, at);
+        sink.text(record.method);
+        for (const auto* names : {&record.tasks, &record.layers}) {
+            sink.number(names->size());
+            for (const std::string& name : *names) sink.text(name);
+        }
     }
     void operator()(const LostRecord& record) {
         invariant(record.blocks.size() == record.versions.size(), "a version per lost update");

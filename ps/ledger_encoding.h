@@ -15,6 +15,9 @@
 //   closed   worker, incarnation, step −, blocks, lost, text
 //   lease    worker, incarnation, granted, range
 //   control  text
+//   resolved worker, step −, batch, tasks, Gramians, lists of weights (numbers of
+//            them), then all losses, Gramians and weights, 4 bytes each
+//   names    method, tasks, layers: texts, the lists with their numbers
 //   lost     worker, incarnation, step −, part, epoch, blocks, a version − for each, text unless
 //            flagged as the last lost entry's
 #pragma once
@@ -32,7 +35,7 @@
 namespace detente {
 
 // Grows with every change of the above.
-inline constexpr std::uint32_t kLedgerEncoding = 4;
+inline constexpr std::uint32_t kLedgerEncoding = 5;
 
 // What both sides remember within a chunk.
 struct LedgerDeltas {

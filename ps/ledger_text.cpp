@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <boost/json.hpp>
+#include <cmath>
 
 #include "ps/ledger.h"
 
@@ -81,6 +82,34 @@ struct JsonMembers {
     void operator()(const ControlRecord& record) {
         object["kind"] = "control";
         object["what"] = record.what;
+    }
+    void operator()(const ResolvedRecord& record) {
+        object["kind"] = "resolved";
+        object["worker"] = record.worker.value;
+        object["step"] = record.step.value;
+        object["batch"] = range_of(record.batch);
+        object["losses"] = numbers_of(record.losses);
+        json::array gramians;
+        for (const auto& gramian : record.gramians) gramians.push_back(numbers_of(gramian));
+        object["gramians"] = std::move(gramians);
+        json::array weights;
+        for (const auto& list : record.weights) weights.push_back(numbers_of(list));
+        object["weights"] = std::move(weights);
+        object["reused"] = record.reused;
+    }
+    void operator()(const NamesRecord& record) {
+        object["kind"] = "names";
+        object["method"] = record.method;
+        object["tasks"] = json::array(record.tasks.begin(), record.tasks.end());
+        object["layers"] = json::array(record.layers.begin(), record.layers.end());
+    }
+    // JSON has no NaN.
+    static json::array numbers_of(const std::vector<float>& values) {
+        json::array numbers;
+        for (const float value : values) {
+            numbers.push_back(std::isfinite(value) ? json::value(value) : json::value(nullptr));
+        }
+        return numbers;
     }
     void operator()(const LostRecord& record) {
         object["kind"] = "lost";
@@ -179,6 +208,19 @@ struct Text {
     }
     std::string operator()(const ControlRecord& record) const {
         return fmt::format("control  {}", record.what);
+    }
+    std::string operator()(const ResolvedRecord& record) const {
+        std::string text = fmt::format(
+            "resolved worker:{} step {}, {}, losses {:.4g}", record.worker.value, record.step.value,
+            range_text(record.batch), fmt::join(record.losses, " "));
+        for (const auto& list : record.weights) {
+            text += fmt::format("; weights {:.4g}", fmt::join(list, " "));
+        }
+        return text + (record.reused ? " (of an earlier step)" : "");
+    }
+    std::string operator()(const NamesRecord& record) const {
+        return fmt::format("names    method {}, tasks {}, shared layers {}", record.method,
+                           fmt::join(record.tasks, " "), fmt::join(record.layers, " "));
     }
     std::string operator()(const LostRecord& record) const {
         return fmt::format("lost     {} step {} part {}, epoch {}, versions{}: {}",

@@ -49,23 +49,25 @@ TensorCut cut_of(const json::object& object) {
     return cut;
 }
 
-SavedAggregator aggregator_of(const json::object& object) {
-    SavedAggregator saved;
+WorkerMethod method_of(const json::object& object) {
+    WorkerMethod saved;
     saved.worker = WorkerId{small_integer_in(object, "worker")};
-    saved.name = text_in(object, "name");
+    saved.state.method = text_in(object, "name");
+    saved.state.groups = small_integer_in(object, "groups");
     for (const json::value& bits : array_in(object, "state")) {
         saved.state.values.push_back(std::bit_cast<double>(integer_of(bits, "state")));
     }
     return saved;
 }
 
-json::object json_of(const SavedAggregator& saved) {
+json::object json_of(const WorkerMethod& saved) {
     json::array state;
     for (const double value : saved.state.values) {
         state.emplace_back(std::to_string(std::bit_cast<std::uint64_t>(value)));
     }
     return {{"worker", std::to_string(saved.worker.value)},
-            {"name", saved.name},
+            {"name", saved.state.method},
+            {"groups", std::to_string(saved.state.groups)},
             {"state", std::move(state)}};
 }
 
@@ -90,7 +92,7 @@ std::string to_json(const Manifest& manifest) {
                                      {"xxh3", fmt::format("{:016x}", file.checksum)}});
     }
     json::array aggregators;
-    for (const SavedAggregator& saved : manifest.aggregators) aggregators.push_back(json_of(saved));
+    for (const WorkerMethod& saved : manifest.methods) aggregators.push_back(json_of(saved));
     const json::object object{
         {"format", kFormat},
         {"number", std::to_string(manifest.number)},
@@ -134,7 +136,7 @@ Result<Manifest> manifest_from_json(std::string_view text) {
             manifest.newest_incarnation =
                 Incarnation{small_integer_in(object, "newest_incarnation")};
             for (const json::value& saved : array_in(object, "aggregators")) {
-                manifest.aggregators.push_back(aggregator_of(object_of(saved, "an aggregator")));
+                manifest.methods.push_back(method_of(object_of(saved, "an aggregator")));
             }
         }
         for (const json::value& file : array_in(object, "files")) {

@@ -1,7 +1,6 @@
 #include "worker/conflict_rows.h"
 
 #include <algorithm>
-#include <map>
 
 #include "common/conflict/task_vectors.h"
 #include "common/invariant.h"
@@ -60,24 +59,15 @@ std::vector<double> shared_out(const std::vector<double>& weights, const HeldGra
 
 ConflictRows::ConflictRows(std::shared_ptr<const Plan> plan, const std::vector<std::string>& names,
                            std::size_t tasks)
-    : plan_(std::move(plan)), tasks_(tasks) {
-    std::vector<std::string> layers;
-    for (const std::string& name : names) {
-        const std::string layer = name.substr(0, name.rfind('.'));
-        const auto found = std::find(layers.begin(), layers.end(), layer);
-        layer_of_.push_back(static_cast<std::size_t>(found - layers.begin()));
-        if (found == layers.end()) layers.push_back(layer);
-    }
-}
+    : plan_(std::move(plan)), tasks_(tasks), layers_(shared_layers(*plan_, names)) {}
 
 std::vector<std::size_t> ConflictRows::groups_of(ConflictScope scope) const {
     std::vector<std::size_t> groups(plan_->blocks.size(), 0);
-    std::map<std::size_t, std::size_t> group_of;  // of a layer or block
+    if (scope == ConflictScope::global) return groups;
+    if (scope == ConflictScope::layer) return layers_.of_block;
+    std::size_t group = 0;
     for (const Block& block : plan_->blocks) {
-        if (!block.trainable() || !block.shared() || scope == ConflictScope::global) continue;
-        const std::size_t of =
-            scope == ConflictScope::layer ? layer_of_[block.tensor] : block.id.value;
-        groups[block.id.value] = group_of.emplace(of, group_of.size()).first->second;
+        if (block.trainable() && block.shared()) groups[block.id.value] = group++;
     }
     return groups;
 }
@@ -123,17 +113,26 @@ void ConflictRows::add_halves(const HeldGradients& held, const Block& block, Gra
     }
 }
 
+// `layer` takes what the block adds to the Gramian of the batch's gradients; nullptr: not wanted.
 void ConflictRows::add_block(const GradientWork& work, const HeldGradients& held,
-                             const Block& block, Gramian& total, GroupInput& group) const {
+                             const Block& block, Gramian& total, GroupInput& group,
+                             Gramian* layer) const {
     const AggregatorNeeds needs = needs_of(work.aggregator);
-    if (needs.second_batch) return add_halves(held, block, total, group);
-    const std::vector<const float*> rows = rows_of(*held.batches.front(), block, tasks_);
+    Gramian& sum = needs.second_batch || needs.averages ? total : group.gramian;
+    const Gramian before = layer == nullptr ? Gramian() : sum;
+    if (needs.second_batch) {
+        add_halves(held, block, total, group);
+    } else {
+        sum.add_block(rows_of(*held.batches.front(), block, tasks_), block.elements);
+    }
     if (needs.averages) {
         group.gramian.add_block(rows_of(*held.vectors, block, tasks_), block.elements);
-        total.add_block(rows, block.elements);
-        return;
     }
-    group.gramian.add_block(rows, block.elements);
+    for (std::size_t i = 0; layer != nullptr && i < tasks_; ++i) {
+        for (std::size_t j = 0; j < tasks_; ++j) {
+            layer->at(i, j) += sum.at(i, j) - before.at(i, j);
+        }
+    }
 }
 
 void ConflictRows::advance_vectors(const GradientWork& work, HeldGradients& held,
@@ -174,11 +173,15 @@ void ConflictRows::measure(const GradientWork& work, HeldGradients& held,
         groups, GroupInput{Gramian(tasks_), Gramian(tasks_), std::vector<double>(tasks_, 0.0)});
     outcome.gramian = Gramian(tasks_);
     outcome.exclusive_norms_sq.assign(tasks_, 0.0);
+    outcome.layers.assign(work.layers ? layers_.names.size() : 0, Gramian(tasks_));
     advance_vectors(work, held, outcome, group_of);
     for (const Block& block : plan_->blocks) {
         if (!block.trainable()) continue;
         if (block.shared()) {
-            add_block(work, held, block, outcome.gramian, outcome.groups[group_of[block.id.value]]);
+            Gramian* layer = work.layers ? &outcome.layers[layers_.of_block[block.id.value]]
+                                         : nullptr;
+            add_block(work, held, block, outcome.gramian, outcome.groups[group_of[block.id.value]],
+                      layer);
         } else {
             add_exclusive(held, block, outcome.exclusive_norms_sq);
         }

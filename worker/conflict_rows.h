@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "common/partition/layers.h"
 #include "common/partition/plan.h"
 #include "common/work.h"
 #include "worker/held_gradients.h"
@@ -39,7 +40,7 @@ class ConflictRows {
 
   private:
     void add_block(const GradientWork& work, const HeldGradients& held, const Block& block,
-                   Gramian& total, GroupInput& group) const;
+                   Gramian& total, GroupInput& group, Gramian* layer) const;
     void add_halves(const HeldGradients& held, const Block& block, Gramian& total,
                     GroupInput& group) const;
     void add_exclusive(const HeldGradients& held, const Block& block,
@@ -50,7 +51,7 @@ class ConflictRows {
 
     std::shared_ptr<const Plan> plan_;
     std::size_t tasks_;
-    std::vector<std::size_t> layer_of_;  // by tensor
+    SharedLayers layers_;
     std::shared_ptr<const TaskVectors> kept_;
 };
 

@@ -46,12 +46,28 @@ double Resolver::clip_factor(const GradientOutcome& outcome,
     return norm > clip_norm_ ? clip_norm_ / norm : 1;
 }
 
+bool Resolver::still_serves(const Solved& solved, const Gramian& gramian) const {
+    if (solved.steps == 0 || solved.steps >= every_) return false;
+    double moved_sq = 0;
+    double then_sq = 0;
+    for (std::size_t i = 0; i < solved.gramian.size(); ++i) {
+        const double moved = gramian.entries()[i] - solved.gramian[i];
+        moved_sq += moved * moved;
+        then_sq += solved.gramian[i] * solved.gramian[i];
+    }
+    // NaN is beyond any bound, and the method names its task.
+    return std::sqrt(moved_sq) <= drift_ * std::sqrt(then_sq);
+}
+
 Result<std::vector<std::vector<double>>> Resolver::weights_of(const GradientOutcome& outcome,
                                                               std::uint64_t key) {
     const std::size_t groups = std::max<std::size_t>(1, outcome.groups.size());
     states_.resize(groups, aggregator_->initial_state(tasks_));
+    if (every_ > 1) solved_.resize(groups);
     std::vector<AggregatorState> states = states_;
+    std::vector<Solved> solved = solved_;
     std::vector<std::vector<double>> weights;
+    bool reused = every_ > 1;
     for (std::size_t group = 0; group < groups; ++group) {
         AggregatorInput input;
         input.gramian = &outcome.gramian;
@@ -63,11 +79,23 @@ Result<std::vector<std::vector<double>>> Resolver::weights_of(const GradientOutc
             input.cross = &outcome.groups[group].cross;
             input.excess = outcome.groups[group].excess;
         }
+        if (every_ > 1 && still_serves(solved[group], *input.gramian)) {
+            ++solved[group].steps;
+            weights.push_back(solved[group].weights);
+            continue;
+        }
+        reused = false;
         auto output = aggregator_->weights(input, states[group]);
         if (!output) return output.error();
+        if (every_ > 1) {
+            const auto entries = input.gramian->entries();
+            solved[group] = {output->weights, {entries.begin(), entries.end()}, 1};
+        }
         weights.push_back(std::move(output->weights));
     }
     states_ = std::move(states);
+    solved_ = std::move(solved);
+    reused_ = reused;
     return weights;
 }
 
@@ -95,6 +123,70 @@ Result<CombineWork> Resolver::resolve(GradientOutcome&& outcome, std::uint64_t k
         if (weights->size() > 1) work.group_weights = std::move(*weights);
     }
     return work;
+}
+
+MethodState Resolver::saved() const {
+    MethodState saved;
+    const bool remembers = every_ > 1 || !aggregator_->initial_state(tasks_).values.empty();
+    if (states_.empty() || !remembers) return saved;
+    saved.method = aggregator_->name();
+    saved.groups = static_cast<std::uint32_t>(states_.size());
+    for (std::size_t group = 0; group < states_.size(); ++group) {
+        const auto add = [&saved](const std::vector<double>& values) {
+            saved.values.insert(saved.values.end(), values.begin(), values.end());
+        };
+        add(states_[group].values);
+        if (every_ == 1) continue;
+        const Solved& solved = solved_[group];
+        add({static_cast<double>(solved.steps)});
+        add(solved.weights);
+        add(solved.gramian);
+    }
+    return saved;
+}
+
+Result<void> Resolver::restore(const MethodState& state) {
+    if (state.groups == 0) return {};
+    if (state.method != aggregator_->name()) {
+        return fail(ErrorCode::bad_checkpoint,
+                    "the checkpoint has the state of conflict.method '" + state.method +
+                        "', the job has '" + aggregator_->name() + "'");
+    }
+    const std::size_t own = aggregator_->initial_state(tasks_).values.size();
+    const std::size_t reuse = every_ == 1 ? 0 : 1 + tasks_ + tasks_ * tasks_;
+    if (state.values.size() != state.groups * (own + reuse)) {
+        return fail(ErrorCode::bad_checkpoint,
+                    "the state of conflict.method '" + state.method + "' has " +
+                        std::to_string(state.values.size()) + " values for " +
+                        std::to_string(state.groups) + " groups, expected " +
+                        std::to_string(own + reuse) +
+                        " each: conflict.every or the method's parameters have changed");
+    }
+    std::vector<AggregatorState> states(state.groups);
+    std::vector<Solved> solved(reuse == 0 ? 0 : state.groups);
+    auto at = state.values.begin();
+    const auto take = [&at](std::size_t count) {
+        std::vector<double> values(at, at + static_cast<std::ptrdiff_t>(count));
+        at += static_cast<std::ptrdiff_t>(count);
+        return values;
+    };
+    for (std::size_t group = 0; group < state.groups; ++group) {
+        states[group].values = take(own);
+        if (reuse == 0) continue;
+        const double steps = take(1).front();
+        if (!(steps >= 0 && steps <= every_)) {
+            return fail(ErrorCode::bad_checkpoint,
+                        "the state of conflict.method '" + state.method +
+                            "' says that weights have served " + std::to_string(steps) +
+                            " steps; conflict.every is " + std::to_string(every_));
+        }
+        solved[group].steps = static_cast<std::uint32_t>(steps);
+        solved[group].weights = take(tasks_);
+        solved[group].gramian = take(tasks_ * tasks_);
+    }
+    states_ = std::move(states);
+    solved_ = std::move(solved);
+    return {};
 }
 
 }  // namespace detente

@@ -1,6 +1,10 @@
 // Turns the gradients of a step into the order to combine them: asks the method for weights, group
 // by group of conflict.scope, and clips. Keeps the method's state, which advances with each step.
 //
+// Reuse. Where conflict.every = k > 1, a group's weights serve up to k steps, as long as
+// ‖G − G_then‖ ≤ drift · ‖G_then‖ in Frobenius norms; a method's state advances only when it is
+// asked. It is by group: one may have drifted while others have not.
+//
 // Copyable: a copy goes on by itself. Thread: its owner's; nothing in it takes long.
 #pragma once
 
@@ -26,23 +30,45 @@ class Resolver {
     // loss or a product, naming the task; the state is then as it was.
     Result<CombineWork> resolve(GradientOutcome&& outcome, std::uint64_t key);
     const Aggregator& aggregator() const { return *aggregator_; }
+    // Whether every group's weights of the last resolve() were an earlier step's.
+    bool reused() const { return reused_; }
+
+    // What is remembered, for a checkpoint; empty where the method remembers nothing and every
+    // step is resolved anew. Vectors per task and coordinate (moco and the like) are not in it.
+    MethodState saved() const;
+    // Goes on from there. bad_checkpoint: of another method, or of other numbers of groups or
+    // tasks than fit it.
+    Result<void> restore(const MethodState& state);
 
   private:
+    // A solution and what it was found for.
+    struct Solved {
+        std::vector<double> weights;
+        std::vector<double> gramian;  // its entries
+        std::uint32_t steps = 0;      // it has served; 0 = there is none
+    };
     Resolver(const Job& job, std::size_t tasks, std::shared_ptr<const Aggregator> aggregator)
         : scope_(job.conflict_scope),
           clip_norm_(job.clip_norm),
+          every_(job.conflict_every),
+          drift_(job.conflict_drift),
           tasks_(tasks),
           aggregator_(std::move(aggregator)) {}
     Result<std::vector<std::vector<double>>> weights_of(const GradientOutcome& outcome,
                                                         std::uint64_t key);
+    bool still_serves(const Solved& solved, const Gramian& gramian) const;
     double clip_factor(const GradientOutcome& outcome,
                        const std::vector<std::vector<double>>& weights) const;
 
     ConflictScope scope_;
     double clip_norm_;
+    std::uint32_t every_;
+    double drift_;
     std::size_t tasks_;
     std::shared_ptr<const Aggregator> aggregator_;
     std::vector<AggregatorState> states_;  // by group
+    std::vector<Solved> solved_;           // by group, where every_ > 1
+    bool reused_ = false;
 };
 
 }  // namespace detente

@@ -175,6 +175,8 @@ void Worker::start_gradient() {
         work.tasks.insert(TaskId{task});
     }
     resolver_.prepare(work);
+    work.layers =
+        records_conflicts() && setup_.job->ledger_conflicts == LedgerConflicts::layers;
     computing.ticket = effects_->compute(std::move(work));
     computing_ = std::move(computing);
 }
@@ -433,6 +435,7 @@ void Worker::leave() {
     }
     Stopped last;
     last.last = status();
+    last.method_state = method_state();
     Message message;
     message.body = std::move(last);
     effects_->send(kCoordinator, std::move(message));
@@ -447,6 +450,7 @@ void Worker::fail_with(Error error) {
     last.code = error.code;
     last.error = error.text;
     last.last = status();
+    last.method_state = method_state();
     Message message;
     message.body = std::move(last);
     effects_->send(kCoordinator, std::move(message));

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "common/config.h"
+#include "common/conflict/interference.h"
 #include "common/partition/plan.h"
 #include "common/runtime/contracts.h"
 #include "worker/resolver.h"
@@ -27,7 +28,8 @@ struct WorkerSetup {
     WorkerId id;
     std::shared_ptr<const Job> job;
     std::shared_ptr<const Plan> plan;
-    std::vector<std::string> tasks;  // names, in order
+    std::vector<std::string> tasks;     // names, in order
+    std::vector<std::string> layers{};  // shared ones, for the ledger (partition/layers.h)
 };
 
 class Worker : public Node {
@@ -124,6 +126,11 @@ class Worker : public Node {
     void computed(ComputeEnded&& event);
     void resolve(GradientOutcome&& outcome);
     void note_resolved(const std::vector<double>& losses, const Gramian& gramian);
+    // For the worker's ledger, as ledger.conflicts says.
+    void record_resolved(const std::vector<double>& losses, const Gramian& gramian,
+                         const std::vector<Gramian>& layers, const CombineWork& work);
+    bool records_conflicts() const;
+    MethodState method_state();
     std::string task_list() const;
     // The parts of the step's push; it is settling from here on.
     std::vector<std::vector<BlockId>> lay_out_push();
@@ -186,6 +193,11 @@ class Worker : public Node {
     double cosine_sum_ = 0;
     std::uint64_t cosine_count_ = 0;
     std::vector<double> pair_cosine_sums_;  // T×T, row-major
+    std::vector<std::uint64_t> cosine_bins_;  // as Status has them
+    std::uint64_t conflict_steps_ = 0;        // with a pair below zero
+    std::uint64_t reused_steps_ = 0;
+    InterferenceIndex interference_;
+    bool state_too_large_ = false;            // said once
     std::vector<double> losses_;
     Nanos compute_time_{0};
     Nanos wait_time_{0};

@@ -14,6 +14,12 @@ void Worker::receive(Message&& message) {
             phase_ = Phase::training;
             for (std::uint32_t i = 0; i <= setup_.job->pull_ahead; ++i) open_next_step();
         }
+        if (const auto* request = std::get_if<CheckpointRequest>(&body)) {
+            Message message;
+            message.body = CheckpointReply{.number = request->number, .file = "", .code = {},
+                                           .error = "", .method_state = method_state()};
+            effects_->send(kCoordinator, std::move(message));
+        }
         if (const auto* stop = std::get_if<Stop>(&body)) {
             if (stop->drain && phase_ == Phase::training) {
                 drain(stop->reason);
@@ -80,6 +86,13 @@ bool Worker::unaltered(const std::vector<WeightBlock>& blocks) {
 
 void Worker::begin(const Welcome& welcome) {
     if (phase_ != Phase::joining) return;
+    if (auto restored = resolver_.restore(welcome.method_state); !restored) {
+        effects_->log(LogLevel::warning, restored.error().text + "; it begins anew");
+    }
+    if (records_conflicts()) {
+        effects_->record(
+            {now_, NamesRecord{setup_.job->aggregator.name, setup_.tasks, setup_.layers}});
+    }
     if (welcome.initialise) {
         phase_ = Phase::initialising;
         initial_.resize(clients_.size());
@@ -205,6 +218,10 @@ Status Worker::status() const {
     }
     add("cosine.sum", cosine_sum_);
     add("cosine.count", static_cast<double>(cosine_count_));
+    add("cosine.conflict_steps", static_cast<double>(conflict_steps_));
+    add("interference.opposed", interference_.opposed());
+    add("interference.norms", interference_.norms());
+    add("steps.reused", static_cast<double>(reused_steps_));
     const std::size_t tasks = setup_.tasks.size();
     for (std::size_t i = 0; cosine_count_ > 0 && i < tasks; ++i) {
         for (std::size_t j = i + 1; j < tasks; ++j) {
@@ -222,6 +239,7 @@ Status Worker::status() const {
     add("compute_ms", milliseconds(compute_time_));
     add("wait_ms", milliseconds(wait_time_));
     status.losses = losses_;
+    status.cosine_bins = cosine_bins_;
     return status;
 }
 

@@ -1,4 +1,6 @@
 // What becomes of a step's gradients when they are there: figures for the status, and the push.
+#include "common/codec/codec.h"
+#include "common/conflict/cosine_bins.h"
 #include "common/random.h"
 #include "worker/worker.h"
 
@@ -28,6 +30,7 @@ void Worker::resolve(GradientOutcome&& outcome) {
     // Of a step that is skipped nothing enters the figures: NaN would stay in them.
     const std::vector<double> losses = outcome.losses;
     const Gramian gramian = outcome.gramian;
+    const std::vector<Gramian> layers = std::move(outcome.layers);
     auto work = resolver_.resolve(std::move(outcome),
                                   random_key(setup_.job->seed, Purpose::aggregator,
                                              {setup_.id.value, computing_->step.value}));
@@ -37,6 +40,7 @@ void Worker::resolve(GradientOutcome&& outcome) {
                                                       work.error().text));
     }
     note_resolved(losses, gramian);
+    record_resolved(losses, gramian, layers, *work);
     combine(std::move(*work));
 }
 
@@ -53,6 +57,80 @@ void Worker::note_resolved(const std::vector<double>& losses, const Gramian& gra
     const std::vector<double> cosines = cosines_of(gramian);
     pair_cosine_sums_.resize(cosines.size());
     for (std::size_t i = 0; i < cosines.size(); ++i) pair_cosine_sums_[i] += cosines[i];
+    const std::size_t tasks = gramian.tasks();
+    cosine_bins_.resize(pairs_of(tasks) * kCosineBins);
+    std::size_t pair = 0;
+    bool conflict = false;
+    for (std::size_t i = 0; i < tasks; ++i) {
+        for (std::size_t j = i + 1; j < tasks; ++j, ++pair) {
+            const double cosine = cosines[i * tasks + j];
+            ++cosine_bins_[pair * kCosineBins + cosine_bin(cosine)];
+            conflict = conflict || cosine < 0;
+        }
+    }
+    if (conflict) ++conflict_steps_;
+    interference_.add(gramian);
+    if (resolver_.reused()) ++reused_steps_;
+}
+
+namespace {
+
+std::vector<float> floats_of(const std::vector<double>& values) {
+    std::vector<float> floats;
+    for (const double value : values) floats.push_back(static_cast<float>(value));
+    return floats;
+}
+
+std::vector<float> triangle_of(const Gramian& gramian) {
+    std::vector<float> entries;
+    for (std::size_t i = 0; i < gramian.tasks(); ++i) {
+        for (std::size_t j = i; j < gramian.tasks(); ++j) {
+            entries.push_back(static_cast<float>(gramian.at(i, j)));
+        }
+    }
+    return entries;
+}
+
+}  // namespace
+
+void Worker::record_resolved(const std::vector<double>& losses, const Gramian& gramian,
+                             const std::vector<Gramian>& layers, const CombineWork& work) {
+    if (!records_conflicts()) return;
+    ResolvedRecord record;
+    record.worker = setup_.id;
+    record.step = computing_->step;
+    record.batch = {computing_->batch.data_epoch, computing_->batch.index, 1};
+    record.losses = floats_of(losses);
+    record.reused = resolver_.reused();
+    if (setup_.job->ledger_conflicts == LedgerConflicts::whole) {
+        record.gramians.push_back(triangle_of(gramian));
+    } else {
+        for (const Gramian& layer : layers) record.gramians.push_back(triangle_of(layer));
+    }
+    if (!work.weights.empty() && work.group_weights.empty()) {
+        record.weights.push_back(floats_of(work.weights));
+    }
+    for (const auto& weights : work.group_weights) record.weights.push_back(floats_of(weights));
+    effects_->record({now_, std::move(record)});
+}
+
+bool Worker::records_conflicts() const {
+    return setup_.tasks.size() > 1 && setup_.job->ledger_conflicts != LedgerConflicts::off;
+}
+
+MethodState Worker::method_state() {
+    MethodState state = resolver_.saved();
+    if (state.values.size() <= kMostMethodValues) return state;
+    if (!state_too_large_) {
+        state_too_large_ = true;
+        effects_->log(LogLevel::warning,
+                      "what conflict.method '" + state.method + "' remembers takes " +
+                          std::to_string(state.values.size()) + " values, at most " +
+                          std::to_string(kMostMethodValues) +
+                          " fit a checkpoint: a resumed run begins without them; use a larger "
+                          "blocks.bytes, or conflict.scope = \"layer\"");
+    }
+    return {};
 }
 
 // "0 left, 1 right": what the numbers in a method's error stand for.

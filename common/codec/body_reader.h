@@ -86,6 +86,7 @@ class BodyReader {
     std::vector<BatchRange> ranges(const flatbuffers::Vector<const wire::BatchRange*>* in);
     BatchRange range(const wire::BatchRange& in);
     Endpoint endpoint(const wire::Endpoint* in);
+    MethodState method_state(const wire::MethodState* in);
     NodeId node(std::uint8_t role, std::uint32_t index);
     ErrorCode error_code(std::uint8_t value);
     float finite(float value, const char* what);

@@ -150,6 +150,19 @@ Hello BodyReader::read(const wire::Hello& in) {
     return {endpoint(in.endpoint()), in.process(), text(in.build(), "build"), in.has_weights()};
 }
 
+MethodState BodyReader::method_state(const wire::MethodState* in) {
+    if (in == nullptr) return {};
+    MethodState out;
+    out.method = text(in->method(), "method");
+    out.groups = in->groups();
+    const auto* values = in->values();
+    const std::size_t count =
+        entries(values, kMostMethodValues, alignof(double), "values of a method");
+    out.values.reserve(count);
+    for (std::size_t i = 0; i < count; ++i) out.values.push_back(values->Get(i));
+    return out;
+}
+
 Welcome BodyReader::read(const wire::Welcome& in) {
     Welcome out;
     out.job = text(in.job(), "job");
@@ -160,6 +173,7 @@ Welcome BodyReader::read(const wire::Welcome& in) {
     out.peers.reserve(count);
     for (std::size_t i = 0; i < count; ++i) out.peers.push_back(endpoint(peers->Get(i)));
     out.initialise = in.initialise();
+    out.method_state = method_state(in.method_state());
     return out;
 }
 
@@ -188,6 +202,10 @@ Status BodyReader::read(const wire::Status& in) {
     const auto* losses = in.losses();
     const std::size_t loss_count = entries(losses, kMostListEntries, alignof(double), "losses");
     for (std::size_t i = 0; i < loss_count; ++i) out.losses.push_back(losses->Get(i));
+    const auto* cosines = in.cosine_bins();
+    const std::size_t cosine_count =
+        entries(cosines, kMostCosineBins, alignof(std::uint64_t), "cosine bins");
+    for (std::size_t i = 0; i < cosine_count; ++i) out.cosine_bins.push_back(cosines->Get(i));
     return out;
 }
 
@@ -200,11 +218,22 @@ PeerChange BodyReader::read(const wire::PeerChange& in) {
 }
 
 CheckpointRequest BodyReader::read(const wire::CheckpointRequest& in) {
-    return {in.number(), text(in.directory(), "directory")};
+    CheckpointRequest out;
+    out.number = in.number();
+    out.directory = text(in.directory(), "directory");
+    const auto* methods = in.methods();
+    const std::size_t count =
+        entries(methods, kMostListEntries, alignof(flatbuffers::uoffset_t), "methods");
+    for (std::size_t i = 0; i < count; ++i) {
+        const wire::WorkerMethod& method = *methods->Get(i);
+        out.methods.push_back({{method.worker()}, method_state(method.state())});
+    }
+    return out;
 }
 
 CheckpointReply BodyReader::read(const wire::CheckpointReply& in) {
-    return {in.number(), text(in.file(), "file"), error_code(in.code()), text(in.error(), "error")};
+    return {in.number(), text(in.file(), "file"), error_code(in.code()), text(in.error(), "error"),
+            method_state(in.method_state())};
 }
 
 Stop BodyReader::read(const wire::Stop& in) { return {text(in.reason(), "reason"), in.drain()}; }
@@ -215,6 +244,7 @@ Stopped BodyReader::read(const wire::Stopped& in) {
     out.code = error_code(in.code());
     out.error = text(in.error(), "error");
     if (in.last() != nullptr) out.last = read(*in.last());
+    out.method_state = method_state(in.method_state());
     return out;
 }
 

@@ -300,6 +300,12 @@ flatbuffers::Offset<wire::Hello> BodyWriter::write(const Hello& in) {
     return wire::CreateHello(builder_, endpoint, in.process, build, in.has_weights);
 }
 
+flatbuffers::Offset<wire::MethodState> BodyWriter::method_state(const MethodState& in) {
+    const Text method = text(in.method);
+    const auto values = list(in.values);
+    return wire::CreateMethodState(builder_, method, in.groups, values);
+}
+
 flatbuffers::Offset<wire::Welcome> BodyWriter::write(const Welcome& in) {
     const Text job = text(in.job);
     const Text model = text(in.model);
@@ -307,7 +313,8 @@ flatbuffers::Offset<wire::Welcome> BodyWriter::write(const Welcome& in) {
     endpoints.reserve(in.peers.size());
     for (const Endpoint& peer : in.peers) endpoints.push_back(write(peer));
     const auto peers = builder_.CreateVector(endpoints);
-    return wire::CreateWelcome(builder_, job, model, peers, in.initialise);
+    const auto state = method_state(in.method_state);
+    return wire::CreateWelcome(builder_, job, model, peers, in.initialise, state);
 }
 
 flatbuffers::Offset<wire::Ready> BodyWriter::write(const Ready&) {
@@ -328,8 +335,9 @@ flatbuffers::Offset<wire::Status> BodyWriter::write(const Status& in) {
     const auto values = builder_.CreateVector(entries);
     const auto staleness = list(in.staleness);
     const auto losses = list(in.losses);
+    const auto cosine_bins = list(in.cosine_bins);
     return wire::CreateStatus(builder_, activity, waiting_for, in.waited.count(), values, staleness,
-                              losses);
+                              losses, cosine_bins);
 }
 
 flatbuffers::Offset<wire::PeerChange> BodyWriter::write(const PeerChange& in) {
@@ -341,13 +349,21 @@ flatbuffers::Offset<wire::PeerChange> BodyWriter::write(const PeerChange& in) {
 
 flatbuffers::Offset<wire::CheckpointRequest> BodyWriter::write(const CheckpointRequest& in) {
     const Text directory = text(in.directory);
-    return wire::CreateCheckpointRequest(builder_, in.number, directory);
+    std::vector<flatbuffers::Offset<wire::WorkerMethod>> entries;
+    entries.reserve(in.methods.size());
+    for (const WorkerMethod& method : in.methods) {
+        const auto state = method_state(method.state);
+        entries.push_back(wire::CreateWorkerMethod(builder_, method.worker.value, state));
+    }
+    const auto methods = builder_.CreateVector(entries);
+    return wire::CreateCheckpointRequest(builder_, in.number, directory, methods);
 }
 
 flatbuffers::Offset<wire::CheckpointReply> BodyWriter::write(const CheckpointReply& in) {
     const Text file = text(in.file);
     const Text error = text(in.error);
-    return wire::CreateCheckpointReply(builder_, in.number, file, number(in.code), error);
+    const auto state = method_state(in.method_state);
+    return wire::CreateCheckpointReply(builder_, in.number, file, number(in.code), error, state);
 }
 
 flatbuffers::Offset<wire::Stop> BodyWriter::write(const Stop& in) {
@@ -358,7 +374,8 @@ flatbuffers::Offset<wire::Stop> BodyWriter::write(const Stop& in) {
 flatbuffers::Offset<wire::Stopped> BodyWriter::write(const Stopped& in) {
     const Text error = text(in.error);
     const auto last = write(in.last);
-    return wire::CreateStopped(builder_, in.failed, number(in.code), error, last);
+    const auto state = method_state(in.method_state);
+    return wire::CreateStopped(builder_, in.failed, number(in.code), error, last, state);
 }
 
 }  // namespace detente::codec

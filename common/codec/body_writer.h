@@ -69,6 +69,7 @@ class BodyWriter {
     flatbuffers::Offset<wire::PolicyChanged> write(const PolicyChanged& in);
 
     Text text(const std::string& in);
+    flatbuffers::Offset<wire::MethodState> method_state(const MethodState& in);
     List<const wire::WeightBlock*> list(const std::vector<WeightBlock>& in);
     List<const wire::GradientBlock*> list(const std::vector<GradientBlock>& in);
     List<const wire::BatchRange*> list(const std::vector<BatchRange>& in);

@@ -14,8 +14,8 @@ namespace detente {
 namespace {
 
 constexpr std::size_t kKeptScratchBytes = 256U << 10U;
-// Message → Stopped → Status → NamedValue, and → StageDecision → PolicyChange → NamedText.
-constexpr flatbuffers::uoffset_t kMostDepth = 4;
+// Message → StageDecision → CheckpointRequest → WorkerMethod → MethodState.
+constexpr flatbuffers::uoffset_t kMostDepth = 5;
 constexpr flatbuffers::uoffset_t kMostTables = kMostListEntries + 16;
 
 wire::Envelope wire_of(const Envelope& in, Encoding encoding) {

@@ -11,6 +11,7 @@
 #include <span>
 #include <vector>
 
+#include "common/conflict/cosine_bins.h"
 #include "common/messages.h"
 #include "common/payload.h"
 #include "common/result.h"
@@ -24,6 +25,8 @@ inline constexpr std::size_t kMostBlocksPerMessage = 1U << 16U;
 inline constexpr std::size_t kSealBytes = 8;  // XXH3 of the header frame, at its end
 inline constexpr std::size_t kMostTextBytes = 4U << 20U;
 inline constexpr std::size_t kMostListEntries = 1U << 14U;  // peers, values, lease ranges, …
+inline constexpr std::size_t kMostCosineBins = kCosineBins * kMaxTasks * (kMaxTasks - 1) / 2;
+inline constexpr std::size_t kMostMethodValues = 1U << 18U;
 // Every frame but one holds at least kSmallBlockBytes, or is the only one. A transport may drop a
 // message on the frame after this many.
 inline constexpr std::size_t kMostPayloadFrames = kMostMessageBytes / kSmallBlockBytes + 1;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <functional>
 #include <iterator>
 #include <numeric>
@@ -26,6 +27,7 @@ struct TensorPlan {
     bool frozen = false;
     std::uint32_t rule = 0;
     std::uint32_t policy = 0;
+    std::optional<double> shared{};  // of a mask: the part that all owners update
 };
 
 std::vector<std::string> tensor_names(const ModelDescription& model) {
@@ -56,6 +58,9 @@ std::optional<Error> bad_pattern(const ModelDescription& model, const Job& job) 
     }
     for (const PolicyFor& entry : job.policy_for) {
         if (auto error = matches_nothing(entry.pattern, "staleness.for", model)) return error;
+    }
+    for (const MaskConfig& mask : job.masks) {
+        if (auto error = matches_nothing(mask.pattern, "mask", model)) return error;
     }
     for (const TaskConfig& task : job.tasks) {
         for (const std::string& pattern : task.exclude) {
@@ -135,30 +140,60 @@ Result<TensorPlan> plan_tensor(const TensorDescription& tensor, const ModelDescr
     }
     plan.rule = first_match(job.rule_for, tensor.name);
     plan.policy = first_match(job.policy_for, tensor.name);
+    const std::uint32_t mask = first_match(job.masks, tensor.name);
+    if (mask > 0) plan.shared = job.masks[mask - 1].shared;
     return plan;
 }
 
 // As few blocks as the bound allows, equal to within one tile: a tensor slightly over the bound
-// then gives two halves, which balance better than a large block and a crumb.
-void cut(std::uint32_t index, std::uint64_t elements, const TensorPlan& tensor,
-         std::uint64_t block_bytes, std::vector<Block>& blocks) {
+// then gives two halves, which balance better than a large block and a crumb. `offset`: where the
+// stretch to be cut begins.
+void cut(std::uint32_t index, std::uint64_t offset, std::uint64_t elements,
+         const TensorPlan& tensor, std::uint64_t block_bytes, std::vector<Block>& blocks) {
+    const std::uint64_t end = offset + elements;
     const std::uint64_t tiles = (elements + kTileElements - 1) / kTileElements;
     const std::uint64_t most = block_bytes / kTileBytes;
     const std::uint64_t count = (tiles + most - 1) / most;
-    std::uint64_t offset = 0;
     for (std::uint64_t i = 0; i < count; ++i) {
         const std::uint64_t own_tiles = tiles / count + (i < tiles % count ? 1 : 0);
         Block block;
         block.id = BlockId{blocks.size()};
         block.tensor = index;
         block.offset = offset;
-        block.elements = std::min(own_tiles * kTileElements, elements - offset);
+        block.elements = std::min(own_tiles * kTileElements, end - offset);
         block.owners = tensor.owners;
         block.frozen = tensor.frozen;
         block.rule = tensor.rule;
         block.policy = tensor.policy;
         offset += block.elements;
         blocks.push_back(block);
+    }
+}
+
+// A tensor under a mask: what stays shared, then one stretch per owner, in task order, equal to
+// within a row (elements / shape[0]: an output unit's weights stay together).
+void cut_masked(std::uint32_t index, const TensorDescription& described, const TensorPlan& tensor,
+                std::uint64_t block_bytes, std::vector<Block>& blocks) {
+    const std::uint64_t elements = described.elements();
+    const std::uint64_t rows =
+        described.shape.empty() ? 1 : static_cast<std::uint64_t>(described.shape[0]);
+    const std::uint64_t row = rows == 0 ? 1 : elements / rows;
+    const auto shared_rows = static_cast<std::uint64_t>(
+        std::llround(std::clamp(*tensor.shared, 0.0, 1.0) * static_cast<double>(rows)));
+    if (shared_rows > 0) cut(index, 0, shared_rows * row, tensor, block_bytes, blocks);
+    const std::uint64_t own_rows = rows - shared_rows;
+    const auto owners = static_cast<std::uint64_t>(tensor.owners.count());
+    std::uint64_t nth = 0;
+    for (std::uint32_t task = 0; task < kMaxTasks; ++task) {
+        if (!tensor.owners.contains(TaskId{task})) continue;
+        const std::uint64_t first = shared_rows + own_rows * nth / owners;
+        const std::uint64_t last = shared_rows + own_rows * (nth + 1) / owners;
+        ++nth;
+        if (first == last) continue;
+        TensorPlan own = tensor;
+        own.owners = {};
+        own.owners.insert(TaskId{task});
+        cut(index, first * row, (last - first) * row, own, block_bytes, blocks);
     }
 }
 
@@ -239,7 +274,11 @@ Result<Plan> make_plan(const ModelDescription& model, const Job& job) {
         const TensorDescription& tensor = model.tensors[index];
         const Result<TensorPlan> planned = plan_tensor(tensor, model, job);
         if (planned.has_error()) return planned.error();
-        cut(index, tensor.elements(), *planned, job.block_bytes, plan.blocks);
+        if (planned->shared && !planned->frozen && planned->owners.count() > 1) {
+            cut_masked(index, tensor, *planned, job.block_bytes, plan.blocks);
+        } else {
+            cut(index, 0, tensor.elements(), *planned, job.block_bytes, plan.blocks);
+        }
     }
     place(plan, job.shards());
     if (auto error = too_many_measured(plan, job)) return *error;

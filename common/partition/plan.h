@@ -3,7 +3,9 @@
 // model description and the job, so every node computes it for itself.
 //
 // Blocks are cut at multiples of kTileElements (common/conflict/gramian.h), so that sums folded
-// tile by tile do not depend on the block size.
+// tile by tile do not depend on the block size. Under a mask ([[mask]]) a tensor is cut into
+// stretches first, by rows: one that all its owners update, then one per owner; a stretch's tiles
+// are counted from its own beginning.
 #pragma once
 
 #include <cstdint>

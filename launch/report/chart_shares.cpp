@@ -142,26 +142,28 @@ std::string draw(const ShareBars& bars) {
 }
 
 std::string draw(const HeatMap& map) {
-    const std::size_t count = map.names.size();
-    if (count == 0) return "";
+    const std::vector<std::string>& columns = map.columns.empty() ? map.names : map.columns;
+    const std::size_t count = std::max(map.names.size(), columns.size());
+    if (map.names.empty() || columns.empty()) return "";
     constexpr double kNames = 150;
     const double cell = std::clamp(420.0 / static_cast<double>(count), 8.0, 76.0);
-    const double side = cell * static_cast<double>(count);
+    const double side = cell * static_cast<double>(columns.size());
     const bool named = cell >= 14;
-    Svg svg(kWidth, side + 48, map.label);
-    for (std::size_t i = 0; i < count; ++i) {
+    const double height = std::max(cell * static_cast<double>(map.names.size()), 40.0);
+    Svg svg(kWidth, height + 48, map.label);
+    for (std::size_t j = 0; j < columns.size() && cell >= 50; ++j) {
+        svg.text({kNames + cell * (static_cast<double>(j) + 0.5), 20},
+                 shortened(columns[j], static_cast<std::size_t>(cell / 7.6)), Anchor::middle);
+    }
+    for (std::size_t i = 0; i < map.names.size(); ++i) {
         const double y = 30 + cell * static_cast<double>(i);
         if (named)
             svg.text({kNames - 10, y + cell / 2 + 4}, shortened(map.names[i], 20), Anchor::end);
-        if (cell >= 50) {
-            svg.text({kNames + cell * (static_cast<double>(i) + 0.5), 20},
-                     shortened(map.names[i], static_cast<std::size_t>(cell / 7.6)), Anchor::middle);
-        }
-        for (std::size_t j = 0; j < count; ++j) {
+        for (std::size_t j = 0; j < columns.size(); ++j) {
             const double value = map.values[i][j];
             const double x = kNames + cell * static_cast<double>(j);
             svg.box({x, y}, cell - 1, cell - 1, std::isfinite(value) ? shade(value) : "#dddddd",
-                    fmt::format("{} and {}: {:+.3f}", map.names[i], map.names[j], value));
+                    fmt::format("{} and {}: {:+.3f}", map.names[i], columns[j], value));
             if (cell < 40) continue;
             svg.text({x + cell / 2, y + cell / 2 + 4}, fmt::format("{:+.2f}", value),
                      Anchor::middle, std::abs(value) > 0.6 ? "inside" : "tick");

@@ -51,11 +51,12 @@ struct ShareBars {
 };
 std::string draw(const ShareBars& bars);
 
-// A square of numbers in [-1, 1], blue below and orange above 0.
+// Numbers in [-1, 1], blue below and orange above 0; a square unless there are `columns`.
 struct HeatMap {
     std::string label;
-    std::vector<std::string> names;
-    std::vector<std::vector<double>> values;
+    std::vector<std::string> names;           // of the rows
+    std::vector<std::vector<double>> values;  // row by row
+    std::vector<std::string> columns{};       // empty: as the rows
 };
 std::string draw(const HeatMap& map);
 

@@ -24,6 +24,8 @@ json::object accuracies(const std::vector<std::pair<std::string, double>>& of_ta
 json::object conflict_json(const RunRecord& run) {
     json::object conflict;
     if (run.mean_cosine) conflict["mean_cosine"] = number(*run.mean_cosine);
+    if (run.interference_index) conflict["interference_index"] = number(*run.interference_index);
+    if (run.steps_in_conflict) conflict["steps_in_conflict"] = number(*run.steps_in_conflict);
     json::array rows;
     for (const auto& row : run.cosines) {
         json::array numbers;
@@ -164,6 +166,7 @@ void add_run(std::string& out, const NamedRun& named) {
             csv.add("cosine", run.cosine_tasks[i] + "/" + run.cosine_tasks[j], run.cosines[i][j]);
         }
     }
+    if (run.interference_index) csv.add("interference_index", "", *run.interference_index);
     if (named.reach) csv.add("reached_s", "", seconds_to_reach(run, *named.reach));
     csv.add("wall_s", "", run.wall_s);
     csv.add("training_s", "", run.training_s);

@@ -160,13 +160,45 @@ void show_updates(Page& page, const RunRecord& run) {
                 "rises while work is wasted.");
 }
 
-void show_cosines(Page& page, const RunRecord& run) {
+std::vector<Point> points_of(const ConflictHistory::Series& series) {
+    std::vector<Point> points;
+    for (const auto& [x, y] : series) points.push_back({x, y});
+    return points;
+}
+
+void show_history(Page& page, const RunRecord& run, const ConflictHistory& history) {
+    LineChart cosines{"Cosine of task pairs over the run",
+                      axis_title(Against::seconds, run.virtual_time), "mean cosine", {}};
+    for (std::size_t i = 0; i < history.pairs.size(); ++i) {
+        cosines.curves.push_back({history.pairs[i], points_of(history.over_time[i])});
+    }
+    page.figure(draw(cosines),
+                fmt::format("Mean cosine over time, of the {} most opposed pair{}: below zero a step "
+                            "that helps one task hurts the other.",
+                            history.pairs.size(), history.pairs.size() == 1 ? "" : "s"));
+    if (!history.layers.empty()) {
+        page.figure(draw(HeatMap{"Mean cosine of task pairs by layer", history.layers,
+                                 history.by_layer, history.pairs}),
+                    "Where they conflict: mean cosine layer by layer.");
+    }
+    if (history.weights.empty()) return;
+    LineChart weights{"Weights over the run", axis_title(Against::seconds, run.virtual_time),
+                      "mean weight", {}};
+    for (std::size_t i = 0; i < history.tasks.size(); ++i) {
+        weights.curves.push_back({history.tasks[i], points_of(history.weights[i])});
+    }
+    page.figure(draw(weights),
+                "What the conflict method multiplied each task's gradient by, where it is shared.");
+}
+
+void show_cosines(Page& page, const RunRecord& run, const ConflictHistory& history) {
     if (run.cosines.size() < 2) return;
     page.heading("Do the tasks agree?");
     page.figure(
         draw(HeatMap{"Mean cosine of each pair of task gradients", run.cosine_tasks, run.cosines}),
         "Mean cosine between the gradients of each pair of tasks on what they share, over "
         "all steps: orange pairs pull the same way, blue ones against each other.");
+    if (!history.empty()) show_history(page, run, history);
 }
 
 void show_timeline(Page& page, const RunRecord& run, const Timeline& timeline) {
@@ -201,7 +233,8 @@ void show_timeline(Page& page, const RunRecord& run, const Timeline& timeline) {
 
 }  // namespace
 
-std::string run_page(const RunRecord& run, const Timeline& timeline) {
+std::string run_page(const RunRecord& run, const Timeline& timeline,
+                     const ConflictHistory& conflicts) {
     Page page(run.job.empty() ? "A run" : run.job);
     page.paragraph(lead_of(run), "lead");
     if (run.failed) page.paragraph("Failed: " + run.error, "failed");
@@ -214,7 +247,7 @@ std::string run_page(const RunRecord& run, const Timeline& timeline) {
     show_staleness(page, run);
     show_gaps(page, run);
     show_updates(page, run);
-    show_cosines(page, run);
+    show_cosines(page, run, conflicts);
     show_timeline(page, run, timeline);
     page.heading("Where it comes from");
     page.paragraph("Run directory: " + run.directory);

@@ -55,6 +55,12 @@ Books books_at(const json::object& object, std::string_view key) {
 
 void read_conflict(const json::object& conflict, RunRecord& run) {
     if (conflict.contains("mean_cosine")) run.mean_cosine = number_at(conflict, "mean_cosine");
+    if (conflict.contains("interference_index")) {
+        run.interference_index = number_at(conflict, "interference_index");
+    }
+    if (conflict.contains("steps_in_conflict")) {
+        run.steps_in_conflict = number_at(conflict, "steps_in_conflict");
+    }
     if (!conflict.contains("cosines")) return;
     run.cosine_tasks = texts_at(conflict, "tasks");
     for (const json::value& row : array_at(conflict, "cosines")) {

@@ -52,6 +52,8 @@ struct RunRecord {
     StalenessSummary staleness;
     std::vector<std::uint64_t> staleness_histogram;  // of applied updates; the last bin is open
     std::optional<double> mean_cosine;
+    std::optional<double> interference_index;
+    std::optional<double> steps_in_conflict;  // share
     std::vector<std::string> cosine_tasks;
     std::vector<std::vector<double>> cosines;  // square, or empty
     std::vector<WorkerSummary> workers;

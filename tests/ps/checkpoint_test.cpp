@@ -198,19 +198,19 @@ TEST_CASE("checkpoint: the manifest says what is there, and survives being writt
     CHECK(bytes_of_file(folder / "job.toml") == "name = \"three\"\n");
 }
 
-TEST_CASE("manifest: has a place for the state of workers' aggregators, and reads one without") {
+TEST_CASE("manifest: holds what workers' conflict methods remember and reads one without") {
     const TemporaryFolder folder;
     Manifest made = make_checkpoint(folder.path(), plan_of(1));
-    CHECK(made.aggregators.empty());  // no method of today keeps state
+    CHECK(made.methods.empty());
     made.newest_incarnation = Incarnation{4};
-    made.aggregators = {{WorkerId{3}, "moco", {{0.1, -0.0, 1e-310}}}};
+    made.methods = {{WorkerId{3}, {"moco", 1, {0.1, -0.0, 1e-310}}}};
     const auto read = manifest_from_json(to_json(made));
     REQUIRE(read.has_value());
     CHECK(to_json(*read) == to_json(made));
     CHECK(read->newest_incarnation == Incarnation{4});
-    REQUIRE(read->aggregators.size() == 1);
-    CHECK(read->aggregators[0].worker == WorkerId{3});
-    CHECK(read->aggregators[0].state.values == std::vector{0.1, -0.0, 1e-310});
+    REQUIRE(read->methods.size() == 1);
+    CHECK(read->methods[0].worker == WorkerId{3});
+    CHECK(read->methods[0].state == made.methods[0].state);
     std::string older = to_json(made);
     const auto cut = [&](const std::string& from, const std::string& to) {
         const std::size_t at = older.find(from);
@@ -221,7 +221,7 @@ TEST_CASE("manifest: has a place for the state of workers' aggregators, and read
     const auto without = manifest_from_json(older);
     REQUIRE(without.has_value());
     CHECK(without->newest_incarnation == Incarnation{0});
-    CHECK(without->aggregators.empty());
+    CHECK(without->methods.empty());
 }
 
 TEST_CASE("checkpoint: written by some shards, it restores on any other number") {

@@ -1,0 +1,112 @@
+#include "launch/conflict_ledger.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <optional>
+
+#include "ps/ledger.h"
+
+namespace detente {
+namespace {
+
+namespace fs = std::filesystem;
+
+Result<std::vector<std::string>> worker_ledgers(const RunDirectory& run) {
+    std::vector<std::string> files;
+    std::error_code failed;
+    for (fs::directory_iterator at(run.ledger_dir(), failed), end; !failed && at != end;
+         at.increment(failed)) {
+        const std::string name = at->path().filename().string();
+        if (at->path().extension() == ".ledger" && name.starts_with("worker-")) {
+            files.push_back(at->path().string());
+        }
+    }
+    if (failed || files.empty()) {
+        return fail(ErrorCode::io,
+                    fmt::format("{}: no worker's ledger here; expected a run directory (like "
+                                "runs/latest)",
+                                run.ledger_dir()));
+    }
+    std::sort(files.begin(), files.end());
+    return files;
+}
+
+Gramian square_of(const std::vector<float>& triangle, std::size_t tasks) {
+    Gramian gramian(tasks);
+    std::size_t at = 0;
+    for (std::size_t i = 0; i < tasks; ++i) {
+        for (std::size_t j = i; j < tasks; ++j, ++at) {
+            gramian.at(i, j) = gramian.at(j, i) = static_cast<double>(triangle[at]);
+        }
+    }
+    return gramian;
+}
+
+ResolvedStep step_of(const LedgerOrigin& origin, Time at, ResolvedRecord&& record) {
+    ResolvedStep step;
+    step.worker = record.worker;
+    step.incarnation = origin.incarnation;
+    step.step = record.step;
+    step.batch = record.batch;
+    step.at = at;
+    for (const auto& triangle : record.gramians) {
+        step.gramians.push_back(square_of(triangle, record.losses.size()));
+    }
+    step.losses = std::move(record.losses);
+    step.weights = std::move(record.weights);
+    step.reused = record.reused;
+    return step;
+}
+
+Result<std::uint64_t> read_one(const std::string& path, const VisitStep& visit) {
+    auto reader = LedgerReader::open(path);
+    if (reader.has_error()) return reader.error();
+    std::optional<NamesRecord> names;
+    std::uint64_t steps = 0;
+    LedgerEntry entry;
+    while (true) {
+        const auto more = reader->next(entry);
+        if (more.has_error()) return more.error();
+        if (!*more) return steps;
+        if (auto* named = std::get_if<NamesRecord>(&entry.record)) names = std::move(*named);
+        auto* resolved = std::get_if<ResolvedRecord>(&entry.record);
+        if (resolved == nullptr) continue;
+        if (!names || names->tasks.size() != resolved->losses.size()) {
+            return fail(ErrorCode::bad_message,
+                        fmt::format("{}, entry {}: a step of {} tasks, but {} are named before it: "
+                                    "the file was put together from others",
+                                    path, reader->entries(), resolved->losses.size(),
+                                    names ? names->tasks.size() : 0));
+        }
+        visit(*names, step_of(reader->origin(), entry.at, std::move(*resolved)));
+        ++steps;
+    }
+}
+
+}  // namespace
+
+Gramian ResolvedStep::whole() const {
+    Gramian sum(losses.size());
+    for (const Gramian& gramian : gramians) sum.add(gramian);
+    return sum;
+}
+
+Result<void> read_resolved_steps(const RunDirectory& run, const VisitStep& visit) {
+    const auto files = worker_ledgers(run);
+    if (files.has_error()) return files.error();
+    std::uint64_t steps = 0;
+    for (const std::string& file : *files) {
+        const auto read = read_one(file, visit);
+        if (read.has_error()) return read.error();
+        steps += *read;
+    }
+    if (steps > 0) return {};
+    return fail(ErrorCode::not_supported,
+                fmt::format("{}: its workers recorded nothing of conflicts: it had one task, ended "
+                            "before the first step, or its job says ledger.conflicts = \"off\"",
+                            run.path));
+}
+
+}  // namespace detente

@@ -1,0 +1,42 @@
+// What a run's workers recorded of conflicts (ResolvedRecord), read back: for `detente explain`,
+// reports and `detente plan --masks`. The workers' ledgers say all of it; no model is needed.
+//
+// Thread: pure reading; files are opened only here.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "common/conflict/gramian.h"
+#include "common/ids.h"
+#include "common/ledger_entry.h"
+#include "common/result.h"
+#include "launch/run_directory.h"
+
+namespace detente {
+
+// One step of one worker.
+struct ResolvedStep {
+    WorkerId worker;
+    Incarnation incarnation{1};
+    Step step;
+    BatchRange batch;
+    Time at;
+    std::vector<float> losses;
+    std::vector<Gramian> gramians;            // of every layer, or one of all
+    std::vector<std::vector<float>> weights;  // one list for all, or one per group of the scope
+    bool reused = false;
+
+    Gramian whole() const;  // the sum
+};
+
+// Reads every step of every worker, each worker's in order. `visit` is told the names first with
+// each; a worker's names may differ from another's only if the run directory holds two runs.
+// io, bad_message: no ledgers, or one that is not readable; not_supported: nothing was recorded
+// (ledger.conflicts = "off", or one task).
+using VisitStep = std::function<void(const NamesRecord& names, const ResolvedStep& step)>;
+Result<void> read_resolved_steps(const RunDirectory& run, const VisitStep& visit);
+
+}  // namespace detente

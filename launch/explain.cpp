@@ -1,0 +1,197 @@
+#include "launch/explain.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <boost/json.hpp>
+#include <chrono>
+#include <cmath>
+#include <iterator>
+
+namespace detente {
+namespace {
+
+namespace json = boost::json;
+
+constexpr std::size_t kMostPairsShown = 20;
+
+// Products of every gradient with the plain sum and with the result, and the result's own length.
+struct Products {
+    std::vector<double> with_sum;
+    std::vector<double> with_result;
+    double sum_sq = 0;
+    double result_sq = 0;
+};
+
+void add(Products& products, const Gramian& gramian, const std::vector<float>& weights) {
+    const std::size_t tasks = gramian.tasks();
+    for (std::size_t i = 0; i < tasks; ++i) {
+        for (std::size_t j = 0; j < tasks; ++j) {
+            const double weighted = static_cast<double>(weights[j]) * gramian.at(i, j);
+            products.with_sum[i] += gramian.at(i, j);
+            products.with_result[i] += weighted;
+            products.sum_sq += gramian.at(i, j);
+            products.result_sq += static_cast<double>(weights[i]) * weighted;
+        }
+    }
+}
+
+// Weights that fit what was recorded: one list for all, or one per recorded layer.
+bool weights_known(const ResolvedStep& step) {
+    return step.weights.size() == 1 ||
+           (!step.weights.empty() && step.weights.size() == step.gramians.size());
+}
+
+Products products_of(const ResolvedStep& step) {
+    const std::size_t tasks = step.losses.size();
+    Products products;
+    products.with_sum.assign(tasks, 0.0);
+    products.with_result.assign(tasks, 0.0);
+    const bool known = weights_known(step);
+    const std::vector<float> none(tasks, 0.0F);
+    for (std::size_t i = 0; i < step.gramians.size(); ++i) {
+        const std::vector<float>& weights = !known                     ? none
+                                            : step.weights.size() == 1 ? step.weights[0]
+                                                                       : step.weights[i];
+        add(products, step.gramians[i], weights);
+    }
+    return products;
+}
+
+double cosine_of(double product, double a_sq, double b_sq) {
+    const double norms = std::sqrt(std::max(0.0, a_sq)) * std::sqrt(std::max(0.0, b_sq));
+    return norms > 0 ? std::clamp(product / norms, -1.0, 1.0) : 0;
+}
+
+double cosine_in(const Gramian& gramian, std::size_t a, std::size_t b) {
+    return cosine_of(gramian.at(a, b), gramian.at(a, a), gramian.at(b, b));
+}
+
+std::string percent(double factor) { return fmt::format("{:+.0f} %", 100 * (factor - 1)); }
+
+// What became of the task, as a sentence.
+std::string fate_of(const ExplainedStep::OfTask& task) {
+    if (!task.with_result) return "";
+    if (!task.progress) return "the plain sum would have done nothing for it";
+    if (task.with_sum < 0) {
+        return *task.with_result >= 0 ? "the plain sum would have raised its loss; this does not"
+                                      : "the plain sum would have raised its loss; so does this";
+    }
+    if (*task.with_result < 0) return "gives way: this raises its loss, to first order";
+    return fmt::format("progress {} beside the plain sum", percent(*task.progress));
+}
+
+}  // namespace
+
+ExplainedStep explain(const NamesRecord& names, ResolvedStep step) {
+    ExplainedStep explained;
+    explained.method = names.method;
+    explained.tasks = names.tasks;
+    const Gramian whole = step.whole();
+    const bool by_layer = step.gramians.size() == names.layers.size();
+    for (std::size_t a = 0; a < whole.tasks(); ++a) {
+        for (std::size_t b = a + 1; b < whole.tasks(); ++b) {
+            ExplainedStep::Pair pair{a, b, cosine_in(whole, a, b), {}};
+            for (std::size_t i = 0; by_layer && i < step.gramians.size(); ++i) {
+                pair.layers.push_back({names.layers[i], cosine_in(step.gramians[i], a, b)});
+            }
+            explained.pairs.push_back(std::move(pair));
+        }
+    }
+    std::stable_sort(explained.pairs.begin(), explained.pairs.end(),
+                     [](const auto& x, const auto& y) { return x.cosine < y.cosine; });
+    const Products products = products_of(step);
+    for (std::size_t i = 0; i < whole.tasks(); ++i) {
+        ExplainedStep::OfTask task;
+        task.length = std::sqrt(std::max(0.0, whole.at(i, i)));
+        task.with_sum = cosine_of(products.with_sum[i], whole.at(i, i), products.sum_sq);
+        if (weights_known(step)) {
+            task.with_result =
+                cosine_of(products.with_result[i], whole.at(i, i), products.result_sq);
+            if (products.with_sum[i] != 0) {
+                task.progress = products.with_result[i] / products.with_sum[i];
+            }
+        }
+        explained.of_tasks.push_back(task);
+    }
+    explained.step = std::move(step);
+    return explained;
+}
+
+std::string to_text(const ExplainedStep& explained) {
+    const ResolvedStep& step = explained.step;
+    std::string text = fmt::format(
+        "worker:{} step {}, batch {}.{}, at {:.3f} s: {}{}\n", step.worker.value, step.step.value,
+        step.batch.data_epoch, step.batch.first,
+        std::chrono::duration<double>(step.at.time_since_epoch()).count(), explained.method,
+        step.reused ? ", weights of an earlier step" : "");
+    auto out = std::back_inserter(text);
+    std::size_t width = 6;
+    for (const std::string& task : explained.tasks) width = std::max(width, task.size());
+    fmt::format_to(out, "  {:<{}}  {:>9}  {:>9}  {:>8}  {:>9}  {:>11}\n", "task", width, "loss",
+                   "length", "weight", "with sum", "with result");
+    for (std::size_t i = 0; i < explained.tasks.size(); ++i) {
+        const ExplainedStep::OfTask& task = explained.of_tasks[i];
+        const std::string weight = step.weights.size() == 1
+                                       ? fmt::format("{:.4f}", step.weights[0][i])
+                                   : step.weights.empty() ? "-"
+                                                          : "by group";
+        const std::string with_result =
+            task.with_result ? fmt::format("{:+.3f}", *task.with_result) : "-";
+        fmt::format_to(out, "  {:<{}}  {:>9.4g}  {:>9.4g}  {:>8}  {:>+9.3f}  {:>11}  {}\n",
+                       explained.tasks[i], width, step.losses[i], task.length, weight,
+                       task.with_sum, with_result, fate_of(task));
+    }
+    std::size_t shown = 0;
+    for (const ExplainedStep::Pair& pair : explained.pairs) {
+        if (++shown > kMostPairsShown) {
+            fmt::format_to(out, "  … and {} pairs less opposed (--json has all)\n",
+                           explained.pairs.size() - kMostPairsShown);
+            break;
+        }
+        fmt::format_to(out, "  {} / {}: cosine {:+.3f}{}\n", explained.tasks[pair.a],
+                       explained.tasks[pair.b], pair.cosine, pair.cosine < 0 ? ", in conflict" : "");
+        for (const auto& layer : pair.layers) {
+            fmt::format_to(out, "    {:<32} {:+.3f}{}\n", layer.layer, layer.cosine,
+                           layer.cosine < 0 ? "  in conflict" : "");
+        }
+    }
+    if (explained.pairs.empty()) text += "  nothing is shared\n";
+    return text;
+}
+
+std::string to_json(const ExplainedStep& explained) {
+    const ResolvedStep& step = explained.step;
+    json::array tasks;
+    for (std::size_t i = 0; i < explained.tasks.size(); ++i) {
+        const ExplainedStep::OfTask& task = explained.of_tasks[i];
+        json::object row{{"task", explained.tasks[i]}, {"length", task.length}};
+        if (std::isfinite(step.losses[i])) row["loss"] = step.losses[i];
+        if (step.weights.size() == 1) row["weight"] = step.weights[0][i];
+        row["cosine_with_sum"] = task.with_sum;
+        if (task.with_result) row["cosine_with_result"] = *task.with_result;
+        if (task.progress) row["progress"] = *task.progress;
+        tasks.push_back(std::move(row));
+    }
+    json::array pairs;
+    for (const ExplainedStep::Pair& pair : explained.pairs) {
+        json::object layers;
+        for (const auto& layer : pair.layers) layers[layer.layer] = layer.cosine;
+        pairs.push_back(json::object{{"a", explained.tasks[pair.a]},
+                                     {"b", explained.tasks[pair.b]},
+                                     {"cosine", pair.cosine},
+                                     {"layers", std::move(layers)}});
+    }
+    return json::serialize(
+        json::object{{"worker", step.worker.value},
+                     {"incarnation", step.incarnation.value},
+                     {"step", step.step.value},
+                     {"batch", json::object{{"data_epoch", step.batch.data_epoch},
+                                            {"index", step.batch.first}}},
+                     {"method", explained.method},
+                     {"reused", step.reused},
+                     {"tasks", std::move(tasks)},
+                     {"pairs", std::move(pairs)}});
+}
+
+}  // namespace detente

@@ -1,0 +1,124 @@
+#include "launch/mask_plan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <iterator>
+#include <map>
+#include <numeric>
+
+#include "common/conflict/interference.h"
+#include "common/partition/layers.h"
+#include "common/partition/plan.h"
+#include "launch/conflict_ledger.h"
+
+namespace detente {
+namespace {
+
+Result<std::map<std::string, InterferenceIndex>> measured_indices(const RunDirectory& run) {
+    std::map<std::string, InterferenceIndex> indices;
+    bool by_layer = true;
+    const auto read = read_resolved_steps(
+        run, [&](const NamesRecord& names, const ResolvedStep& step) {
+            if (step.gramians.size() != names.layers.size()) by_layer = false;
+            for (std::size_t i = 0; by_layer && i < step.gramians.size(); ++i) {
+                indices[names.layers[i]].add(step.gramians[i]);
+            }
+        });
+    if (read.has_error()) return read.error();
+    if (!by_layer) {
+        return fail(ErrorCode::not_supported,
+                    fmt::format("{}: its workers did not record conflicts by layer; run it with "
+                                "ledger.conflicts = \"layers\"",
+                                run.path));
+    }
+    return indices;
+}
+
+// "trunk.conv1.*"; a tensor without a '.' is a layer by itself.
+std::string pattern_of(const std::string& layer, const ModelDescription& model) {
+    const bool is_tensor =
+        std::any_of(model.tensors.begin(), model.tensors.end(),
+                    [&](const TensorDescription& tensor) { return tensor.name == layer; });
+    return is_tensor ? layer : layer + ".*";
+}
+
+}  // namespace
+
+Result<MaskPlan> plan_masks(const RunDirectory& run, const ModelDescription& model, Job job,
+                            double shared) {
+    job.masks.clear();
+    const auto plan = make_plan(model, job);
+    if (plan.has_error()) return plan.error();
+    const auto indices = measured_indices(run);
+    if (indices.has_error()) return indices.error();
+    const SharedLayers layers = shared_layers(*plan, model);
+    MaskPlan masks;
+    masks.wanted = shared;
+    for (const std::string& name : layers.names) {
+        const auto found = indices->find(name);
+        if (found == indices->end()) {
+            return fail(ErrorCode::bad_job,
+                        fmt::format("{}: layer {} of this job's model was not recorded there: it "
+                                    "is a run of another model, or with a mask or exclude on it",
+                                    run.path, name));
+        }
+        masks.layers.push_back({name, 0, found->second.value(), 0});
+    }
+    std::uint64_t total = 0;
+    for (const Block& block : plan->blocks) {
+        if (!block.trainable() || !block.shared()) continue;
+        masks.layers[layers.of_block[block.id.value]].parameters += block.elements;
+        total += block.elements;
+    }
+    std::vector<std::size_t> order(masks.layers.size());
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+        return masks.layers[a].index < masks.layers[b].index;
+    });
+    double left = shared * static_cast<double>(total);
+    for (const std::size_t i : order) {
+        MaskedLayer& layer = masks.layers[i];
+        const auto size = static_cast<double>(layer.parameters);
+        layer.shared = size == 0 ? 1 : std::clamp(left / size, 0.0, 1.0);
+        left -= layer.shared * size;
+    }
+    InterferenceIndex before;
+    InterferenceIndex after;
+    for (const MaskedLayer& layer : masks.layers) {
+        before.add(indices->at(layer.layer), 1);
+        after.add(indices->at(layer.layer), layer.shared);
+        if (layer.shared < 1) {
+            const double rounded = std::round(layer.shared * 1e4) / 1e4;
+            masks.masks.push_back({pattern_of(layer.layer, model), rounded});
+        }
+    }
+    masks.index_before = before.value();
+    masks.index_after = after.value();
+    return masks;
+}
+
+std::string to_text(const MaskPlan& plan) {
+    std::string text;
+    auto out = std::back_inserter(text);
+    std::size_t width = 5;
+    for (const MaskedLayer& layer : plan.layers) width = std::max(width, layer.layer.size());
+    fmt::format_to(out, "# {:<{}}  {:>12}  {:>12}  {:>7}\n", "layer", width, "parameters",
+                   "interference", "shared");
+    for (const MaskedLayer& layer : plan.layers) {
+        fmt::format_to(out, "# {:<{}}  {:>12}  {:>12.4f}  {:>5.1f} %\n", layer.layer, width,
+                       layer.parameters, layer.index, 100 * layer.shared);
+    }
+    fmt::format_to(out,
+                   "# interference index of what is shared: {:.4f} with all of it, {:.4f} expected "
+                   "with {:.1f} %\n",
+                   plan.index_before, plan.index_after, 100 * plan.wanted);
+    for (const MaskConfig& mask : plan.masks) {
+        fmt::format_to(out, "\n[[mask]]\npattern = \"{}\"\nshared = {}\n", mask.pattern,
+                       mask.shared);
+    }
+    return text;
+}
+
+}  // namespace detente
