@@ -242,5 +242,54 @@ TEST_CASE("plan: the printed table names every block, its home, its owners and t
     CHECK(std::count(text.begin(), text.end(), '\n') == 1 + 10 + 1 + 2 + 1);
 }
 
+TEST_CASE("plan: a mask leaves a part shared and cuts the rest into one stretch per owner by rows") {
+    Job job;
+    job.masks = {{"trunk.fc.*", 0.6}, {"trunk.*", 0}};
+    const ModelDescription model = multifashion();
+    const Plan plan = plan_of(model, job);
+    const auto of_tensor = [&](std::size_t tensor) {
+        std::vector<Block> blocks;
+        for (const Block& block : plan.blocks) {
+            if (block.tensor == tensor) blocks.push_back(block);
+        }
+        return blocks;
+    };
+    const std::vector<Block> fc = of_tensor(4);  // 50 rows of 320
+    REQUIRE(fc.size() == 3);
+    CHECK(fc[0].elements == 30 * 320);
+    CHECK(fc[0].owners == tasks(3));
+    CHECK(fc[1].offset == 30 * 320);
+    CHECK(fc[1].elements == 10 * 320);
+    CHECK(fc[1].owners == tasks(1));
+    CHECK(fc[2].offset == 40 * 320);
+    CHECK(fc[2].elements == 10 * 320);
+    CHECK(fc[2].owners == tasks(2));
+    for (const std::size_t tensor : {0U, 1U, 2U, 3U}) {  // the second entry: nothing is shared
+        const std::vector<Block> blocks = of_tensor(tensor);
+        REQUIRE(blocks.size() == 2);
+        CHECK(blocks[0].elements + blocks[1].elements == model.tensors[tensor].elements());
+        CHECK_FALSE(blocks[0].shared());
+        CHECK_FALSE(blocks[1].shared());
+    }
+    CHECK(of_tensor(6).size() == 1);  // heads have one owner anyway
+}
+
+TEST_CASE("plan: a mask of one leaves every tensor as it was") {
+    Job job;
+    job.masks = {{"*", 1}};
+    const Plan masked = plan_of(large(), job);
+    const Plan plain = plan_of(large(), Job{});
+    REQUIRE(masked.blocks.size() == plain.blocks.size());
+    job.masks = {{"trunk.*", 1}};
+    CHECK(plan_of(multifashion(), job).blocks.size() ==
+          plan_of(multifashion(), Job{}).blocks.size());
+}
+
+TEST_CASE("plan: a mask that matches no tensor is refused") {
+    Job job;
+    job.masks = {{"trunk.conv9.*", 0.5}};
+    require_bad_job(multifashion(), job, "mask");
+}
+
 }  // namespace
 }  // namespace detente

@@ -1,8 +1,11 @@
 // Runs on virtual time that lose a server and are begun again from their last checkpoint.
+#include <cmath>
 #include <filesystem>
 #include <map>
 
+#include "launch/conflict_ledger.h"
 #include "launch/fuzz_case.h"
+#include "ps/checkpoint.h"
 #include "tests/launch/simulated_run.h"
 
 namespace detente::test {
@@ -171,6 +174,56 @@ TEST_CASE("resume: a simulated run goes on from the checkpoint of another") {
     const Simulated nowhere(job, first.folder() + "/ledger");
     REQUIRE(nowhere.outcome.failed);
     CHECK_THAT(nowhere.outcome.error.text, Catch::Contains("has no complete checkpoint"));
+}
+
+// Of each worker, in its first step of a run.
+std::map<std::uint32_t, std::vector<float>> first_weights(const std::string& folder) {
+    std::map<std::uint32_t, std::vector<float>> weights;
+    const auto read =
+        read_resolved_steps(RunDirectory{folder}, [&](const auto&, const ResolvedStep& step) {
+            weights.emplace(step.worker.value, step.weights.at(0));
+        });
+    REQUIRE(read.has_value());
+    return weights;
+}
+
+TEST_CASE("resume: workers' conflict methods go on from what they remembered") {
+    const std::vector<std::string> famo = {"conflict.method=famo", "conflict.w_lr=0.5"};
+    std::vector<std::string> twice = famo;
+    twice.emplace_back("data.epochs=2");
+    const Simulated first(job_of(kQuadraticJob, famo));
+    REQUIRE_FALSE(first.outcome.failed);
+    const auto manifest = read_manifest(first.folder() + "/checkpoints/1");
+    REQUIRE(manifest.has_value());
+    REQUIRE(manifest->methods.size() == 3);
+    CHECK(manifest->methods[1].worker == WorkerId{1});
+    CHECK(manifest->methods[1].state.method == "famo");
+    const Simulated longer(job_of(kQuadraticJob, twice), first.folder());
+    INFO(longer.outcome.error.text);
+    REQUIRE_FALSE(longer.outcome.failed);
+    const auto fresh = first_weights(first.folder());
+    const auto resumed = first_weights(longer.folder());
+    REQUIRE(resumed.size() == 3);
+    for (const auto& [worker, weights] : fresh) {
+        INFO("worker " << worker);
+        CHECK(std::abs(weights[0] - weights[1]) < 0.2F);  // losses differ little at the start
+        CHECK(weights != resumed.at(worker));
+    }
+    // Another method begins anew, and the run goes on.
+    const Simulated other(job_of(kQuadraticJob, {"data.epochs=2", "conflict.method=dwa"}),
+                          first.folder());
+    CHECK_FALSE(other.outcome.failed);
+}
+
+TEST_CASE("restart: a conflict method's state is in checkpoints made while training goes on") {
+    const Simulated run(restarted({"conflict.method=famo", "conflict.w_lr=0.5"}));
+    INFO(run.outcome.error.text);
+    REQUIRE_FALSE(run.outcome.failed);
+    CHECK(run.restarts().done == 1);
+    const auto manifest = read_manifest(run.view().resumed_from);
+    REQUIRE(manifest.has_value());
+    REQUIRE(manifest->methods.size() == 3);
+    for (const WorkerMethod& saved : manifest->methods) CHECK(saved.state.groups == 1);
 }
 
 TEST_CASE("fuzz: restarts in its cases come about and some are refused as they should be") {

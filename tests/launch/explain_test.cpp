@@ -1,0 +1,213 @@
+// What is said of a step, against numbers worked out by hand; from records, and from whole runs.
+#include "launch/explain.h"
+
+#include <boost/json.hpp>
+#include <cmath>
+#include <map>
+
+#include "launch/mask_plan.h"
+#include "launch/report/conflict_history.h"
+#include "tests/launch/simulated_run.h"
+
+namespace detente::test {
+namespace {
+
+namespace json = boost::json;
+
+Gramian gramian_of(double a, double b, double product) {
+    Gramian gramian(2);
+    gramian.at(0, 0) = a;
+    gramian.at(1, 1) = b;
+    gramian.at(0, 1) = gramian.at(1, 0) = product;
+    return gramian;
+}
+
+const NamesRecord kNames{"pcgrad", {"left", "right"}, {"trunk.a", "trunk.b"}};
+
+// In layer a the tasks are opposed, in layer b they agree; over both they are opposed.
+ResolvedStep opposed_step() {
+    ResolvedStep step;
+    step.worker = WorkerId{1};
+    step.step = Step{7};
+    step.batch = {0, 6, 1};
+    step.losses = {1.5F, 2.5F};
+    step.gramians = {gramian_of(4, 1, -2), gramian_of(1, 1, 0.5)};
+    step.weights = {{1, 2}};
+    return step;
+}
+
+TEST_CASE("explain: cosines are of all that is shared and of each layer") {
+    const ExplainedStep explained = explain(kNames, opposed_step());
+    REQUIRE(explained.pairs.size() == 1);
+    CHECK(explained.pairs[0].cosine == Approx(-1.5 / std::sqrt(10.0)));
+    REQUIRE(explained.pairs[0].layers.size() == 2);
+    CHECK(explained.pairs[0].layers[0].layer == "trunk.a");
+    CHECK(explained.pairs[0].layers[0].cosine == Approx(-1));
+    CHECK(explained.pairs[0].layers[1].cosine == Approx(0.5));
+}
+
+TEST_CASE("explain: says what the sum and what the method do for a task") {
+    // G = [[5, −1.5], [−1.5, 2]]. g·Σg: 3.5 and .5; with w = (1, 2): 5 − 3 = 2 and −1.5 + 4 = 2.5.
+    // ‖Σg‖² = 4, ‖r‖² = 2 + 5 = 7.
+    const ExplainedStep explained = explain(kNames, opposed_step());
+    REQUIRE(explained.of_tasks.size() == 2);
+    CHECK(explained.of_tasks[0].length == Approx(std::sqrt(5.0)));
+    CHECK(explained.of_tasks[0].with_sum == Approx(3.5 / std::sqrt(20.0)));
+    CHECK(*explained.of_tasks[0].with_result == Approx(2 / std::sqrt(35.0)));
+    CHECK(*explained.of_tasks[0].progress == Approx(2 / 3.5));
+    CHECK(*explained.of_tasks[1].progress == Approx(5));
+    const std::string text = to_text(explained);
+    CHECK_THAT(text, Catch::Contains("worker:1 step 7, batch 0.6") &&
+                         Catch::Contains("left / right: cosine -0.474, in conflict") &&
+                         Catch::Contains("progress -43 % beside the plain sum") &&
+                         Catch::Contains("progress +400 % beside the plain sum"));
+}
+
+TEST_CASE("explain: layers with weights of their own add up layer by layer") {
+    ResolvedStep step = opposed_step();
+    step.weights = {{1, 2}, {1, 1}};
+    // g₀·r = (4 − 4) + (1 + .5) = 1.5
+    const ExplainedStep explained = explain(kNames, step);
+    CHECK(*explained.of_tasks[0].progress == Approx(1.5 / 3.5));
+}
+
+TEST_CASE("explain: a task that the sum would have harmed is told so") {
+    ResolvedStep step = opposed_step();
+    step.gramians = {gramian_of(1, 100, -5), gramian_of(0, 0, 0)};
+    step.weights = {{10, 0.5F}};
+    const std::string text = to_text(explain(kNames, step));
+    CHECK_THAT(text, Catch::Contains("the plain sum would have raised its loss; this does not"));
+}
+
+TEST_CASE("explain: without weights nothing is said of the result") {
+    ResolvedStep step = opposed_step();
+    step.weights.clear();
+    const ExplainedStep explained = explain(kNames, step);
+    CHECK_FALSE(explained.of_tasks[0].with_result.has_value());
+    const json::object object = json::parse(to_json(explained)).as_object();
+    CHECK_FALSE(object.at("tasks").at(0).as_object().contains("weight"));
+}
+
+TEST_CASE("conflicts: what workers record of a run is read back step by step and by name") {
+    const TemporaryFolder folder;
+    const Job job = job_of(kQuadraticJob, {"conflict.method=pcgrad"});
+    SimulationSetup setup = setup_of(job, folder / "run");
+    const RunDirectory run = setup.run;
+    auto simulation = Simulation::create(std::move(setup));
+    REQUIRE(simulation.has_value());
+    const Outcome outcome = (*simulation)->run([] { return std::nullopt; });
+    REQUIRE_FALSE(outcome.failed);
+    const Summary summary = summary_of((*simulation)->view(), outcome, run);
+
+    std::uint64_t steps = 0;
+    double cosines = 0;
+    double negative = 0;
+    std::map<std::uint32_t, std::uint64_t> last;
+    const auto read = read_resolved_steps(run, [&](const auto& names, const ResolvedStep& step) {
+        ++steps;
+        REQUIRE(names.method == "pcgrad");
+        REQUIRE(names.tasks.size() == 2);
+        REQUIRE(step.gramians.size() == names.layers.size());
+        REQUIRE(step.weights.size() == 1);
+        REQUIRE(step.step.value > last[step.worker.value]);
+        last[step.worker.value] = step.step.value;
+        const double cosine = mean_cosine(step.whole());
+        cosines += cosine;
+        negative += cosine < 0 ? 1 : 0;
+    });
+    REQUIRE(read.has_value());
+    CHECK(steps == summary.steps);
+    REQUIRE(summary.mean_cosine.has_value());
+    CHECK(cosines / static_cast<double>(steps) == Approx(*summary.mean_cosine).margin(1e-6));
+    REQUIRE(summary.pairs.size() == 1);
+    CHECK(summary.pairs[0].mean == Approx(*summary.mean_cosine));
+    CHECK(summary.pairs[0].negative_share ==
+          Approx(negative / static_cast<double>(steps)).margin(0.01));
+    CHECK(*summary.conflict_share == Approx(summary.pairs[0].negative_share));
+    CHECK(summary.pairs[0].p10 <= summary.pairs[0].p90);
+
+    const auto history = read_conflict_history(run);
+    REQUIRE(history.has_value());
+    CHECK(history->pairs.size() == 1);
+    CHECK(history->weights.size() == 2);
+    CHECK_FALSE(history->over_time[0].empty());
+}
+
+TEST_CASE("conflicts: a run that recorded none says so") {
+    const TemporaryFolder folder;
+    SimulationSetup setup = setup_of(job_of(kQuadraticJob, {"ledger.conflicts=off"}), folder / "run");
+    const RunDirectory run = setup.run;
+    auto simulation = Simulation::create(std::move(setup));
+    REQUIRE(simulation.has_value());
+    REQUIRE_FALSE((*simulation)->run([] { return std::nullopt; }).failed);
+    const auto read = read_resolved_steps(run, [](const auto&, const ResolvedStep&) {});
+    REQUIRE(read.has_error());
+    CHECK(read.error().code == ErrorCode::not_supported);
+    CHECK_THAT(read.error().text, Catch::Contains("ledger.conflicts"));
+    CHECK(read_conflict_history(run)->empty());
+}
+
+// Two layers of a model without LibTorch, and what a worker would have recorded of them.
+ModelDescription two_layers() {
+    ModelDescription model;
+    model.model = "two";
+    model.tasks = {"left", "right"};
+    const TaskSet both{3};
+    model.tensors = {{"trunk.a.weight", {30, 100}, both}, {"trunk.b.weight", {10, 100}, both}};
+    return model;
+}
+
+void write_record(const RunDirectory& run) {
+    LedgerOrigin origin;
+    origin.node = node_of(WorkerId{0});
+    std::filesystem::create_directories(run.ledger_dir());
+    auto ledger = LedgerWriter::create(run.ledger_dir() + "/worker-0.1.ledger", origin);
+    REQUIRE(ledger.has_value());
+    REQUIRE((*ledger)->append({Time(), kNames}).has_value());
+    ResolvedRecord record;
+    record.losses = {1, 1};
+    record.gramians = {{4, -1, 4}, {1, 0.5F, 1}};  // a: opposed by 1 of 4; b: agrees
+    record.weights = {{1, 1}};
+    REQUIRE((*ledger)->append({Time(), record}).has_value());
+}
+
+TEST_CASE("masks: what conflicts least stays shared, up to the part that is wanted") {
+    const TemporaryFolder folder;
+    const RunDirectory run{folder.path()};
+    write_record(run);
+    const auto plan = plan_masks(run, two_layers(), Job{}, 0.625);
+    INFO((plan ? "" : plan.error().text));
+    REQUIRE(plan.has_value());
+    REQUIRE(plan->layers.size() == 2);
+    CHECK(plan->layers[0].index == Approx(0.25));
+    CHECK(plan->layers[1].index == Approx(0));
+    CHECK(plan->layers[1].shared == Approx(1));          // 1,000 of 4,000 parameters
+    CHECK(plan->layers[0].shared == Approx(0.5));        // 1,500 of 3,000
+    CHECK(plan->index_before == Approx(1.0 / 5));        // 1 / (4 + 1)
+    CHECK(plan->index_after == Approx(0.5 / (2 + 1)));
+    REQUIRE(plan->masks.size() == 1);
+    CHECK(plan->masks[0].pattern == "trunk.a.*");
+
+    Job masked;
+    masked.masks = plan->masks;
+    const auto placed = make_plan(two_layers(), masked);
+    REQUIRE(placed.has_value());
+    std::uint64_t shared = 0;
+    for (const Block& block : placed->blocks) shared += block.shared() ? block.elements : 0;
+    CHECK(shared == 2500);
+    CHECK_THAT(to_text(*plan), Catch::Contains("pattern = \"trunk.a.*\"\nshared = 0.5"));
+}
+
+TEST_CASE("masks: layers of another model are refused by name") {
+    const TemporaryFolder folder;
+    const RunDirectory run{folder.path()};
+    write_record(run);
+    ModelDescription other = two_layers();
+    other.tensors[1].name = "trunk.c.weight";
+    const auto refused = plan_masks(run, other, Job{}, 0.5);
+    REQUIRE(refused.has_error());
+    CHECK_THAT(refused.error().text, Catch::Contains("trunk.c"));
+}
+
+}  // namespace
+}  // namespace detente::test

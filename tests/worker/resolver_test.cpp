@@ -1,0 +1,154 @@
+// The resolver: when an earlier step's weights serve again, and what it remembers across a restart.
+#include "worker/resolver.h"
+
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <limits>
+
+namespace detente {
+namespace {
+
+constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
+
+Job job_with(const std::string& method, std::uint32_t every = 1, double drift = 0.1) {
+    Job job;
+    job.aggregator = {method, {}};
+    job.conflict_every = every;
+    job.conflict_drift = drift;
+    return job;
+}
+
+Resolver resolver_for(const Job& job) {
+    auto resolver = Resolver::create(job, 2);
+    REQUIRE(resolver.has_value());
+    return *resolver;
+}
+
+// Gradients of lengths a and b at this cosine.
+GradientOutcome outcome_of(double a, double b, double cosine) {
+    GradientOutcome outcome;
+    outcome.losses = {a, b};
+    outcome.gramian = Gramian(2);
+    outcome.gramian.at(0, 0) = a * a;
+    outcome.gramian.at(1, 1) = b * b;
+    outcome.gramian.at(0, 1) = outcome.gramian.at(1, 0) = a * b * cosine;
+    return outcome;
+}
+
+std::vector<double> weights_of(Resolver& resolver, const GradientOutcome& outcome) {
+    GradientOutcome copy = outcome;
+    auto work = resolver.resolve(std::move(copy), 1);
+    REQUIRE(work.has_value());
+    return work->weights;
+}
+
+TEST_CASE("resolver: without conflict.every each step has a solution of its own") {
+    Resolver resolver = resolver_for(job_with("mgda"));
+    const auto first = weights_of(resolver, outcome_of(1, 2, -0.5));
+    const auto second = weights_of(resolver, outcome_of(1, 2.001, -0.5));
+    CHECK_FALSE(resolver.reused());
+    CHECK(first != second);
+}
+
+TEST_CASE("resolver: a solution serves conflict.every steps while the Gramian stays near") {
+    Resolver resolver = resolver_for(job_with("mgda", 3));
+    const auto first = weights_of(resolver, outcome_of(1, 2, -0.5));
+    CHECK_FALSE(resolver.reused());
+    for (int again = 0; again < 2; ++again) {
+        CHECK(weights_of(resolver, outcome_of(1, 2.001, -0.5)) == first);
+        CHECK(resolver.reused());
+    }
+    CHECK(weights_of(resolver, outcome_of(1, 2.001, -0.5)) != first);
+    CHECK_FALSE(resolver.reused());
+}
+
+TEST_CASE("resolver: a Gramian that has drifted is solved anew and is what later ones are near to") {
+    Resolver resolver = resolver_for(job_with("mgda", 100, 0.05));
+    const auto first = weights_of(resolver, outcome_of(1, 1, -0.5));
+    // ‖G − G_then‖ of a factor f on one length: beyond .05 of ‖G_then‖ for f = 1.1, within for 1.01.
+    CHECK(weights_of(resolver, outcome_of(1, 1.01, -0.5)) == first);
+    const auto second = weights_of(resolver, outcome_of(1, 1.1, -0.5));
+    CHECK_FALSE(resolver.reused());
+    CHECK(second != first);
+    CHECK(weights_of(resolver, outcome_of(1, 1.11, -0.5)) == second);
+}
+
+TEST_CASE("resolver: layers drift one by one") {
+    Job job = job_with("mgda", 100, 0.05);
+    job.conflict_scope = ConflictScope::layer;
+    Resolver resolver = resolver_for(job);
+    const auto step = [&](double of_first, double of_second) {
+        GradientOutcome outcome = outcome_of(1, 1, 0);
+        for (const double length : {of_first, of_second}) {
+            GroupInput group;
+            group.gramian = outcome_of(1, length, -0.5).gramian;
+            group.cross = Gramian(2);
+            outcome.groups.push_back(std::move(group));
+        }
+        auto work = resolver.resolve(std::move(outcome), 1);
+        REQUIRE(work.has_value());
+        return work->group_weights;
+    };
+    const auto first = step(1, 2);
+    const auto second = step(1.001, 3);
+    CHECK(second[0] == first[0]);
+    CHECK(second[1] != first[1]);
+    CHECK_FALSE(resolver.reused());
+}
+
+TEST_CASE("resolver: NaN is refused also where weights could serve again") {
+    Resolver resolver = resolver_for(job_with("mgda", 100, 1e6));
+    weights_of(resolver, outcome_of(1, 2, 0.5));
+    GradientOutcome broken = outcome_of(1, 2, 0.5);
+    broken.gramian.at(1, 1) = kNone;
+    const auto refused = resolver.resolve(std::move(broken), 1);
+    REQUIRE(refused.has_error());
+    CHECK(refused.error().code == ErrorCode::not_finite);
+}
+
+TEST_CASE("resolver: goes on from what it has saved as if it had never stopped") {
+    for (const char* method : {"gradvac", "gradnorm", "famo", "dwa", "uw", "imtl_l", "mgda"}) {
+        for (const std::uint32_t every : {1U, 3U}) {
+            INFO(method << ", every " << every);
+            const Job job = job_with(method, every);
+            Resolver stopped = resolver_for(job);
+            for (int step = 0; step < 4; ++step) {
+                weights_of(stopped, outcome_of(1 + 0.1 * step, 2, -0.3));
+            }
+            Resolver resumed = resolver_for(job);
+            REQUIRE(resumed.restore(stopped.saved()).has_value());
+            CHECK(resumed.saved() == stopped.saved());
+            for (int step = 0; step < 4; ++step) {
+                const GradientOutcome outcome = outcome_of(2, 1 + 0.1 * step, -0.6);
+                CHECK(weights_of(resumed, outcome) == weights_of(stopped, outcome));
+            }
+        }
+    }
+}
+
+TEST_CASE("resolver: methods that remember nothing save nothing") {
+    Resolver resolver = resolver_for(job_with("pcgrad"));
+    weights_of(resolver, outcome_of(1, 2, -0.5));
+    CHECK(resolver.saved().groups == 0);
+    CHECK(resolver.restore({}).has_value());
+}
+
+TEST_CASE("resolver: what another method or another job has saved is refused by name") {
+    Resolver famo = resolver_for(job_with("famo"));
+    weights_of(famo, outcome_of(1, 2, -0.5));
+    const MethodState saved = famo.saved();
+    Resolver dwa = resolver_for(job_with("dwa"));
+    const auto other = dwa.restore(saved);
+    REQUIRE(other.has_error());
+    CHECK_THAT(other.error().text, Catch::Contains("famo") && Catch::Contains("dwa"));
+    Resolver reusing = resolver_for(job_with("famo", 5));
+    const auto longer = reusing.restore(saved);
+    REQUIRE(longer.has_error());
+    CHECK_THAT(longer.error().text, Catch::Contains("conflict.every"));
+    MethodState hostile = reusing.saved();
+    hostile = {"famo", 1, std::vector<double>(saved.values.size() + 7, 1e300)};
+    CHECK(reusing.restore(hostile).has_error());
+}
+
+}  // namespace
+}  // namespace detente
