@@ -88,6 +88,39 @@ void measure_passes(std::size_t tasks, std::size_t elements, std::size_t rounds,
     report.add({"Gramian+combine " + shape, seconds[2] * 1e3, "ms", limit_ms,
                 tasks <= 8 ? "aim <= 3" : "aim <= 5"});
 }
+// What a step costs in all, as other libraries offer it in one call: from the rows to the combined
+// gradient. Asked for by name (--filter "aggregate …"): bench/beside_torchjd does.
+void measure_whole(const std::string& method, std::size_t tasks, std::size_t elements,
+                   std::size_t rounds, bench::Report& report) {
+    const std::string name = "aggregate " + method + " T=" + std::to_string(tasks) +
+                             " d=" + std::to_string(elements);
+    const auto aggregator = make_aggregator({method, {}});
+    if (!aggregator) return report.remark(name + ": " + aggregator.error().text);
+    Gradients gradients(tasks, elements);
+    AggregatorState state = aggregator.value()->initial_state(tasks);
+    const std::vector<double> ones(tasks, 1.0);
+    std::string failed;
+    volatile std::uint64_t read = 0;
+    const auto whole = [&] {
+        const AggregatorNeeds needs = aggregator.value()->needs();
+        Gramian g(tasks);
+        if (needs.coordinates) {
+            CoordinateRows<float> rows;
+            rows.rows = gradients.rows;
+            rows.random_key = 7;
+            return aggregator.value()->combine(rows, gradients.combined);
+        }
+        if (needs.gramian) g.add_block(gradients.rows, elements);
+        const auto output = aggregator.value()->weights({&g, ones, 7, &g, ones}, state);
+        if (!output) failed = output.error().text;
+        if (output) combine(output->weights, gradients.rows, gradients.combined);
+    };
+    const std::vector<double> seconds = bench::interleaved_medians(
+        {whole, [&] { read = read_once<4>(gradients.values); }}, rounds);
+    if (!failed.empty()) return report.remark(name + ": " + failed);
+    report.add({name, seconds[0] * 1e3, "ms", seconds[1] * 1e3, "limit: reading J once"});
+}
+
 std::string residual_text(double residual) {
     char text[32];
     std::snprintf(text, sizeof(text), "%.0e", residual);
@@ -149,6 +182,15 @@ int main(int argc, char** argv) {
         }
     }
     for (const std::string& method : aggregator_names()) {
+        for (const std::size_t tasks : {2, 8, 32}) {
+            for (const std::size_t elements : {1000000, 10000000}) {
+                const std::string name = "aggregate " + method + " T=" + std::to_string(tasks) +
+                                         " d=" + std::to_string(elements);
+                if (options.filter.starts_with("aggregate") && options.wants(name)) {
+                    measure_whole(method, tasks, elements, rounds, report);
+                }
+            }
+        }
         for (const auto& [tasks, aim_us] : {std::pair{2, 100.0}, {8, 100.0}, {32, 1000.0}}) {
             if (options.wants("solve " + method + " T=" + std::to_string(tasks))) {
                 measure_solve(method, tasks, aim_us, rounds, report);

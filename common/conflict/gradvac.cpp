@@ -38,28 +38,44 @@ class Gradvac final : public Aggregator {
         output.weights.assign(tasks, 0.0);
         if (all_zero(g)) output.status = AggregatorStatus::all_zero;
         for (std::size_t i = 0; i < tasks; ++i) {
-            std::vector<double> c(tasks, 0.0);
-            c[i] = 1;
+            Moving moving(g, i);
             for (const std::uint32_t j : order_.of(i, tasks, input.random_key)) {
-                if (j != i) meet(g, j, c, state.values[i * tasks + j]);
+                if (j != i) meet(g, j, moving, state.values[i * tasks + j]);
             }
-            for (std::size_t k = 0; k < tasks; ++k) output.weights[k] += c[k];
+            for (std::size_t k = 0; k < tasks; ++k) output.weights[k] += moving.c[k];
         }
         return output;
     }
 
   private:
-    void meet(const Gramian& g, std::size_t j, std::vector<double>& c, double& target) const {
-        const double own = std::sqrt(squared_length(g, c));
+    // A gradient cᵀJ on its way, with its products with all the others, G·c.
+    struct Moving {
+        Moving(const Gramian& g, std::size_t i) : c(g.tasks(), 0.0), products(g.tasks()) {
+            c[i] = 1;
+            for (std::size_t k = 0; k < products.size(); ++k) products[k] = g.at(k, i);
+        }
+        double length() const {
+            double square = 0;
+            for (std::size_t k = 0; k < c.size(); ++k) square += c[k] * products[k];
+            return std::sqrt(std::max(0.0, square));
+        }
+        void add(const Gramian& g, std::size_t j, double factor) {
+            c[j] += factor;
+            for (std::size_t k = 0; k < products.size(); ++k) products[k] += factor * g.at(j, k);
+        }
+        std::vector<double> c;
+        std::vector<double> products;
+    };
+
+    void meet(const Gramian& g, std::size_t j, Moving& moving, double& target) const {
+        const double own = moving.length();
         const double other = std::sqrt(std::max(0.0, g.at(j, j)));
         if (!(own > 0) || !(other > 0)) return;
-        double product = 0;
-        for (std::size_t k = 0; k < c.size(); ++k) product += g.at(j, k) * c[k];
-        const double phi = std::clamp(product / own / other, -1.0, 1.0);
+        const double phi = std::clamp(moving.products[j] / own / other, -1.0, 1.0);
         if (phi < target) {
             const double wanted = std::clamp(target, -kMostTarget, kMostTarget);
             const double side = std::sqrt(1 - wanted * wanted);
-            c[j] += own / other * (wanted * std::sqrt(1 - phi * phi) - phi * side) / side;
+            moving.add(g, j, own / other * (wanted * std::sqrt(1 - phi * phi) - phi * side) / side);
         }
         target = (1 - beta_) * target + beta_ * phi;
     }

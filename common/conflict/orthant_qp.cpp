@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 #include <optional>
+#include <utility>
+#include <vector>
 
 #include "common/conflict/small_matrix.h"
 
@@ -43,6 +45,8 @@ class ConeSet {
     double v(std::size_t i) const { return lower_[i] + x_[i] * scale_[i]; }
     // ⟨gᵢ, vᵀJ⟩/‖gᵢ‖ for every row, and the rounding in it.
     void update_slopes();
+    // Of the support's rows only: the same sums.
+    void update_support_slopes();
     std::optional<std::size_t> most_promising() const;
     // Takes task j into the support: false if it depends on the rows there and nothing could give
     // way to it.
@@ -84,6 +88,25 @@ void ConeSet::update_slopes() {
     for (std::size_t i = 0; i < n_; ++i) {
         slopes_[i] *= scale_[i];
         noise_[i] *= 2 * kEpsilon * static_cast<double>(n_) * scale_[i];
+    }
+}
+
+void ConeSet::update_support_slopes() {
+    std::vector<std::pair<std::size_t, double>> weights;
+    for (std::size_t k = 0; k < n_; ++k) {
+        if (const double weight = v(k); weight != 0) weights.emplace_back(k, weight);
+    }
+    for (const std::size_t i : support_) {
+        const double* row = g_.entries().data() + i * n_;
+        double slope = 0;
+        double noise = 0;
+        for (const auto& [k, weight] : weights) {
+            const double term = row[k] * weight;
+            slope += term;
+            noise += std::abs(term);
+        }
+        slopes_[i] = slope * scale_[i];
+        noise_[i] = noise * 2 * kEpsilon * static_cast<double>(n_) * scale_[i];
     }
 }
 
@@ -173,7 +196,7 @@ bool ConeSet::move(const std::vector<double>& direction, double length) {
 // coordinate left on the way.
 bool ConeSet::settle() {
     for (int round = 0; round < kRefinements && !support_.empty(); ++round) {
-        update_slopes();
+        update_support_slopes();
         std::vector<double> step(support_.size());
         double worst = 0;
         for (std::size_t k = 0; k < support_.size(); ++k) {
