@@ -10,7 +10,7 @@ namespace detente {
 CheckpointReply merge_slices(const CheckpointRequest& request, const Plan& plan,
                              const ModelDescription& model, Generation generation,
                              const std::string& job_text) {
-    CheckpointReply reply{.number = request.number, .file = "", .code = {}, .error = ""};
+    CheckpointReply reply{.number = request.number, .file = "", .code = {}, .error = "", .method_state = {}};
     const Result<Manifest> merged =
         merge_checkpoint(request.directory, plan, model, {request.number, generation, job_text, request.methods});
     if (merged.has_error()) {

@@ -23,11 +23,10 @@ Result<std::vector<std::string>> worker_ledgers(const RunDirectory& run) {
             files.push_back(at->path().string());
         }
     }
-    if (failed || files.empty()) {
+    if (failed) {
         return fail(ErrorCode::io,
-                    fmt::format("{}: no worker's ledger here; expected a run directory (like "
-                                "runs/latest)",
-                                run.ledger_dir()));
+                    fmt::format("{}: {}; expected a run directory (like runs/latest)",
+                                run.ledger_dir(), failed.message()));
     }
     std::sort(files.begin(), files.end());
     return files;

@@ -36,6 +36,33 @@ Result<std::map<std::string, InterferenceIndex>> measured_indices(const RunDirec
     return indices;
 }
 
+// The index of all that is shared: now, and with only that part of each layer, as if the part were
+// like the rest of it.
+Result<void> compare(const RunDirectory& run, MaskPlan& masks) {
+    std::map<std::string, double> kept;
+    for (const MaskedLayer& layer : masks.layers) kept[layer.layer] = layer.shared;
+    InterferenceIndex before;
+    InterferenceIndex after;
+    const auto read = read_resolved_steps(
+        run, [&](const NamesRecord& names, const ResolvedStep& step) {
+            Gramian part(names.tasks.size());
+            for (std::size_t l = 0; l < step.gramians.size(); ++l) {
+                const auto found = kept.find(names.layers[l]);
+                const double share = found == kept.end() ? 0 : found->second;
+                for (std::size_t i = 0; i < part.tasks(); ++i) {
+                    for (std::size_t j = 0; j < part.tasks(); ++j) {
+                        part.at(i, j) += share * step.gramians[l].at(i, j);
+                    }
+                }
+            }
+            before.add(step.whole());
+            after.add(part);
+        });
+    masks.index_before = before.value();
+    masks.index_after = after.value();
+    return read;
+}
+
 // "trunk.conv1.*"; a tensor without a '.' is a layer by itself.
 std::string pattern_of(const std::string& layer, const ModelDescription& model) {
     const bool is_tensor =
@@ -84,18 +111,14 @@ Result<MaskPlan> plan_masks(const RunDirectory& run, const ModelDescription& mod
         layer.shared = size == 0 ? 1 : std::clamp(left / size, 0.0, 1.0);
         left -= layer.shared * size;
     }
-    InterferenceIndex before;
-    InterferenceIndex after;
+    const auto compared = compare(run, masks);
+    if (compared.has_error()) return compared.error();
     for (const MaskedLayer& layer : masks.layers) {
-        before.add(indices->at(layer.layer), 1);
-        after.add(indices->at(layer.layer), layer.shared);
         if (layer.shared < 1) {
             const double rounded = std::round(layer.shared * 1e4) / 1e4;
             masks.masks.push_back({pattern_of(layer.layer, model), rounded});
         }
     }
-    masks.index_before = before.value();
-    masks.index_after = after.value();
     return masks;
 }
 

@@ -102,7 +102,7 @@ void Worker::record_resolved(const std::vector<double>& losses, const Gramian& g
     record.batch = {computing_->batch.data_epoch, computing_->batch.index, 1};
     record.losses = floats_of(losses);
     record.reused = resolver_.reused();
-    if (setup_.job->ledger_conflicts == LedgerConflicts::whole) {
+    if (layers.empty()) {
         record.gramians.push_back(triangle_of(gramian));
     } else {
         for (const Gramian& layer : layers) record.gramians.push_back(triangle_of(layer));

@@ -25,11 +25,6 @@ class InterferenceIndex {
             }
         }
     }
-    // Of a part of the set whose coordinates are like the rest.
-    void add(const InterferenceIndex& other, double share) {
-        opposed_ += share * other.opposed_;
-        norms_ += share * other.norms_;
-    }
     double opposed() const { return opposed_; }
     double norms() const { return norms_; }
     double value() const { return norms_ > 0 ? opposed_ / norms_ : 0; }

@@ -183,8 +183,8 @@ TEST_CASE("masks: what conflicts least stays shared, up to the part that is want
     CHECK(plan->layers[1].index == Approx(0));
     CHECK(plan->layers[1].shared == Approx(1));          // 1,000 of 4,000 parameters
     CHECK(plan->layers[0].shared == Approx(0.5));        // 1,500 of 3,000
-    CHECK(plan->index_before == Approx(1.0 / 5));        // 1 / (4 + 1)
-    CHECK(plan->index_after == Approx(0.5 / (2 + 1)));
+    CHECK(plan->index_before == Approx(0.5 / 5));        // G = [[5, −.5], [−.5, 5]]
+    CHECK(plan->index_after == Approx(0));               // [[3, 0], [0, 3]]
     REQUIRE(plan->masks.size() == 1);
     CHECK(plan->masks[0].pattern == "trunk.a.*");
 
