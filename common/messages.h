@@ -299,6 +299,8 @@ struct Welcome {
     std::string model;  // description, JSON
     std::vector<Endpoint> peers;
     bool initialise = false;  // to one worker: send the first weights
+    std::string host;         // the coordinator's, in its greeting
+    std::string build;        // likewise; for people, when builds differ
 };
 struct Ready {};  // shard: has weights; worker: engine loaded, connected
 struct Go {};     // to workers: begin

@@ -22,6 +22,25 @@ std::string doing(const ProcessView& process) {
     return text;
 }
 
+// A shard that listens on loopback while another process is on another host: both are named now,
+// instead of connections that nobody answers. Nothing: every shard may be reached.
+std::optional<Error> unreachable(const std::vector<ProcessView>& processes) {
+    for (const ProcessView& shard : processes) {
+        if (!shard.endpoint.tcp.starts_with("tcp://127.")) continue;
+        for (const ProcessView& other : processes) {
+            if (other.endpoint.host == shard.endpoint.host) continue;
+            return fail(
+                ErrorCode::bad_job,
+                fmt::format("{} on {} listens on {} only, so that {} on {} cannot reach it: "
+                            "set transport.bind_address to a network that both are in, or "
+                            "to 0.0.0.0",
+                            to_string(shard.node), shard.endpoint.host, shard.endpoint.tcp,
+                            to_string(other.node), other.endpoint.host));
+        }
+    }
+    return std::nullopt;
+}
+
 }  // namespace
 
 Coordinator::Coordinator(CoordinatorOptions options) : options_(std::move(options)) {
@@ -172,6 +191,7 @@ void Coordinator::welcome_all(Effects& effects) {
                              restored, options_.job.shards())),
             effects);
     }
+    if (const auto cut_off = unreachable(view_.processes)) return abort(*cut_off, effects);
     enter(Stage::preparing, options_.job.start_deadline, effects);
     for (ProcessView& process : view_.processes) {
         welcome.initialise = restored == 0 && process.node == node_of(WorkerId{0});

@@ -46,6 +46,8 @@ Message greeting_of(const CoordinatorLoopOptions& options) {
     Welcome welcome;
     welcome.job = options.job_text;
     welcome.model = options.run.path;
+    welcome.host = options.host;
+    welcome.build = build_description();
     greeting.body = std::move(welcome);
     return greeting;
 }
@@ -93,8 +95,13 @@ Result<void> CoordinatorLoop::open() {
 }
 
 std::string CoordinatorLoop::control_address() const {
+    const std::string& told = options_.advertise_address;
     const bool any = options_.listen_address == "0.0.0.0";
-    return fmt::format("{}:{}", any ? "127.0.0.1" : options_.listen_address, control_.port());
+    return fmt::format("{}:{}",
+                       !told.empty() ? told
+                       : any         ? "127.0.0.1"
+                                     : options_.listen_address,
+                       control_.port());
 }
 
 Result<void> CoordinatorLoop::start(const std::string& label, std::vector<std::string> arguments,

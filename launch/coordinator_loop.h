@@ -42,6 +42,7 @@ struct CoordinatorLoopOptions {
     std::uint64_t samples_before = 0;  // applied in that
     std::string host;                  // this one's name
     std::string listen_address;        // of the control links
+    std::string advertise_address;     // what processes connect to; empty = listen_address
     std::uint16_t port = 0;            // 0 = any free one
 };
 
@@ -70,7 +71,7 @@ class CoordinatorLoop {
 
     // Binds the control port and the HTTP port and writes their addresses into the run directory.
     Result<void> open();
-    std::string control_address() const;  // where processes on this host connect to
+    std::string control_address() const;  // where processes connect to
     // Starts a process that will speak for these nodes. Requires: open() succeeded.
     Result<void> start(const std::string& label, std::vector<std::string> arguments,
                        std::vector<NodeId> nodes);

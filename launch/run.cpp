@@ -219,6 +219,7 @@ ExitCode coordinate(const Coordination& wanted) {
     options.samples_before = prepared->resume.samples_before;
     options.host = this_host();
     options.listen_address = wanted.listen_address;
+    options.advertise_address = wanted.advertise_address;
     options.port = wanted.port;
     ProgressMeter meter;
     const std::unique_ptr<std::FILE, int (*)(std::FILE*)> log(
@@ -251,7 +252,7 @@ ExitCode run_job(const RunOptions& options) {
     wanted.out = options.out;
     wanted.resume = options.resume;
     wanted.dry_run = options.dry_run;
-    wanted.port = options.port;
+    wanted.port = options.port != 0 ? options.port : static_cast<std::uint16_t>(job->port);
     return coordinate(wanted);
 }
 

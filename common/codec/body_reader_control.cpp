@@ -160,6 +160,8 @@ Welcome BodyReader::read(const wire::Welcome& in) {
     out.peers.reserve(count);
     for (std::size_t i = 0; i < count; ++i) out.peers.push_back(endpoint(peers->Get(i)));
     out.initialise = in.initialise();
+    out.host = text(in.host(), "host");
+    out.build = text(in.build(), "build");
     return out;
 }
 

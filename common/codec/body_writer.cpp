@@ -307,7 +307,9 @@ flatbuffers::Offset<wire::Welcome> BodyWriter::write(const Welcome& in) {
     endpoints.reserve(in.peers.size());
     for (const Endpoint& peer : in.peers) endpoints.push_back(write(peer));
     const auto peers = builder_.CreateVector(endpoints);
-    return wire::CreateWelcome(builder_, job, model, peers, in.initialise);
+    const Text host = text(in.host);
+    const Text build = text(in.build);
+    return wire::CreateWelcome(builder_, job, model, peers, in.initialise, host, build);
 }
 
 flatbuffers::Offset<wire::Ready> BodyWriter::write(const Ready&) {
