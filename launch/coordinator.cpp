@@ -284,7 +284,11 @@ void Coordinator::lose(ProcessView& process, Failure failure, Effects& effects) 
     process.reason = failure.text;
     const bool was_live = process.live();
     change_phase(process, Phase::lost);
-    effects.log(LogLevel::warning, fmt::format("{} lost: {}", to_string(node), failure.text));
+    // Said in full at once: a launcher may end this process too before the run's last words.
+    const std::string where =
+        failure.host.empty() ? "" : fmt::format(" (pid {} on {})", failure.process, failure.host);
+    effects.log(LogLevel::warning,
+                fmt::format("{} lost: {}{}", to_string(node), failure.text, where));
     const Error error = fail(failure.code, to_string(node) + ": " + failure.text);
     view_.failures.push_back(std::move(failure));
     const PeerChange change{.node = node,

@@ -257,7 +257,9 @@ void CoordinatorLoop::link_closed(NodeId node, const std::string& reason) {
     const std::string label = label_of(node);
     const std::string how = "its control connection closed: " + reason;
     if (label.empty()) {
-        deliver(PeerDown{node, Incarnation{1}, how});
+        // Only who started it knows how it ended.
+        deliver(PeerDown{node, Incarnation{1},
+                         how + " (killed, crashed, or cut off: its launcher may say which)"});
         if (finished_) wind_down();
         return;
     }

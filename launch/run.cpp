@@ -174,7 +174,7 @@ void tell_the_end(const CoordinatorLoop& loop, const Outcome& outcome, const Run
     screen.end_progress();
     if (loop.view().training_began) screen.line("\n" + table(summary));
     if (!outcome.failed) return;
-    if (outcome.error.code == ErrorCode::cancelled) {
+    if (outcome.error.code == ErrorCode::cancelled && loop.view().first_failure() == nullptr) {
         screen.line("interrupted: " + outcome.error.text);
     } else {
         std::fputs(failure_report(loop.view(), outcome, loop.ended(), run).c_str(), stderr);

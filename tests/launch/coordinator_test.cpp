@@ -162,6 +162,25 @@ TEST_CASE("coordinator: another build is refused, naming both hosts") {
                Catch::Contains("there") && Catch::Contains("here") && Catch::Contains("0.0.9"));
 }
 
+TEST_CASE("coordinator: a shard on loopback beside another host is refused before training") {
+    Scene scene;
+    scene.all([&](NodeId from) {
+        Hello hello;
+        hello.endpoint = {.node = from, .tcp = "tcp://127.0.0.1:7001", .host = "here"};
+        if (from == Scene::worker(1)) hello.endpoint = {.node = from, .host = "there"};
+        hello.build = build_description();
+        scene.world.receive(from, hello);
+    });
+    CHECK(scene.node.view().stage == Stage::stopping);
+    scene.all([&](NodeId from) { scene.world.receive(from, Stopped{}); });
+    REQUIRE(scene.world.finished);
+    CHECK(scene.world.finished->error.code == ErrorCode::bad_job);
+    CHECK_THAT(scene.world.finished->error.text,
+               Catch::Contains("shard:0 on here listens on tcp://127.0.0.1:7001 only, so that "
+                               "worker:1 on there cannot reach it") &&
+                   Catch::Contains("transport.bind_address"));
+}
+
 TEST_CASE("coordinator: a clean run saves, evaluates, stops the shards and ends without error") {
     Scene scene;
     scene.train();
