@@ -101,6 +101,9 @@ void Coordinator::on_message(Message&& message, Effects& effects) {
         if (auto* change = std::get_if<PolicyChange>(&message.body)) {
             on_policy_change(std::move(*change), effects);
         }
+        if (const auto* leaving = std::get_if<PeerChange>(&message.body)) {
+            on_drain(*leaving, effects);
+        }
         return;
     }
     if (from == kEvaluator) {
@@ -138,6 +141,22 @@ void Coordinator::on_policy_change(PolicyChange&& change, Effects& effects) {
     refused.error = fmt::format("the policy can be changed while training runs; the run is at: {}",
                                 name_of(view_.stage));
     send(kCoordinator, std::move(refused), effects);
+}
+
+// The last one stays: without it the job would end, which is another wish.
+void Coordinator::on_drain(const PeerChange& leaving, Effects& effects) {
+    const ProcessView* process = view_.find(leaving.node);
+    const auto working =
+        std::count_if(view_.processes.begin(), view_.processes.end(),
+                      [](const ProcessView& p) { return p.node.role == Role::worker && p.live(); });
+    if (process == nullptr || process->node.role != Role::worker || !process->live() ||
+        view_.stage != Stage::training || working < 2) {
+        return;
+    }
+    effects.log(LogLevel::information, fmt::format("{} is asked to leave, by {}",
+                                                   to_string(leaving.node), leaving.reason));
+    send(leaving.node, Stop{.reason = "asked to leave by " + leaving.reason, .drain = true},
+         effects);
 }
 
 void Coordinator::on_hello(const Envelope& envelope, Hello&& hello, Effects& effects) {

@@ -9,6 +9,7 @@
 //               `accuracy.<task>` and `loss.<task>` per task.
 // A Stop from kCoordinator itself is a signal: drain = true the first, false the second. So is a
 // PolicyChange from there `detente control`'s; it goes to the lead shard, and PolicyChanged back.
+// A PeerChange from there asks the worker that it names to leave; the job goes on.
 //
 // Invariants: Welcome goes out once, when every rank of the job has said hello; Go once, when every
 // rank is ready; a live process is heard from within deadlines.peer_s_s or is lost; every stage but
@@ -74,6 +75,7 @@ class Coordinator final : public Node {
     void on_ready(ProcessView& process, Effects& effects);
     void on_status(ProcessView& process, Status&& status, Effects& effects);
     void on_policy_change(PolicyChange&& change, Effects& effects);
+    void on_drain(const PeerChange& leaving, Effects& effects);
     void on_stopped(ProcessView& process, Stopped&& stopped, Effects& effects);
     void on_timer(const TimerFired& timer, Effects& effects);
     void tick(Effects& effects);

@@ -22,6 +22,7 @@
 #include "common/model_description.h"
 #include "common/partition/plan.h"
 #include "common/runtime/zmq/buffered_effects.h"
+#include "launch/control_request.h"
 #include "launch/control_server.h"
 #include "launch/coordinator.h"
 #include "launch/http_server.h"
@@ -107,6 +108,7 @@ class CoordinatorLoop {
     void answer(NodeId from, Body body);  // of a service, to the node
     // Live changes (coordinator_control.cpp).
     void posted(const HttpPost& post, HttpRespond respond);
+    Result<std::string> drained(const ControlRequest& request);
     void controlled(std::uint64_t number, const Result<std::string>& answer);
     void after_event();
 

@@ -181,6 +181,26 @@ TEST_CASE("coordinator: a shard on loopback beside another host is refused befor
                    Catch::Contains("transport.bind_address"));
 }
 
+TEST_CASE("coordinator: a worker that is asked to leave does and the others go on") {
+    Scene scene;
+    scene.train();
+    const PeerChange leave{.node = Scene::worker(0), .reason = "me"};
+    scene.world.receive(kCoordinator, leave);
+    const auto stops = scene.world.of<Stop>();
+    REQUIRE(stops.size() == 1);
+    CHECK(stops[0].first == Scene::worker(0));
+    CHECK(stops[0].second.drain);
+    CHECK_THAT(stops[0].second.reason, Catch::Contains("me"));
+    scene.world.receive(Scene::worker(0), Stopped{});
+    CHECK(scene.node.view().stage == Stage::training);
+    CHECK(scene.node.view().failures.empty());
+    // The last one is not asked, nor is a shard, nor one that has left.
+    scene.world.receive(kCoordinator, PeerChange{.node = Scene::worker(1), .reason = "me"});
+    scene.world.receive(kCoordinator, PeerChange{.node = Scene::shard(1), .reason = "me"});
+    scene.world.receive(kCoordinator, leave);
+    CHECK(scene.world.of<Stop>().size() == 1);
+}
+
 TEST_CASE("coordinator: a clean run saves, evaluates, stops the shards and ends without error") {
     Scene scene;
     scene.train();

@@ -104,7 +104,7 @@ TEST_CASE("namespaces: a host that is cut off is named and the job goes on and i
     CAPTURE(three.ranks[0]->output());
     const auto summary = three.summary();
     CHECK(summary.at("processes_lost").to_number<int>() == 2);
-    CHECK(summary.at("batches").as_object().at("done").to_number<int>() == 1024);
+    CHECK(summary.at("batches").as_object().at("done").to_number<double>() == 1);
     CHECK_THAT(three.ranks[0]->output(), Catch::Contains("worker:1 lost: no sign of life") &&
                                              Catch::Contains("cut off from the coordinator on h1"));
     for (std::size_t rank = 4; rank < 6; ++rank) {
