@@ -91,7 +91,10 @@ Result<std::string> CoordinatorLoop::drained(const ControlRequest& request) {
             "it is the only one left; Ctrl-C, or SIGTERM to the coordinator, ends the "
             "job with a checkpoint");
     }
-    answer(kCoordinator, PeerChange{.node = wanted->node, .up = false, .reason = request.by});
+    PeerChange leaving;
+    leaving.node = wanted->node;
+    leaving.reason = request.by;
+    answer(kCoordinator, std::move(leaving));
     return fmt::format("{} on {} finishes what it has pushed and leaves", request.drain,
                        wanted->endpoint.host);
 }
