@@ -128,6 +128,7 @@ Result<std::unique_ptr<ControlClient>> ControlClient::connect(
                 client->job_text_ = welcome->job;
                 client->run_dir_ = welcome->model;
                 client->coordinator_host_ = welcome->host;
+                client->vacancies_ = welcome->peers;
             }
             client->local_address_ = socket.local_endpoint().address().to_string();
             client->connection_ = std::make_shared<ControlConnection>(std::move(socket));

@@ -47,6 +47,8 @@ class ControlClient final : public ControlLink {
     const std::string& job_text() const { return job_text_; }
     const std::string& run_dir() const { return run_dir_; }
     const std::string& coordinator_host() const { return coordinator_host_; }
+    // Workers' places that were free when it greeted, with the next incarnation of each.
+    const std::vector<Endpoint>& vacancies() const { return vacancies_; }
 
   private:
     struct Announced {
@@ -65,6 +67,7 @@ class ControlClient final : public ControlLink {
     std::string job_text_;
     std::string run_dir_;
     std::string coordinator_host_;
+    std::vector<Endpoint> vacancies_;
     std::map<NodeId, Announced> announced_;
     std::shared_ptr<boost::asio::steady_timer> later_;
     std::thread thread_;

@@ -143,25 +143,12 @@ void Coordinator::on_policy_change(PolicyChange&& change, Effects& effects) {
     send(kCoordinator, std::move(refused), effects);
 }
 
-// The last one stays: without it the job would end, which is another wish.
-void Coordinator::on_drain(const PeerChange& leaving, Effects& effects) {
-    const ProcessView* process = view_.find(leaving.node);
-    const auto working =
-        std::count_if(view_.processes.begin(), view_.processes.end(),
-                      [](const ProcessView& p) { return p.node.role == Role::worker && p.live(); });
-    if (process == nullptr || process->node.role != Role::worker || !process->live() ||
-        view_.stage != Stage::training || working < 2) {
-        return;
-    }
-    effects.log(LogLevel::information, fmt::format("{} is asked to leave, by {}",
-                                                   to_string(leaving.node), leaving.reason));
-    send(leaving.node, Stop{.reason = "asked to leave by " + leaving.reason, .drain = true},
-         effects);
-}
-
 void Coordinator::on_hello(const Envelope& envelope, Hello&& hello, Effects& effects) {
     ProcessView* process = view_.find(envelope.from);
     const std::string name = to_string(envelope.from);
+    if (process != nullptr && may_take_place(*process, hello)) {
+        return take_place(*process, std::move(hello), effects);
+    }
     if (process == nullptr || view_.stage != Stage::gathering || process->phase != Phase::missing) {
         const std::string why = process == nullptr
                                     ? fmt::format("this job has {} shards and {} workers",
@@ -172,6 +159,10 @@ void Coordinator::on_hello(const Envelope& envelope, Hello&& hello, Effects& eff
                                                   process->process, process->endpoint.host, name);
         effects.log(LogLevel::warning, fmt::format("refused {} of process {} on {}: {}", name,
                                                    hello.process, hello.endpoint.host, why));
+        // Whoever speaks for a process that lives is closed by the server before this.
+        if (process != nullptr && !process->live()) {
+            send(envelope.from, Stop{.reason = why, .drain = false}, effects);
+        }
         return;
     }
     process->endpoint = hello.endpoint;
@@ -221,6 +212,10 @@ void Coordinator::welcome_all(Effects& effects) {
 
 void Coordinator::on_ready(ProcessView& process, Effects& effects) {
     if (process.phase != Phase::preparing) return;
+    if (view_.stage == Stage::training) {  // it took a lost one's place
+        change_phase(process, Phase::working);
+        return send(process.node, Go{}, effects);
+    }
     change_phase(process, Phase::ready);
     const bool all = std::all_of(view_.processes.begin(), view_.processes.end(),
                                  [](const ProcessView& p) { return p.phase == Phase::ready; });
@@ -237,12 +232,12 @@ void Coordinator::begin_training(Effects& effects) {
 }
 
 void Coordinator::on_status(ProcessView& process, Status&& status, Effects& effects) {
-    process.last = std::move(status);
+    process.last = with_earlier(process.node, std::move(status));
     save_when_due(effects);
 }
 
 void Coordinator::on_stopped(ProcessView& process, Stopped&& stopped, Effects& effects) {
-    process.last = std::move(stopped.last);
+    process.last = with_earlier(process.node, std::move(stopped.last));
     if (stopped.failed) {
         Failure failure = failure_of(process, stopped.code, std::move(stopped.error));
         failure.told_by_itself = true;
@@ -281,6 +276,13 @@ void Coordinator::tick(Effects& effects) {
     }
     for (ProcessView& process : view_.processes) {
         if (!process.live()) continue;
+        if (is_late_to_prepare(process)) {
+            const std::string text =
+                fmt::format("not ready {:.1f} s (deadlines.start_s) after its hello; {}",
+                            seconds(options_.job.start_deadline), doing(process));
+            lose(process, failure_of(process, ErrorCode::timed_out, text), effects);
+            continue;
+        }
         const Nanos silence = view_.now - process.heard;
         if (silence <= options_.job.peer_deadline) continue;
         const std::string text = fmt::format(

@@ -57,6 +57,8 @@ class Coordinator final : public Node {
     const ClusterView& view() const { return view_; }
     // Complete checkpoints that may be deleted: all but the newest `checkpoints_kept` and the best.
     std::vector<std::uint64_t> superfluous_checkpoints() const;
+    // Workers' places that a new process may take while training runs: node and next incarnation.
+    std::vector<Endpoint> vacancies() const;
 
   private:
     enum TimerKind : std::uint32_t { kTick, kStageDeadline };
@@ -75,7 +77,6 @@ class Coordinator final : public Node {
     void on_ready(ProcessView& process, Effects& effects);
     void on_status(ProcessView& process, Status&& status, Effects& effects);
     void on_policy_change(PolicyChange&& change, Effects& effects);
-    void on_drain(const PeerChange& leaving, Effects& effects);
     void on_stopped(ProcessView& process, Stopped&& stopped, Effects& effects);
     void on_timer(const TimerFired& timer, Effects& effects);
     void tick(Effects& effects);
@@ -84,6 +85,14 @@ class Coordinator final : public Node {
     void lose(ProcessView& process, Failure failure, Effects& effects);
     void change_phase(ProcessView& process, Phase phase);
     Failure failure_of(const ProcessView& process, ErrorCode code, std::string text) const;
+
+    // workers that leave and join (coordinator_elastic.cpp)
+    void on_drain(const PeerChange& leaving, Effects& effects);
+    bool may_take_place(const ProcessView& process, const Hello& hello) const;
+    void take_place(ProcessView& process, Hello&& hello, Effects& effects);
+    bool is_late_to_prepare(const ProcessView& process) const;
+    // What a worker reports and what those before it in its place had.
+    Status with_earlier(NodeId node, Status status) const;
 
     // ending (coordinator_end.cpp)
     void on_signal(const Stop& stop, Effects& effects);
@@ -113,7 +122,8 @@ class Coordinator final : public Node {
     ClusterView view_;
     std::optional<TimerId> stage_timer_;
     Time last_tick_{};
-    std::optional<Error> error_;  // what the run will have ended with
+    std::optional<Error> error_;                               // what the run will have ended with
+    std::map<NodeId, std::map<std::string, double>> earlier_;  // of workers that were replaced
     std::optional<Saving> saving_;
     bool last_checkpoint_wanted_ = false;
     bool last_checkpoint_done_ = false;

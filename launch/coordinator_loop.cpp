@@ -215,6 +215,22 @@ void CoordinatorLoop::after_event() {
         if (!label.empty() && !locals_.at(label).ended) processes_.signal(label, SIGKILL);
         if (control_.connected(process.node)) control_.drop(process.node);
     }
+    greet();
+}
+
+// Who connects from now on is told of places that are free and whose last process is gone for good:
+// news of its end must not be taken for that of the next one.
+void CoordinatorLoop::greet() {
+    std::vector<Endpoint> free = node_.vacancies();
+    std::erase_if(free, [this](const Endpoint& place) {
+        const std::string label = label_of(place.node);
+        return control_.connected(place.node) || (!label.empty() && !locals_.at(label).told);
+    });
+    if (free.size() == offered_) return;
+    offered_ = free.size();
+    Message greeting = greeting_of(options_);
+    std::get<Welcome>(greeting.body).peers = std::move(free);
+    control_.greet(std::move(greeting));
 }
 
 // ---- processes ----
@@ -256,7 +272,8 @@ void CoordinatorLoop::tell_if_gone(const std::string& label) {
 void CoordinatorLoop::link_closed(NodeId node, const std::string& reason) {
     const std::string label = label_of(node);
     const std::string how = "its control connection closed: " + reason;
-    if (label.empty()) {
+    // Not started here, or in the place of one that was and is gone.
+    if (label.empty() || locals_.at(label).told) {
         // Only who started it knows how it ended.
         deliver(PeerDown{node, Incarnation{1},
                          how + " (killed, crashed, or cut off: its launcher may say which)"});

@@ -111,6 +111,7 @@ class CoordinatorLoop {
     Result<std::string> drained(const ControlRequest& request);
     void controlled(std::uint64_t number, const Result<std::string>& answer);
     void after_event();
+    void greet();
 
     void merge(const CheckpointRequest& request);
     void remove_superfluous();
@@ -145,6 +146,7 @@ class CoordinatorLoop {
     std::string token_;                                 // what a POST must show
     std::map<std::uint64_t, PendingControl> controls_;  // by request
     std::uint64_t last_control_ = 0;
+    std::size_t offered_ = 0;  // places of workers, to whoever connects
     Stage shown_stage_ = Stage::gathering;
     bool finished_ = false;
     Outcome outcome_;

@@ -15,6 +15,7 @@
 #include "launch/latest_checkpoint.h"
 #include "launch/rendezvous.h"
 #include "launch/roles.h"
+#include "launch/run_directory.h"
 
 namespace detente {
 
@@ -211,7 +212,41 @@ ExitCode plan_alone(const JoinOptions& options) {
 
 }  // namespace
 
+ExitCode join_running(const JoinOptions& options) {
+    std::string address = options.flags.coordinator.value_or("");
+    if (address.empty()) {
+        const RunDirectory run{options.run.out.empty() ? "runs/latest" : options.run.out};
+        const auto text = read_text(run.coordinator_file(), 4096);
+        if (text.has_error()) {
+            return refuse(fail(ErrorCode::io,
+                               fmt::format("{}; name the running job's directory with --out, or "
+                                           "its coordinator with --coordinator HOST:PORT",
+                                           text.error().text)));
+        }
+        address = text->substr(0, text->find('\n'));
+    }
+    auto control = connect_to(address);
+    if (control.has_error()) return refuse(control.error());
+    if ((*control)->vacancies().empty()) {
+        return refuse(
+            fail(ErrorCode::bad_job,
+                 fmt::format("no place is free in the job at {}: a worker joins while "
+                             "training runs, in the place of one that was lost or drained",
+                             address)));
+    }
+    const Endpoint place = (*control)->vacancies().front();
+    std::printf("joins as %s, incarnation %u\n", to_string(place.node).c_str(),
+                place.incarnation.value);
+    std::fflush(stdout);
+    RoleOptions role;
+    role.rank = place.node.index;
+    role.incarnation = place.incarnation;
+    role.log_to_file = true;
+    return run_worker(std::move(*control), role);
+}
+
 ExitCode join_job(const JoinOptions& options, const Variables& variables) {
+    if (options.worker) return join_running(options);
     const auto placement = find_placement(options.flags, variables);
     if (placement.has_error()) return refuse(placement.error());
     if (!placement->has_value() && options.run.dry_run) return plan_alone(options);

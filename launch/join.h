@@ -38,7 +38,13 @@ struct JoinOptions {
     // DETENTE_ADVERTISE_ADDRESS, else as the job says.
     std::string bind;
     std::string advertise;
+    bool worker = false;  // --worker: takes a free place of a running job
 };
+
+// --worker: one process that takes the place of a worker which was lost or has left, in a job that
+// runs: found by --coordinator, or by the file `coordinator` in the run directory (--out's, or
+// runs/latest). bad_job: no place is free.
+ExitCode join_running(const JoinOptions& options);
 
 ExitCode join_job(const JoinOptions& options, const Variables& variables);
 

@@ -136,6 +136,46 @@ TEST_CASE("control: a drained worker leaves in order and the job goes on with ev
     }
 }
 
+TEST_CASE("join: a worker takes the place of a killed one and of a drained one in a running job") {
+    for (const std::string policy : {"async", "bsp"}) {
+        INFO(policy);
+        const TinyRun run("step_ms = 10\n");
+        Launched launched(run.folder(),
+                          run.arguments({"--set", "workers=3", "--set",
+                                         "staleness.policy=" + policy, "--set", "data.epochs=2"}));
+        REQUIRE(run.reaches_training());
+        const std::vector<std::string> joins = {"join", run.job_file(), "--worker", "--out",
+                                                run.run_dir()};
+        const TemporaryFolder early;
+        Launched too_many(early, joins);
+        CHECK(too_many.wait(seconds(20)) == value_of(ExitCode::usage));
+        CHECK_THAT(too_many.output(), Catch::Contains("no place is free"));
+        const auto pids = run.pids();
+        ::kill(pids.at("worker:1"), SIGKILL);
+        REQUIRE(eventually(seconds(20), [&] {
+            return launched.output().find("worker:1 lost: ") != std::string::npos;
+        }));
+        const TemporaryFolder first_folder;
+        Launched first(first_folder, joins);
+        REQUIRE(eventually(seconds(20), [&] { return run.value("worker:1", "steps") > 2; }));
+        CHECK_THAT(first.output(), Catch::Contains("joins as worker:1, incarnation 2"));
+        CHECK(run.pids().at("worker:1") == first.pid());
+        CHECK(drain(run, "worker:2").code == 0);
+        REQUIRE(eventually(seconds(20), [&] { return !alive(pids.at("worker:2")); }));
+        const TemporaryFolder second_folder;
+        Launched second(second_folder, joins);
+        REQUIRE(eventually(seconds(20), [&] { return run.pids()["worker:2"] == second.pid(); }));
+        REQUIRE(launched.wait(seconds(90)) == 0);
+        CAPTURE(launched.output(), first.output(), second.output());
+        CHECK(first.wait(seconds(20)) == 0);
+        CHECK(second.wait(seconds(20)) == 0);
+        const json::object summary = run.summary();
+        CHECK(summary.at("processes_lost").to_number<int>() == 1);
+        CHECK(summary.at("batches").as_object().at("done").to_number<double>() == 1);
+        CHECK_FALSE(summary.at("failed").as_bool());  // books balance
+    }
+}
+
 TEST_CASE(
     "resume: a run under step scope ends by Ctrl-C or -9 of a server, and --resume finishes") {
     for (const std::string policy : {"bsp", "fedbuff", "ssp"}) {
