@@ -105,7 +105,10 @@ struct Job {
     ChecksumMode checksum = ChecksumMode::automatic;
     std::uint64_t message_bytes = 1U << 20U;  // target of a push's part; at most 4 MiB
     std::uint64_t credit_bytes = 32U << 20U;  // a shard's budget for pushes in flight, all workers
-    std::string bind_address = "127.0.0.1";
+    // "auto", an address, an interface, or a network that this host is in.
+    std::string bind_address = "auto";
+    std::string advertise_address = "auto";  // what peers connect to; may be a name too
+    std::uint32_t port = 0;  // 0 = free ones; else the coordinator's, shard i has port + 1 + i
 
     // [on_loss]
     OnLoss on_worker_loss = OnLoss::carry_on;

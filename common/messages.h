@@ -312,8 +312,10 @@ struct Welcome {
     std::string job;    // resolved, TOML
     std::string model;  // description, JSON
     std::vector<Endpoint> peers;
-    bool initialise = false;   // to one worker: send the first weights
-    MethodState method_state;  // to a worker of a resumed run: as it was saved
+    bool initialise = false;     // to one worker: send the first weights
+    MethodState method_state{};  // to a worker of a resumed run: as it was saved
+    std::string host;            // the coordinator's, in its greeting
+    std::string build;           // likewise; for people, when builds differ
 };
 struct Ready {};  // shard: has weights; worker: engine loaded, connected
 struct Go {};     // to workers: begin

@@ -28,7 +28,8 @@ std::string to_json(const ModelDescription& description) {
                                         {"tensors", std::move(tensors)},
                                         {"training_samples", description.training_samples},
                                         {"test_samples", description.test_samples},
-                                        {"versions", description.versions}});
+                                        {"versions", description.versions},
+                                        {"library", description.library}});
 }
 
 namespace {
@@ -59,6 +60,9 @@ Result<ModelDescription> model_description_from_json(std::string_view text) {
         description.training_samples = object.at("training_samples").to_number<std::uint64_t>();
         description.test_samples = object.at("test_samples").to_number<std::uint64_t>();
         description.versions = json::value_to<std::string>(object.at("versions"));
+        if (const json::value* library = object.if_contains("library")) {
+            description.library = json::value_to<std::string>(*library);
+        }
         for (const json::value& tensor : object.at("tensors").as_array()) {
             description.tensors.push_back(tensor_of(tensor.as_object()));
         }

@@ -28,6 +28,7 @@ struct ModelDescription {
     std::uint64_t training_samples = 0;
     std::uint64_t test_samples = 0;
     std::string versions;  // "LibTorch 2.13.0, CPU capability AVX2"
+    std::string library;   // checksum of the library's file; empty = built in
 };
 
 std::string to_json(const ModelDescription& description);

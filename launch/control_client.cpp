@@ -3,16 +3,19 @@
 #include <fmt/core.h>
 #include <pthread.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include <boost/asio/connect.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/read.hpp>
+#include <boost/asio/write.hpp>
 #include <chrono>
 #include <future>
 #include <utility>
 
 #include "common/build_id.h"
 #include "common/codec/codec.h"
+#include "launch/roles.h"
 
 namespace detente {
 
@@ -77,10 +80,27 @@ Result<Message> try_connect(asio::io_context& loop, asio::ip::tcp::socket& socke
     return decode_stream(bytes);
 }
 
+// The coordinator ends the job with both builds in its last words, instead of waiting for a hello.
+void tell_build(asio::ip::tcp::socket& socket, NodeId node) {
+    Message message;
+    message.envelope.from = node;
+    message.envelope.to = kCoordinator;
+    message.envelope.build = build_id();
+    Hello hello;
+    hello.endpoint.node = node;
+    hello.endpoint.host = this_host();
+    hello.process = static_cast<std::uint64_t>(::getpid());
+    hello.build = build_description();
+    message.body = std::move(hello);
+    ErrorOfAsio ignored;  // this process ends with its own error in any case
+    asio::write(socket, asio::buffer(encode_stream(message)), ignored);
+    socket.shutdown(asio::socket_base::shutdown_send, ignored);
+}
+
 }  // namespace
 
-Result<std::unique_ptr<ControlClient>> ControlClient::connect(const std::string& address,
-                                                              Nanos deadline) {
+Result<std::unique_ptr<ControlClient>> ControlClient::connect(
+    const std::string& address, Nanos deadline, const std::optional<NodeId>& speaks_for) {
     const Result<HostPort> target = parse_address(address);
     if (target.has_error()) return target.error();
     std::unique_ptr<ControlClient> client(new ControlClient());
@@ -91,25 +111,34 @@ Result<std::unique_ptr<ControlClient>> ControlClient::connect(const std::string&
         const Result<Message> greeting = try_connect(client->loop_, socket, *target, until);
         if (greeting.has_value()) {
             const Envelope& from = greeting->envelope;
+            const auto* welcome = std::get_if<Welcome>(&greeting->body);
             if (from.build != build_id()) {
+                if (speaks_for) tell_build(socket, *speaks_for);
+                const bool named = welcome != nullptr && !welcome->build.empty();
                 return fail(ErrorCode::wrong_build,
-                            fmt::format("the coordinator at {} is of another build than this "
-                                        "process, \"{}\"; use the same build on every host",
-                                        address, build_description()));
+                            fmt::format("the coordinator at {} on {} is of another build, \"{}\", "
+                                        "than this process on {}, \"{}\"; use the same build on "
+                                        "every host",
+                                        address, named ? welcome->host : "its host",
+                                        named ? welcome->build : "not told", this_host(),
+                                        build_description()));
             }
             client->generation_ = from.generation;
-            if (const auto* welcome = std::get_if<Welcome>(&greeting->body)) {
+            if (welcome != nullptr) {
                 client->job_text_ = welcome->job;
                 client->run_dir_ = welcome->model;
+                client->coordinator_host_ = welcome->host;
+                client->vacancies_ = welcome->peers;
             }
             client->local_address_ = socket.local_endpoint().address().to_string();
             client->connection_ = std::make_shared<ControlConnection>(std::move(socket));
             return client;
         }
         if (greeting.error().code != ErrorCode::io) {
-            return fail(greeting.error().code,
-                        fmt::format("{} is no coordinator of this program: {}", address,
-                                    greeting.error().text));
+            return fail(
+                greeting.error().code,
+                fmt::format("{} is no coordinator of this program (\"{}\" on {}): {}", address,
+                            build_description(), this_host(), greeting.error().text));
         }
         if (Clock::now() + kRetryInterval >= until) {
             return fail(

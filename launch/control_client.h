@@ -10,6 +10,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -21,9 +22,11 @@ namespace detente {
 class ControlClient final : public ControlLink {
   public:
     // Tries until `deadline` has passed: the coordinator may start later than its peers. timed_out
-    // or io, naming the address; wrong_build: the coordinator there is of another build.
-    static Result<std::unique_ptr<ControlClient>> connect(const std::string& address,
-                                                          Nanos deadline);
+    // or io, naming the address; wrong_build: the coordinator there is of another build (both are
+    // named with their hosts; the coordinator is told too, as a hello of `speaks_for`, so that it
+    // ends the job with both).
+    static Result<std::unique_ptr<ControlClient>> connect(
+        const std::string& address, Nanos deadline, const std::optional<NodeId>& speaks_for = {});
     ~ControlClient() override;
     ControlClient(const ControlClient&) = delete;
     ControlClient& operator=(const ControlClient&) = delete;
@@ -43,6 +46,9 @@ class ControlClient final : public ControlLink {
     Generation generation() const { return generation_; }
     const std::string& job_text() const { return job_text_; }
     const std::string& run_dir() const { return run_dir_; }
+    const std::string& coordinator_host() const { return coordinator_host_; }
+    // Workers' places that were free when it greeted, with the next incarnation of each.
+    const std::vector<Endpoint>& vacancies() const { return vacancies_; }
 
   private:
     struct Announced {
@@ -60,6 +66,8 @@ class ControlClient final : public ControlLink {
     Generation generation_;
     std::string job_text_;
     std::string run_dir_;
+    std::string coordinator_host_;
+    std::vector<Endpoint> vacancies_;
     std::map<NodeId, Announced> announced_;
     std::shared_ptr<boost::asio::steady_timer> later_;
     std::thread thread_;

@@ -29,7 +29,9 @@ ErrorCode code_named(const std::string& name) {
 
 std::string to_json(const ControlRequest& request) {
     json::array set(request.set.begin(), request.set.end());
-    return json::serialize(json::object{{"set", std::move(set)}, {"by", request.by}});
+    json::object object{{"set", std::move(set)}, {"by", request.by}};
+    if (!request.drain.empty()) object["drain"] = request.drain;
+    return json::serialize(object);
 }
 
 Result<ControlRequest> control_request_of(std::string_view text) {
@@ -45,9 +47,15 @@ Result<ControlRequest> control_request_of(std::string_view text) {
         whole = one.is_string();
         if (whole) request.set.emplace_back(one.get_string());
     }
-    if (!whole || request.set.empty()) {
+    const json::value* drain = object == nullptr ? nullptr : object->if_contains("drain");
+    if (whole && drain != nullptr) {
+        whole = drain->is_string();
+        if (whole) request.drain = drain->get_string();
+    }
+    if (!whole || request.set.empty() == request.drain.empty()) {
         return fail(ErrorCode::bad_message,
-                    "no control request: expected {\"set\": [\"KEY=VALUE\", …], \"by\": \"…\"}");
+                    "no control request: expected {\"set\": [\"KEY=VALUE\", …], \"by\": \"…\"}, or "
+                    "an empty set and \"drain\": \"worker:N\"");
     }
     request.by = by->get_string();
     return request;

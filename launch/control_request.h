@@ -1,7 +1,7 @@
-// What `detente control RUN --set …` asks of a running job, on its way to the coordinator: a POST
-// to /control on the run's HTTP address, which is bound to loopback. Who may ask is who can read
-// RUN/control_token (mode 600), sent along as the header kTokenHeader: another user of the machine
-// cannot read it, a page in a browser neither reads it nor may set the header.
+// What `detente control RUN --set …` or `--drain worker:2` asks of a running job, on its way to the
+// coordinator: a POST to /control on the run's HTTP address, which is bound to loopback. Who may
+// ask is who can read RUN/control_token (mode 600), sent along as the header kTokenHeader: another
+// user of the machine cannot read it, a page in a browser neither reads it nor may set the header.
 //
 // Chosen over a connection to the control port: that speaks for a rank of the job, in the wire
 // format of one build, from any host that can reach it.
@@ -25,6 +25,7 @@ inline constexpr const char* kTokenHeader = "X-Detente-Token";
 struct ControlRequest {
     std::vector<std::string> set;  // "staleness.policy=ssp", as after --set
     std::string by;                // "user@host, process 123"
+    std::string drain;             // "worker:2": it leaves, the job goes on; then `set` is empty
 };
 std::string to_json(const ControlRequest& request);
 // bad_message: no such request.

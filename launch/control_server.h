@@ -29,13 +29,16 @@ class ControlServer {
         std::function<void(NodeId node, const std::string& reason)> closed;
         std::function<void(const std::string& text)> warn;
     };
-    // `greeting` is sent to whoever connects: a Welcome without peers, whose envelope tells build
-    // and generation, `job` the resolved job, and `model` the run directory's path.
+    // `greeting` is sent to whoever connects: a Welcome, whose envelope tells build and
+    // generation, `job` the resolved job, `model` the run directory's path, and `peers` the
+    // workers' places that are free.
     ControlServer(boost::asio::io_context& loop, Message greeting, Callbacks callbacks);
     ~ControlServer();
     ControlServer(const ControlServer&) = delete;
     ControlServer& operator=(const ControlServer&) = delete;
 
+    // From now on whoever connects is sent this.
+    void greet(Message greeting) { greeting_ = std::move(greeting); }
     // Port 0 = any free one. io, naming address and remedy, if it cannot be bound.
     Result<void> listen(const std::string& address, std::uint16_t port);
     std::uint16_t port() const { return port_; }

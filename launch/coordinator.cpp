@@ -23,6 +23,25 @@ std::string doing(const ProcessView& process) {
     return text;
 }
 
+// A shard that listens on loopback while another process is on another host: both are named now,
+// instead of connections that nobody answers. Nothing: every shard may be reached.
+std::optional<Error> unreachable(const std::vector<ProcessView>& processes) {
+    for (const ProcessView& shard : processes) {
+        if (!shard.endpoint.tcp.starts_with("tcp://127.")) continue;
+        for (const ProcessView& other : processes) {
+            if (other.endpoint.host == shard.endpoint.host) continue;
+            return fail(
+                ErrorCode::bad_job,
+                fmt::format("{} on {} listens on {} only, so that {} on {} cannot reach it: "
+                            "set transport.bind_address to a network that both are in, or "
+                            "to 0.0.0.0",
+                            to_string(shard.node), shard.endpoint.host, shard.endpoint.tcp,
+                            to_string(other.node), other.endpoint.host));
+        }
+    }
+    return std::nullopt;
+}
+
 }  // namespace
 
 Coordinator::Coordinator(CoordinatorOptions options) : options_(std::move(options)) {
@@ -90,6 +109,9 @@ void Coordinator::on_message(Message&& message, Effects& effects) {
         if (auto* change = std::get_if<PolicyChange>(&message.body)) {
             on_policy_change(std::move(*change), effects);
         }
+        if (const auto* leaving = std::get_if<PeerChange>(&message.body)) {
+            on_drain(*leaving, effects);
+        }
         return;
     }
     if (from == kEvaluator) {
@@ -132,6 +154,9 @@ void Coordinator::on_policy_change(PolicyChange&& change, Effects& effects) {
 void Coordinator::on_hello(const Envelope& envelope, Hello&& hello, Effects& effects) {
     ProcessView* process = view_.find(envelope.from);
     const std::string name = to_string(envelope.from);
+    if (process != nullptr && may_take_place(*process, hello)) {
+        return take_place(*process, std::move(hello), effects);
+    }
     if (process == nullptr || view_.stage != Stage::gathering || process->phase != Phase::missing) {
         const std::string why = process == nullptr
                                     ? fmt::format("this job has {} shards and {} workers",
@@ -142,6 +167,10 @@ void Coordinator::on_hello(const Envelope& envelope, Hello&& hello, Effects& eff
                                                   process->process, process->endpoint.host, name);
         effects.log(LogLevel::warning, fmt::format("refused {} of process {} on {}: {}", name,
                                                    hello.process, hello.endpoint.host, why));
+        // Whoever speaks for a process that lives is closed by the server before this.
+        if (process != nullptr && !process->live()) {
+            send(envelope.from, Stop{.reason = why, .drain = false}, effects);
+        }
         return;
     }
     process->endpoint = hello.endpoint;
@@ -180,6 +209,7 @@ void Coordinator::welcome_all(Effects& effects) {
                              restored, options_.job.shards())),
             effects);
     }
+    if (const auto cut_off = unreachable(view_.processes)) return abort(*cut_off, effects);
     enter(Stage::preparing, options_.job.start_deadline, effects);
     for (ProcessView& process : view_.processes) {
         welcome.initialise = restored == 0 && process.node == node_of(WorkerId{0});
@@ -193,6 +223,10 @@ void Coordinator::welcome_all(Effects& effects) {
 
 void Coordinator::on_ready(ProcessView& process, Effects& effects) {
     if (process.phase != Phase::preparing) return;
+    if (view_.stage == Stage::training) {  // it took a lost one's place
+        change_phase(process, Phase::working);
+        return send(process.node, Go{}, effects);
+    }
     change_phase(process, Phase::ready);
     const bool all = std::all_of(view_.processes.begin(), view_.processes.end(),
                                  [](const ProcessView& p) { return p.phase == Phase::ready; });
@@ -209,12 +243,12 @@ void Coordinator::begin_training(Effects& effects) {
 }
 
 void Coordinator::on_status(ProcessView& process, Status&& status, Effects& effects) {
-    process.last = std::move(status);
+    process.last = with_earlier(process.node, std::move(status));
     save_when_due(effects);
 }
 
 void Coordinator::on_stopped(ProcessView& process, Stopped&& stopped, Effects& effects) {
-    process.last = std::move(stopped.last);
+    process.last = with_earlier(process.node, std::move(stopped.last));
     remember(process.node, std::move(stopped.method_state));
     if (stopped.failed) {
         Failure failure = failure_of(process, stopped.code, std::move(stopped.error));
@@ -255,6 +289,13 @@ void Coordinator::tick(Effects& effects) {
     }
     for (ProcessView& process : view_.processes) {
         if (!process.live()) continue;
+        if (is_late_to_prepare(process)) {
+            const std::string text =
+                fmt::format("not ready {:.1f} s (deadlines.start_s) after its hello; {}",
+                            seconds(options_.job.start_deadline), doing(process));
+            lose(process, failure_of(process, ErrorCode::timed_out, text), effects);
+            continue;
+        }
         const Nanos silence = view_.now - process.heard;
         if (silence <= options_.job.peer_deadline) continue;
         const std::string text = fmt::format(
@@ -278,7 +319,11 @@ void Coordinator::lose(ProcessView& process, Failure failure, Effects& effects) 
     const bool was_live = process.live();
     change_phase(process, Phase::lost);
     if (node.role == Role::worker) written(node, effects);
-    effects.log(LogLevel::warning, fmt::format("{} lost: {}", to_string(node), failure.text));
+    // Said in full at once: a launcher may end this process too before the run's last words.
+    const std::string where =
+        failure.host.empty() ? "" : fmt::format(" (pid {} on {})", failure.process, failure.host);
+    effects.log(LogLevel::warning,
+                fmt::format("{} lost: {}{}", to_string(node), failure.text, where));
     const Error error = fail(failure.code, to_string(node) + ": " + failure.text);
     view_.failures.push_back(std::move(failure));
     const PeerChange change{.node = node,

@@ -9,6 +9,7 @@
 //               `accuracy.<task>` and `loss.<task>` per task.
 // A Stop from kCoordinator itself is a signal: drain = true the first, false the second. So is a
 // PolicyChange from there `detente control`'s; it goes to the lead shard, and PolicyChanged back.
+// A PeerChange from there asks the worker that it names to leave; the job goes on.
 //
 // Invariants: Welcome goes out once, when every rank of the job has said hello; Go once, when every
 // rank is ready; a live process is heard from within deadlines.peer_s_s or is lost; every stage but
@@ -57,6 +58,8 @@ class Coordinator final : public Node {
     const ClusterView& view() const { return view_; }
     // Complete checkpoints that may be deleted: all but the newest `checkpoints_kept` and the best.
     std::vector<std::uint64_t> superfluous_checkpoints() const;
+    // Workers' places that a new process may take while training runs: node and next incarnation.
+    std::vector<Endpoint> vacancies() const;
 
   private:
     enum TimerKind : std::uint32_t { kTick, kStageDeadline };
@@ -83,6 +86,14 @@ class Coordinator final : public Node {
     void lose(ProcessView& process, Failure failure, Effects& effects);
     void change_phase(ProcessView& process, Phase phase);
     Failure failure_of(const ProcessView& process, ErrorCode code, std::string text) const;
+
+    // workers that leave and join (coordinator_elastic.cpp)
+    void on_drain(const PeerChange& leaving, Effects& effects);
+    bool may_take_place(const ProcessView& process, const Hello& hello) const;
+    void take_place(ProcessView& process, Hello&& hello, Effects& effects);
+    bool is_late_to_prepare(const ProcessView& process) const;
+    // What a worker reports and what those before it in its place had.
+    Status with_earlier(NodeId node, Status status) const;
 
     // ending (coordinator_end.cpp)
     void on_signal(const Stop& stop, Effects& effects);
@@ -114,7 +125,9 @@ class Coordinator final : public Node {
     ClusterView view_;
     std::optional<TimerId> stage_timer_;
     Time last_tick_{};
-    std::optional<Error> error_;  // what the run will have ended with
+    std::optional<Error> error_;                               // what the run will have ended with
+    std::map<NodeId, std::map<std::string, double>> earlier_;  // of workers that were replaced
+    std::map<NodeId, std::vector<std::uint64_t>> earlier_bins_;  // likewise: Status::cosine_bins
     std::optional<Saving> saving_;
     bool workers_remember_ = false;                // the conflict method has a state to save
     std::map<NodeId, MethodState> method_states_;  // as each worker last said

@@ -43,6 +43,7 @@ void CoordinatorLoop::posted(const HttpPost& post, HttpRespond respond) {
     }
     const auto request = control_request_of(post.body);
     if (request.has_error()) return respond(reply_of(request.error()));
+    if (!request->drain.empty()) return respond(reply_of(drained(*request)));
     auto made = apply_to(options_.job_text, *request);
     if (made.has_error()) return respond(reply_of(made.error()));
     const std::uint64_t number = ++last_control_;
@@ -63,6 +64,39 @@ void CoordinatorLoop::posted(const HttpPost& post, HttpRespond respond) {
                              kControlDeadline.count()))));
     });
     answer(kCoordinator, std::move(made->change));
+}
+
+// The answer says that it will leave; its end is in the log, as any worker's.
+Result<std::string> CoordinatorLoop::drained(const ControlRequest& request) {
+    const auto refused = [&request](const std::string& why) {
+        return fail(ErrorCode::bad_job, fmt::format("--drain {}: {}", request.drain, why));
+    };
+    const ClusterView& view = node_.view();
+    const ProcessView* wanted = nullptr;
+    std::size_t working = 0;
+    std::string names;
+    for (const ProcessView& process : view.processes) {
+        if (process.node.role != Role::worker || !process.live()) continue;
+        ++working;
+        names += (names.empty() ? "" : ", ") + to_string(process.node);
+        if (to_string(process.node) == request.drain) wanted = &process;
+    }
+    if (wanted == nullptr) return refused("expected a worker that works: " + names);
+    if (view.stage != Stage::training) {
+        return refused(fmt::format("workers leave while training runs; the run is at: {}",
+                                   name_of(view.stage)));
+    }
+    if (working == 1) {
+        return refused(
+            "it is the only one left; Ctrl-C, or SIGTERM to the coordinator, ends the "
+            "job with a checkpoint");
+    }
+    PeerChange leaving;
+    leaving.node = wanted->node;
+    leaving.reason = request.by;
+    answer(kCoordinator, std::move(leaving));
+    return fmt::format("{} on {} finishes what it has pushed and leaves", request.drain,
+                       wanted->endpoint.host);
 }
 
 void CoordinatorLoop::controlled(std::uint64_t number, const Result<std::string>& answer) {

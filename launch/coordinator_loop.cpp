@@ -47,6 +47,8 @@ Message greeting_of(const CoordinatorLoopOptions& options) {
     Welcome welcome;
     welcome.job = options.job_text;
     welcome.model = options.run.path;
+    welcome.host = options.host;
+    welcome.build = build_description();
     greeting.body = std::move(welcome);
     return greeting;
 }
@@ -94,8 +96,13 @@ Result<void> CoordinatorLoop::open() {
 }
 
 std::string CoordinatorLoop::control_address() const {
+    const std::string& told = options_.advertise_address;
     const bool any = options_.listen_address == "0.0.0.0";
-    return fmt::format("{}:{}", any ? "127.0.0.1" : options_.listen_address, control_.port());
+    return fmt::format("{}:{}",
+                       !told.empty() ? told
+                       : any         ? "127.0.0.1"
+                                     : options_.listen_address,
+                       control_.port());
 }
 
 Result<void> CoordinatorLoop::start(const std::string& label, std::vector<std::string> arguments,
@@ -209,6 +216,22 @@ void CoordinatorLoop::after_event() {
         if (!label.empty() && !locals_.at(label).ended) processes_.signal(label, SIGKILL);
         if (control_.connected(process.node)) control_.drop(process.node);
     }
+    greet();
+}
+
+// Who connects from now on is told of places that are free and whose last process is gone for good:
+// news of its end must not be taken for that of the next one.
+void CoordinatorLoop::greet() {
+    std::vector<Endpoint> free = node_.vacancies();
+    std::erase_if(free, [this](const Endpoint& place) {
+        const std::string label = label_of(place.node);
+        return control_.connected(place.node) || (!label.empty() && !locals_.at(label).told);
+    });
+    if (free.size() == offered_) return;
+    offered_ = free.size();
+    Message greeting = greeting_of(options_);
+    std::get<Welcome>(greeting.body).peers = std::move(free);
+    control_.greet(std::move(greeting));
 }
 
 // ---- processes ----
@@ -250,8 +273,11 @@ void CoordinatorLoop::tell_if_gone(const std::string& label) {
 void CoordinatorLoop::link_closed(NodeId node, const std::string& reason) {
     const std::string label = label_of(node);
     const std::string how = "its control connection closed: " + reason;
-    if (label.empty()) {
-        deliver(PeerDown{node, Incarnation{1}, how});
+    // Not started here, or in the place of one that was and is gone.
+    if (label.empty() || locals_.at(label).told) {
+        // Only who started it knows how it ended.
+        deliver(PeerDown{node, Incarnation{1},
+                         how + " (killed, crashed, or cut off: its launcher may say which)"});
         if (finished_) wind_down();
         return;
     }

@@ -22,6 +22,7 @@
 #include "common/model_description.h"
 #include "common/partition/plan.h"
 #include "common/runtime/zmq/buffered_effects.h"
+#include "launch/control_request.h"
 #include "launch/control_server.h"
 #include "launch/coordinator.h"
 #include "launch/http_server.h"
@@ -43,6 +44,7 @@ struct CoordinatorLoopOptions {
     std::vector<WorkerMethod> methods;  // remembered in that
     std::string host;                  // this one's name
     std::string listen_address;        // of the control links
+    std::string advertise_address;     // what processes connect to; empty = listen_address
     std::uint16_t port = 0;            // 0 = any free one
 };
 
@@ -71,7 +73,7 @@ class CoordinatorLoop {
 
     // Binds the control port and the HTTP port and writes their addresses into the run directory.
     Result<void> open();
-    std::string control_address() const;  // where processes on this host connect to
+    std::string control_address() const;  // where processes connect to
     // Starts a process that will speak for these nodes. Requires: open() succeeded.
     Result<void> start(const std::string& label, std::vector<std::string> arguments,
                        std::vector<NodeId> nodes);
@@ -107,8 +109,10 @@ class CoordinatorLoop {
     void answer(NodeId from, Body body);  // of a service, to the node
     // Live changes (coordinator_control.cpp).
     void posted(const HttpPost& post, HttpRespond respond);
+    Result<std::string> drained(const ControlRequest& request);
     void controlled(std::uint64_t number, const Result<std::string>& answer);
     void after_event();
+    void greet();
 
     void merge(const CheckpointRequest& request);
     void remove_superfluous();
@@ -143,6 +147,7 @@ class CoordinatorLoop {
     std::string token_;                                 // what a POST must show
     std::map<std::uint64_t, PendingControl> controls_;  // by request
     std::uint64_t last_control_ = 0;
+    std::size_t offered_ = 0;  // places of workers, to whoever connects
     Stage shown_stage_ = Stage::gathering;
     bool finished_ = false;
     Outcome outcome_;

@@ -5,8 +5,10 @@
 
 #include <boost/json.hpp>
 
+#include "common/file.h"
 #include "launch/child_process.h"
 #include "launch/job.h"
+#include "worker/builtin/catalog.h"
 
 namespace detente {
 namespace {
@@ -29,6 +31,13 @@ EngineOptions engine_options_of(const Job& job) {
     options.options = job.model_options;
     options.frozen = job.frozen;
     return options;
+}
+
+Result<std::string> library_checksum(const std::string& library) {
+    if (library.starts_with(kBuiltinPrefix)) return std::string();
+    const auto digest = digest_of(library);
+    if (!digest) return digest.error();
+    return fmt::format("{:016x}", digest->checksum);
 }
 
 std::string to_json(const Error& error) {

@@ -16,6 +16,9 @@ namespace detente {
 // The part of a job that an engine is made from; without a log folder.
 EngineOptions engine_options_of(const Job& job);
 
+// Of a model library's file, so that hosts can compare theirs; empty for a built-in model.
+Result<std::string> library_checksum(const std::string& library);
+
 // Describes the job's model in a process of its own. The child's error comes through as it is, code
 // and text; bad_model if it crashed (with the end of what it printed), timed_out if it did not end
 // (a dataset on a slow disk: raise deadlines.start_s, the default deadline).

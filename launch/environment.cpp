@@ -18,14 +18,17 @@ struct Family {
     const char* rank;
     const char* size;        // nullptr: this launcher names none
     const char* local_rank;  // nullptr: likewise
+    const char* local_size;  // ranks on this host; nullptr: likewise
 };
 constexpr Family kFamilies[] = {
-    {"Détente's own", "DETENTE_RANK", "DETENTE_SIZE", "DETENTE_LOCAL_RANK"},
-    {"torchrun's", "RANK", "WORLD_SIZE", "LOCAL_RANK"},
-    {"Open MPI's", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"},
-    {"MPICH's", "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"},
+    {"Détente's own", "DETENTE_RANK", "DETENTE_SIZE", "DETENTE_LOCAL_RANK", "DETENTE_LOCAL_SIZE"},
+    {"torchrun's", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"},
+    {"Open MPI's", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK",
+     "OMPI_COMM_WORLD_LOCAL_SIZE"},
+    {"MPICH's", "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"},
 };
-constexpr Family kSlurm = {"Slurm's", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"};
+constexpr Family kSlurm = {"Slurm's", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID",
+                           nullptr};
 constexpr const char* kSlurmOlderSize = "SLURM_NTASKS";
 constexpr const char* kPmixRank = "PMIX_RANK";
 
@@ -37,6 +40,7 @@ struct Claim {
     std::string size_name;
     std::optional<std::uint32_t> size;
     std::optional<std::uint32_t> local_rank;
+    std::optional<bool> several_hosts;
 
     std::string text() const {
         std::string result = fmt::format("{} {} = {}", launcher, rank_name, rank);
@@ -67,6 +71,8 @@ Result<std::optional<Claim>> claim_of(const Family& family, const Variables& var
     if (!size) return size.error();
     const auto local = number(variables, family.local_rank);
     if (!local) return local.error();
+    const auto local_size = number(variables, family.local_size);
+    if (!local_size) return local_size.error();
     if (!*rank && !*size) return std::optional<Claim>();
     if (!*rank || !*size) {
         const char* there = *rank ? family.rank : family.size;
@@ -74,8 +80,9 @@ Result<std::optional<Claim>> claim_of(const Family& family, const Variables& var
         return fail(ErrorCode::bad_job,
                     fmt::format("{} is set but {} is not: set both or none", there, missing));
     }
-    return std::optional<Claim>(
-        Claim{family.launcher, family.rank, **rank, family.size, *size, *local});
+    Claim claim{family.launcher, family.rank, **rank, family.size, *size, *local, std::nullopt};
+    if (*local_size) claim.several_hosts = **local_size < **size;
+    return std::optional<Claim>(std::move(claim));
 }
 
 Result<std::optional<Claim>> claim_of(const RankFlags& flags) {
@@ -85,8 +92,8 @@ Result<std::optional<Claim>> claim_of(const RankFlags& flags) {
                                                     flags.rank ? "--rank" : "--size",
                                                     flags.rank ? "--size" : "--rank"));
     }
-    return std::optional<Claim>(
-        Claim{"the flags", "--rank", *flags.rank, "--size", *flags.size, std::nullopt});
+    return std::optional<Claim>(Claim{"the flags", "--rank", *flags.rank, "--size", *flags.size,
+                                      std::nullopt, std::nullopt});
 }
 
 // Slurm's step size is SLURM_STEP_NUM_TASKS; older versions and tests set SLURM_NTASKS only.
@@ -97,7 +104,11 @@ Result<std::optional<Claim>> slurm_claim(const Variables& variables) {
     if (!variables(family.rank) || !variables("SLURM_STEP_ID")) {
         return std::optional<Claim>();
     }
-    return claim_of(family, variables);
+    auto claim = claim_of(family, variables);
+    const auto hosts = number(variables, "SLURM_STEP_NUM_NODES");
+    if (!hosts) return hosts.error();
+    if (claim && *claim && *hosts) (*claim)->several_hosts = **hosts > 1;
+    return claim;
 }
 
 Result<std::vector<Claim>> all_claims(const RankFlags& flags, const Variables& variables) {
@@ -115,11 +126,12 @@ Result<std::vector<Claim>> all_claims(const RankFlags& flags, const Variables& v
     const auto pmix = number(variables, kPmixRank);
     if (!pmix) return pmix.error();
     if (*pmix) {
-        Claim claim{"PMIx's", kPmixRank, **pmix, "", std::nullopt, std::nullopt};
+        Claim claim{"PMIx's", kPmixRank, **pmix, "", std::nullopt, std::nullopt, std::nullopt};
         if (claims.empty() && *slurm) {  // srun --mpi=pmix: PMIx names no size, the step does
             claim.size_name = (*slurm)->size_name;
             claim.size = (*slurm)->size;
             claim.local_rank = (*slurm)->local_rank;
+            claim.several_hosts = (*slurm)->several_hosts;
         }
         claims.push_back(claim);
     } else if (claims.empty() && *slurm) {
@@ -163,6 +175,19 @@ Result<void> set_coordinator(Placement& placement, const std::string& text,
     return {};
 }
 
+// "node[07-09,12],other" → "node07": Slurm starts rank 0 on the first.
+std::string first_node(const std::string& list) {
+    const std::size_t end = list.find_first_of(",[");
+    std::string name = list.substr(0, end);
+    if (end == std::string::npos || list[end] == ',') return name;
+    const std::size_t last = list.find_first_of(",-]", end + 1);
+    if (last == std::string::npos) return {};
+    name += list.substr(end + 1, last - end - 1);
+    const std::size_t close = list.find(']', last);
+    if (close == std::string::npos) return {};
+    return name + list.substr(close + 1, list.find(',', close) - close - 1);
+}
+
 Result<void> find_coordinator(Placement& placement, const RankFlags& flags,
                               const Variables& variables) {
     if (flags.coordinator) return set_coordinator(placement, *flags.coordinator, "--coordinator");
@@ -170,15 +195,18 @@ Result<void> find_coordinator(Placement& placement, const RankFlags& flags,
         return set_coordinator(placement, *own, "DETENTE_COORDINATOR");
     }
     if (const auto master = variables("MASTER_ADDR")) {
-        const auto port = variables("MASTER_PORT");
+        auto port = variables("MASTER_PORT");
+        // torchrun's agent listens there itself, for ranks that are clients of its store.
+        if (variables("TORCHELASTIC_USE_AGENT_STORE") == "True") port.reset();
         const bool is_v6 = master->find(':') != std::string::npos;
         const std::string host = is_v6 ? "[" + *master + "]" : *master;
         return set_coordinator(placement, port ? host + ":" + *port : host,
                                port ? "MASTER_ADDR:MASTER_PORT" : "MASTER_ADDR");
     }
-    if (const auto slurm = variables("SLURM_LAUNCH_NODE_IPADDR")) {
-        placement.coordinator_host = *slurm;
-        placement.coordinator_source = "SLURM_LAUNCH_NODE_IPADDR = " + *slurm;
+    const auto nodes = variables("SLURM_STEP_NODELIST");
+    if (nodes && variables("SLURM_STEP_ID")) {
+        placement.coordinator_host = first_node(*nodes);
+        placement.coordinator_source = "the first of SLURM_STEP_NODELIST = " + *nodes;
     }
     return {};
 }
@@ -201,7 +229,10 @@ std::string mpich_proxy(const Variables& variables) {
 
 std::string find_launch_key(const Variables& variables) {
     if (const auto own = variables("DETENTE_LAUNCH_KEY")) return "detente-" + *own;
-    if (const auto run = variables("TORCHELASTIC_RUN_ID")) return "torchrun-" + *run;
+    if (const auto run = variables("TORCHELASTIC_RUN_ID")) {
+        const auto port = variables("MASTER_PORT");
+        return "torchrun-" + *run + (port ? "-" + *port : "");
+    }
     if (const auto space = variables("PMIX_NAMESPACE")) return "pmix-" + *space;
     if (const auto launch = variables("PMI_JOBID")) return "pmi-" + *launch;
     if (std::string proxy = mpich_proxy(variables); !proxy.empty()) return proxy;
@@ -231,6 +262,7 @@ Result<std::optional<Placement>> find_placement(const RankFlags& flags,
     for (const Claim& claim : *claims) {
         if (const auto same = contradiction(first, claim); !same) return same.error();
         if (!placement.local_rank) placement.local_rank = claim.local_rank;
+        if (!placement.several_hosts) placement.several_hosts = claim.several_hosts;
     }
     if (!first.size) {
         return fail(ErrorCode::bad_job,

@@ -33,16 +33,20 @@ struct Placement {
     std::uint32_t rank = 0;
     std::uint32_t size = 1;
     std::optional<std::uint32_t> local_rank;  // within the host
+    // Whether this launch's ranks are on more than this host; none: the launcher does not say.
+    std::optional<bool> several_hosts;
     // For people: "Open MPI's OMPI_COMM_WORLD_RANK = 2 and OMPI_COMM_WORLD_SIZE = 6".
     std::string source;
     // Where the coordinator (rank 0) can be found, if the environment says: --coordinator or
-    // DETENTE_COORDINATOR (HOST:PORT), MASTER_ADDR with MASTER_PORT, or Slurm's first host (no
-    // port).
+    // DETENTE_COORDINATOR (HOST:PORT), MASTER_ADDR with MASTER_PORT, or the first host of Slurm's
+    // step (no port). Where torchrun's agent keeps MASTER_PORT for itself
+    // (TORCHELASTIC_USE_AGENT_STORE), that is the host only.
     std::string coordinator_host;  // empty = not said
     std::optional<std::uint16_t> coordinator_port;
     std::string coordinator_source;  // for people; empty = not said
     // The same for every rank of one launch and different between launches, where the launcher has
-    // such a thing (DETENTE_LAUNCH_KEY, TORCHELASTIC_RUN_ID, PMIX_NAMESPACE, PMI_JOBID,
+    // such a thing (DETENTE_LAUNCH_KEY, TORCHELASTIC_RUN_ID with MASTER_PORT, because the id is
+    // "none" for all that name none, PMIX_NAMESPACE, PMI_JOBID,
     // SLURM_JOB_ID and _STEP_ID; under MPICH, with all ranks on this host, the process at the other
     // end of PMI_FD); else empty.
     std::string launch_key;

@@ -10,10 +10,12 @@
 #include <thread>
 
 #include "common/file.h"
+#include "launch/addresses.h"
 #include "launch/job.h"
 #include "launch/latest_checkpoint.h"
 #include "launch/rendezvous.h"
 #include "launch/roles.h"
+#include "launch/run_directory.h"
 
 namespace detente {
 
@@ -56,51 +58,94 @@ ExitCode refuse(const Error& error) {
     return exit_code_of(error.code);
 }
 
-bool told_where(const Placement& placement) {
-    return !placement.coordinator_host.empty() && placement.coordinator_port.has_value();
+// The coordinator's place, if every rank is told.
+std::optional<HostPort> told_where(const Placement& placement, const Job& job) {
+    if (placement.coordinator_host.empty()) return std::nullopt;
+    const auto port = placement.coordinator_port.value_or(static_cast<std::uint16_t>(job.port));
+    if (port == 0) return std::nullopt;
+    return HostPort{placement.coordinator_host, port};
 }
 
-ExitCode coordinate_rank(const JoinOptions& options, const Job& job, const Placement& placement) {
+// Whether ranks may be on other hosts: as the launcher says, else by where rank 0 is said to be.
+bool spans_hosts(const Placement& placement) {
+    const std::string& host = placement.coordinator_host;
+    return placement.several_hosts.value_or(!host.empty() && !is_loopback(host));
+}
+
+// Of this rank alone (--bind, --advertise, their variables); empty = as the job says.
+std::string own_wish(const std::string& flag, const Variables& variables, const char* name) {
+    return !flag.empty() ? flag : variables(name).value_or("");
+}
+
+struct OwnWishes {
+    std::string bind;
+    std::string advertise;
+};
+OwnWishes own_wishes(const JoinOptions& options, const Variables& variables) {
+    return {own_wish(options.bind, variables, "DETENTE_BIND_ADDRESS"),
+            own_wish(options.advertise, variables, "DETENTE_ADVERTISE_ADDRESS")};
+}
+
+Result<Listening> coordinator_listening(const Job& job, const Placement& placement,
+                                        const OwnWishes& own, const std::optional<HostPort>& told) {
+    ListeningWish wish;
+    wish.bind = own.bind.empty() ? job.bind_address : own.bind;
+    wish.advertise = own.advertise.empty() ? job.advertise_address : own.advertise;
+    wish.several_hosts = spans_hosts(placement);
+    // A name the others were told may stand for any of this host's addresses, or for none of them.
+    if (told && wish.bind == "auto" && !is_loopback(told->host)) wish.bind = "0.0.0.0";
+    if (told && wish.bind == "auto") wish.bind = "127.0.0.1";
+    return listening(wish, own_interfaces());
+}
+
+ExitCode coordinate_rank(const JoinOptions& options, const Job& job, const Placement& placement,
+                         const OwnWishes& own) {
     Coordination wanted;
     wanted.job = job;
     wanted.out = options.run.out;
     wanted.resume = options.run.resume;
     wanted.dry_run = options.run.dry_run;
-    wanted.listen_address = job.bind_address;
     wanted.start_processes = false;
+    // Whoever reads what this rank prints may be gone: the run ends in order all the same.
+    ::signal(SIGPIPE, SIG_IGN);
     std::printf("rank 0 of %u is the coordinator (%s)\n", placement.size, placement.source.c_str());
     if (wanted.dry_run) return coordinate(wanted);
-    if (told_where(placement)) {
-        std::printf("found by %s\n", placement.coordinator_source.c_str());
-        wanted.port = *placement.coordinator_port;
-        const std::string& host = placement.coordinator_host;
-        const bool local = host == "127.0.0.1" || host == "localhost";
-        if (!local && job.bind_address == "127.0.0.1") wanted.listen_address = "0.0.0.0";
+    const auto told = told_where(placement, job);
+    auto where = coordinator_listening(job, placement, own, told);
+    if (where.has_error()) return refuse(where.error());
+    wanted.listen_address = where->bind;
+    wanted.advertise_address = where->advertise;
+    wanted.port = told ? told->port : static_cast<std::uint16_t>(job.port);
+    if (told) {
+        wanted.opened = [&](const CoordinatorLoop&) -> Result<void> {
+            std::printf("found at %s:%u (%s)\n", told->host.c_str(), unsigned{told->port},
+                        placement.coordinator_source.c_str());
+            return {};
+        };
         return coordinate(wanted);
     }
     const std::string file = rendezvous_file(options.run.out, job, placement);
     auto rendezvous = Rendezvous::hold(file);
     if (rendezvous.has_error()) return refuse(rendezvous.error());
     wanted.opened = [&](const CoordinatorLoop& loop) -> Result<void> {
-        std::string address = loop.control_address();
-        if (job.bind_address == "0.0.0.0") {
-            address = this_host() + address.substr(address.rfind(':'));
-        }
-        std::printf("found by the file %s\n", file.c_str());
-        return rendezvous->announce(address);
+        // scripts/launch reads this line.
+        std::printf("found at %s (by the file %s)\n", loop.control_address().c_str(), file.c_str());
+        std::fflush(stdout);
+        return rendezvous->announce(loop.control_address());
     };
     return coordinate(wanted);
 }
 
 // Reads the file and connects, again and again: it may not be there yet, or be an older run's.
-Result<std::unique_ptr<ControlClient>> connect_by_file(const std::string& file, Nanos deadline) {
+Result<std::unique_ptr<ControlClient>> connect_by_file(const std::string& file, Nanos deadline,
+                                                       NodeId speaks_for) {
     const auto until = std::chrono::steady_clock::now() + deadline;
     Error last = fail(ErrorCode::timed_out, "");
     while (std::chrono::steady_clock::now() < until) {
         const auto text = read_text(file, 4096);
         if (text.has_value()) {
             auto control = ControlClient::connect(text->substr(0, text->find('\n')),
-                                                  std::chrono::milliseconds(500));
+                                                  std::chrono::milliseconds(500), speaks_for);
             if (control.has_value()) return control;
             last = control.error();
             if (last.code == ErrorCode::wrong_build) return last;
@@ -117,20 +162,25 @@ Result<std::unique_ptr<ControlClient>> connect_by_file(const std::string& file, 
 }
 
 ExitCode serve_rank(const JoinOptions& options, const Job& job, const Placement& placement,
-                    const JoinRole& role) {
+                    const JoinRole& role, const OwnWishes& own) {
     // The launcher tells every rank of a signal; what to do about it is the coordinator's word.
     ::signal(SIGINT, SIG_IGN);
     ::signal(SIGTERM, SIG_IGN);
-    auto control =
-        told_where(placement)
-            ? ControlClient::connect(
-                  fmt::format("{}:{}", placement.coordinator_host, *placement.coordinator_port),
-                  job.start_deadline)
-            : connect_by_file(rendezvous_file(options.run.out, job, placement), job.start_deadline);
+    const NodeId node = role.role == Role::worker
+                            ? node_of(WorkerId{role.rank})
+                            : node_of(ShardId{role.rank * job.shards_per_server});
+    const auto told = told_where(placement, job);
+    auto control = told ? ControlClient::connect(fmt::format("{}:{}", told->host, told->port),
+                                                 job.start_deadline, node)
+                        : connect_by_file(rendezvous_file(options.run.out, job, placement),
+                                          job.start_deadline, node);
     if (control.has_error()) return refuse(control.error());
     RoleOptions role_options;
     role_options.rank = role.rank;
     role_options.log_to_file = true;
+    role_options.bind = own.bind;
+    role_options.advertise = own.advertise;
+    role_options.several_hosts = spans_hosts(placement);
     role_options.placement =
         fmt::format("rank {} of {} is {} {} ({})", placement.rank, placement.size,
                     role.role == Role::worker ? "worker" : "server", role.rank, placement.source);
@@ -162,7 +212,41 @@ ExitCode plan_alone(const JoinOptions& options) {
 
 }  // namespace
 
+ExitCode join_running(const JoinOptions& options) {
+    std::string address = options.flags.coordinator.value_or("");
+    if (address.empty()) {
+        const RunDirectory run{options.run.out.empty() ? "runs/latest" : options.run.out};
+        const auto text = read_text(run.coordinator_file(), 4096);
+        if (text.has_error()) {
+            return refuse(fail(ErrorCode::io,
+                               fmt::format("{}; name the running job's directory with --out, or "
+                                           "its coordinator with --coordinator HOST:PORT",
+                                           text.error().text)));
+        }
+        address = text->substr(0, text->find('\n'));
+    }
+    auto control = connect_to(address);
+    if (control.has_error()) return refuse(control.error());
+    if ((*control)->vacancies().empty()) {
+        return refuse(
+            fail(ErrorCode::bad_job,
+                 fmt::format("no place is free in the job at {}: a worker joins while "
+                             "training runs, in the place of one that was lost or drained",
+                             address)));
+    }
+    const Endpoint place = (*control)->vacancies().front();
+    std::printf("joins as %s, incarnation %u\n", to_string(place.node).c_str(),
+                place.incarnation.value);
+    std::fflush(stdout);
+    RoleOptions role;
+    role.rank = place.node.index;
+    role.incarnation = place.incarnation;
+    role.log_to_file = true;
+    return run_worker(std::move(*control), role);
+}
+
 ExitCode join_job(const JoinOptions& options, const Variables& variables) {
+    if (options.worker) return join_running(options);
     const auto placement = find_placement(options.flags, variables);
     if (placement.has_error()) return refuse(placement.error());
     if (!placement->has_value() && options.run.dry_run) return plan_alone(options);
@@ -180,9 +264,10 @@ ExitCode join_job(const JoinOptions& options, const Variables& variables) {
     if (role.has_error()) {
         return (*placement)->rank == 0 ? refuse(role.error()) : exit_code_of(role.error().code);
     }
-    if (role->role == Role::coordinator) return coordinate_rank(options, *job, **placement);
+    const OwnWishes own = own_wishes(options, variables);
+    if (role->role == Role::coordinator) return coordinate_rank(options, *job, **placement, own);
     if (options.run.dry_run) return ExitCode::ok;  // rank 0 speaks
-    return serve_rank(options, *job, **placement, *role);
+    return serve_rank(options, *job, **placement, *role, own);
 }
 
 }  // namespace detente

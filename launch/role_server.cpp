@@ -7,6 +7,7 @@
 
 #include "common/build_id.h"
 #include "common/runtime/zmq/loop.h"
+#include "launch/addresses.h"
 #include "launch/machine.h"
 #include "launch/role_ledger.h"
 #include "launch/role_link.h"
@@ -26,17 +27,26 @@ struct LiveShard {
     std::thread thread;
 };
 
-Result<void> open_loops(std::vector<LiveShard>& shards, const Job& job, RoleLink& link) {
+Result<void> open_loops(std::vector<LiveShard>& shards, const Job& job, const RoleOptions& role,
+                        RoleLink& link) {
+    ListeningWish wish;
+    wish.bind = role.bind.empty() ? job.bind_address : role.bind;
+    wish.advertise = role.advertise.empty() ? job.advertise_address : role.advertise;
+    wish.several_hosts = role.several_hosts;
+    wish.control = link.control().local_address();
+    const auto where = listening(wish, own_interfaces());
+    if (where.has_error()) return where.error();
+    link.log().write(LogLevel::information, fmt::format("listens on {}, and is connected to at {}",
+                                                        where->bind, where->advertise));
     for (LiveShard& shard : shards) {
         ZmqLoopOptions options;
         options.self = node_of(shard.id);
         options.generation = link.control().generation();
         options.build = build_id();
         options.host = this_host();
-        options.bind_address = job.bind_address;
-        if (job.bind_address == "0.0.0.0") {
-            options.advertise_address = link.control().local_address();
-        }
+        options.bind_address = where->bind;
+        options.advertise_address = where->advertise;
+        if (job.port != 0) options.port = static_cast<std::uint16_t>(job.port + 1 + shard.id.value);
         options.transport = job.transport;
         options.checksum = job.checksum;
         options.control = &link.control();
@@ -90,7 +100,7 @@ ExitCode run_server(std::unique_ptr<ControlClient> control, const RoleOptions& o
         shards[i].id = ShardId{options.rank * job->shards_per_server + i};
         link.speak_for(node_of(shards[i].id));
     }
-    if (auto opened = open_loops(shards, *job, link); opened.has_error()) {
+    if (auto opened = open_loops(shards, *job, options, link); opened.has_error()) {
         return link.give_up(opened.error());
     }
     for (const LiveShard& shard : shards) {

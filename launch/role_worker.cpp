@@ -18,27 +18,52 @@ namespace detente {
 
 namespace {
 
+// "LibTorch 2.13.0, CPU capability AVX2" → "LibTorch 2.13.0": processors may differ.
+std::string without_machine(const std::string& versions) {
+    return versions.substr(0, versions.find(','));
+}
+
+// What differs between the model as it is here and as the run was planned with it; empty = nothing.
+std::string difference(const ModelDescription& mine, const ModelDescription& planned,
+                       const std::string& there) {
+    const auto same = [](const TensorDescription& a, const TensorDescription& b) {
+        return a.name == b.name && a.shape == b.shape && a.owners == b.owners;
+    };
+    if (mine.tasks != planned.tasks || mine.training_samples != planned.training_samples ||
+        !std::equal(mine.tensors.begin(), mine.tensors.end(), planned.tensors.begin(),
+                    planned.tensors.end(), same)) {
+        return fmt::format("it describes another model than on {}: other tensors, tasks or samples",
+                           there);
+    }
+    if (without_machine(mine.versions) != without_machine(planned.versions)) {
+        return fmt::format("it computes with {}, on {} with {}", without_machine(mine.versions),
+                           there, without_machine(planned.versions));
+    }
+    if (mine.library != planned.library) {
+        return fmt::format("its file's checksum is {}, on {} it is {}", mine.library, there,
+                           planned.library);
+    }
+    return "";
+}
+
 // Loads the model and checks that it is the one the run was planned with.
-Result<std::unique_ptr<Engine>> load_model(const Briefing& briefing, const std::string& log_dir) {
+Result<std::unique_ptr<Engine>> load_model(const Briefing& briefing, const std::string& log_dir,
+                                           const std::string& coordinator_host) {
     EngineOptions options = engine_options_of(*briefing.job);
     std::error_code ignored;
     std::filesystem::create_directories(log_dir, ignored);
     options.log_dir = log_dir;
     auto engine = load_engine(briefing.job->model_library, options);
     if (engine.has_error()) return engine;
-    const ModelDescription& mine = (*engine)->description();
-    const auto same = [](const TensorDescription& a, const TensorDescription& b) {
-        return a.name == b.name && a.shape == b.shape && a.owners == b.owners;
-    };
-    if (mine.tasks != briefing.model.tasks ||
-        mine.training_samples != briefing.model.training_samples ||
-        !std::equal(mine.tensors.begin(), mine.tensors.end(), briefing.model.tensors.begin(),
-                    briefing.model.tensors.end(), same)) {
+    ModelDescription mine = (*engine)->description();
+    auto checksum = library_checksum(briefing.job->model_library);
+    if (checksum.has_error()) return checksum.error();
+    mine.library = std::move(*checksum);
+    const std::string other = difference(mine, briefing.model, coordinator_host);
+    if (!other.empty()) {
         return fail(ErrorCode::bad_model,
-                    fmt::format("{} on {} describes another model than on the coordinator's host: "
-                                "other tensors, tasks or samples; use the same library and dataset "
-                                "everywhere",
-                                briefing.job->model_library, this_host()));
+                    fmt::format("{} on {}: {}; use the same library and dataset on every host",
+                                briefing.job->model_library, this_host(), other));
     }
     return engine;
 }
@@ -63,7 +88,8 @@ ExitCode run_worker(std::unique_ptr<ControlClient> control, const RoleOptions& o
 
     link.announce("loading the model and its dataset");
     const std::string run_dir = link.control().run_dir();
-    auto engine = load_model(*briefing, fmt::format("{}/tasks/worker-{}", run_dir, id.value));
+    auto engine = load_model(*briefing, fmt::format("{}/tasks/worker-{}", run_dir, id.value),
+                             link.control().coordinator_host());
     if (engine.has_error()) return link.give_up(engine.error());
     EngineComputer computer(std::move(*engine), briefing->plan, briefing->job->seed,
                             briefing->job->gradient_hashes);

@@ -21,6 +21,11 @@ struct RoleOptions {
     Incarnation incarnation{1};  // worker: above those of the run that is resumed
     bool log_to_file = false;    // under mpirun: RUN/<role>-<rank>.log
     std::string placement;       // likewise: who said which rank this is; the log's first line
+    // Where servers listen, and what their peers connect to, if not as the job says (transport.
+    // bind_address, advertise_address): empty = as it does. Ranks may be on other hosts.
+    std::string bind;
+    std::string advertise;
+    bool several_hosts = false;
 };
 
 // Connects with patience; for processes that `run` started.

@@ -174,7 +174,7 @@ void tell_the_end(const CoordinatorLoop& loop, const Outcome& outcome, const Run
     screen.end_progress();
     if (loop.view().training_began) screen.line("\n" + table(summary));
     if (!outcome.failed) return;
-    if (outcome.error.code == ErrorCode::cancelled) {
+    if (outcome.error.code == ErrorCode::cancelled && loop.view().first_failure() == nullptr) {
         screen.line("interrupted: " + outcome.error.text);
     } else {
         std::fputs(failure_report(loop.view(), outcome, loop.ended(), run).c_str(), stderr);
@@ -220,6 +220,7 @@ ExitCode coordinate(const Coordination& wanted) {
     options.methods = prepared->resume.methods;
     options.host = this_host();
     options.listen_address = wanted.listen_address;
+    options.advertise_address = wanted.advertise_address;
     options.port = wanted.port;
     ProgressMeter meter;
     const std::unique_ptr<std::FILE, int (*)(std::FILE*)> log(
@@ -252,7 +253,7 @@ ExitCode run_job(const RunOptions& options) {
     wanted.out = options.out;
     wanted.resume = options.resume;
     wanted.dry_run = options.dry_run;
-    wanted.port = options.port;
+    wanted.port = options.port != 0 ? options.port : static_cast<std::uint16_t>(job->port);
     return coordinate(wanted);
 }
 

@@ -29,6 +29,7 @@ struct Coordination {
     std::string resume;
     bool dry_run = false;
     std::string listen_address = "127.0.0.1";
+    std::string advertise_address;  // empty = listen_address
     std::uint16_t port = 0;
     bool start_processes = true;
     // The coordinator listens: tell the others where.

@@ -269,7 +269,11 @@ void describe_end(std::string& text, const EndedProcess& process, bool with_last
 
 std::string failure_report(const ClusterView& view, const Outcome& outcome,
                            const std::vector<EndedProcess>& ended, const RunDirectory& run) {
-    std::string text = fmt::format("FAILED: {}\n", outcome.error.text);
+    // A launcher that ends a job because of a lost rank does it by a signal: who was lost is said
+    // too.
+    const bool interrupted = outcome.error.code == ErrorCode::cancelled;
+    std::string text =
+        fmt::format("{}: {}\n", interrupted ? "INTERRUPTED" : "FAILED", outcome.error.text);
     const auto out = std::back_inserter(text);
     const Failure* first = view.first_failure();
     if (first == nullptr) return text;

@@ -1,4 +1,4 @@
-// detente control RUN --set staleness.policy=…: changes a running job.
+// detente control RUN --set staleness.policy=… or --drain worker:2: changes a running job.
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -98,12 +98,13 @@ class Exchange {
     ErrorOfAsio error_;
 };
 
-Result<std::string> control(const RunDirectory& run, const std::vector<std::string>& set) {
+Result<std::string> control(const RunDirectory& run, const std::vector<std::string>& set,
+                            const std::string& drain) {
     const auto address = first_line(run.http_file());
     if (address.has_error()) return address.error();
     const auto token = first_line(run.token_file());
     if (token.has_error()) return token.error();
-    Exchange exchange(*token, to_json(ControlRequest{set, whoever_asks()}));
+    Exchange exchange(*token, to_json(ControlRequest{set, whoever_asks(), drain}));
     const auto answered = exchange.with(*address);
     if (answered.has_error()) return answered.error();
     return control_answer_of(*answered);
@@ -115,23 +116,39 @@ void add_control_verb(CLI::App& app, int& exit_code) {
     struct Options {
         std::string run_dir;
         std::vector<std::string> set;
+        std::string drain;
     };
     const auto options = std::make_shared<Options>();
     CLI::App* verb = app.add_subcommand(
-        "control", "Changes the staleness policy of a running job at a step boundary");
+        "control",
+        "Changes the staleness policy of a running job at a step boundary, or lets a worker leave");
     verb->add_option("RUN", options->run_dir, "The run directory")->required();
-    verb->add_option("--set", options->set,
-                     "KEY=VALUE, like --set staleness.policy=ssp --set staleness.s=2; may be "
-                     "repeated. Another policy drops the parameters of the one it replaces")
-        ->type_name("KEY=VALUE")
-        ->required()
-        ->expected(1)
-        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
-        ->allow_extra_args(false);
-    verb->callback([options, &exit_code] {
-        const auto decided = control(RunDirectory{options->run_dir}, options->set);
+    CLI::Option* set =
+        verb->add_option("--set", options->set,
+                         "KEY=VALUE, like --set staleness.policy=ssp --set staleness.s=2; may be "
+                         "repeated. Another policy drops the parameters of the one it replaces")
+            ->type_name("KEY=VALUE")
+            ->expected(1)
+            ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+            ->allow_extra_args(false);
+    CLI::Option* drain =
+        verb->add_option("--drain", options->drain,
+                         "A worker that finishes what it has pushed, gives its batches back and "
+                         "ends; the job goes on without it")
+            ->type_name("worker:N")
+            ->excludes(set);
+    verb->callback([options, set, drain, &exit_code] {
+        if (set->count() == 0 && drain->count() == 0) {
+            throw CLI::RequiredError("--set or --drain");
+        }
+        const auto decided = control(RunDirectory{options->run_dir}, options->set, options->drain);
         if (decided.has_error()) {
             exit_code = report("control", decided.error());
+            return;
+        }
+        if (!options->drain.empty()) {
+            fmt::print("{}\n", *decided);
+            exit_code = value_of(ExitCode::ok);
             return;
         }
         fmt::print("{}; to go on from a checkpoint under it, give --set to --resume too\n",

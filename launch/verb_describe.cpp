@@ -34,7 +34,11 @@ Result<ModelDescription> load_and_describe(const Job& job) {
     const StandardOutputAside aside;
     const auto engine = load_engine(job.model_library, engine_options_of(job));
     if (!engine) return engine.error();
-    return (*engine)->description();
+    ModelDescription description = (*engine)->description();
+    auto checksum = library_checksum(job.model_library);
+    if (!checksum) return checksum.error();
+    description.library = std::move(*checksum);
+    return description;
 }
 
 int describe_resolved() {

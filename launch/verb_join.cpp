@@ -16,6 +16,13 @@ void add_join_verb(CLI::App& app, int& exit_code) {
     verb->add_option("--size", options->flags.size, "The number of ranks");
     verb->add_option("--coordinator", options->flags.coordinator, "Where rank 0 is found")
         ->type_name("HOST:PORT");
+    verb->add_option("--bind", options->bind,
+                     "Where this rank listens, instead of the job's transport.bind_address");
+    verb->add_option("--advertise", options->advertise,
+                     "What others connect to, instead of the job's transport.advertise_address");
+    verb->add_flag("--worker", options->worker,
+                   "Takes the place of a worker that was lost or has left, in a job that runs: "
+                   "found by --coordinator, or in --out's or runs/latest");
     verb->callback(
         [options, &exit_code] { exit_code = value_of(join_job(*options, process_variable)); });
 }

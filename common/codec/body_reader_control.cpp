@@ -174,6 +174,8 @@ Welcome BodyReader::read(const wire::Welcome& in) {
     for (std::size_t i = 0; i < count; ++i) out.peers.push_back(endpoint(peers->Get(i)));
     out.initialise = in.initialise();
     out.method_state = method_state(in.method_state());
+    out.host = text(in.host(), "host");
+    out.build = text(in.build(), "build");
     return out;
 }
 

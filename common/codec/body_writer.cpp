@@ -314,7 +314,9 @@ flatbuffers::Offset<wire::Welcome> BodyWriter::write(const Welcome& in) {
     for (const Endpoint& peer : in.peers) endpoints.push_back(write(peer));
     const auto peers = builder_.CreateVector(endpoints);
     const auto state = method_state(in.method_state);
-    return wire::CreateWelcome(builder_, job, model, peers, in.initialise, state);
+    const Text host = text(in.host);
+    const Text build = text(in.build);
+    return wire::CreateWelcome(builder_, job, model, peers, in.initialise, state, host, build);
 }
 
 flatbuffers::Offset<wire::Ready> BodyWriter::write(const Ready&) {

@@ -75,8 +75,14 @@ TEST_CASE("control: requests and answers survive the way, and garbage is refused
     REQUIRE(again.has_value());
     CHECK(again->set == request.set);
     CHECK(again->by == request.by);
+    CHECK(again->drain.empty());
+    const auto drain = control_request_of(to_json(ControlRequest{{}, "me", "worker:2"}));
+    REQUIRE(drain.has_value());
+    CHECK(drain->drain == "worker:2");
     for (const char* garbage : {"", "{}", "[]", "{\"set\":[],\"by\":\"me\"}", "{\"set\":[1]}",
-                                "{\"set\":\"a\",\"by\":\"me\"}"}) {
+                                "{\"set\":\"a\",\"by\":\"me\"}",
+                                "{\"set\":[\"a=1\"],\"by\":\"me\",\"drain\":\"worker:1\"}",
+                                "{\"set\":[],\"by\":\"me\",\"drain\":1}"}) {
         CHECK(control_request_of(garbage).has_error());
     }
     CHECK(*control_answer_of(to_json(Result<std::string>("decision 1:4"))) == "decision 1:4");

@@ -12,6 +12,7 @@
 #include "common/build_id.h"
 #include "launch/control_client.h"
 #include "launch/control_server.h"
+#include "launch/roles.h"
 
 namespace detente {
 namespace {
@@ -35,6 +36,8 @@ struct Hub {
         Welcome welcome;
         welcome.job = "name = \"x\"";
         welcome.model = "/runs/x";
+        welcome.host = "there";
+        welcome.build = "detente 0.0.9";
         message.body = welcome;
         return message;
     }
@@ -48,9 +51,10 @@ struct Hub {
         return holds();
     }
     // Connecting waits for the greeting, so the hub must turn meanwhile.
-    Result<std::unique_ptr<ControlClient>> connect() {
-        auto client = std::async(std::launch::async, [this] {
-            return ControlClient::connect(fmt::format("127.0.0.1:{}", server.port()), seconds(5));
+    Result<std::unique_ptr<ControlClient>> connect(std::optional<NodeId> speaks_for = {}) {
+        auto client = std::async(std::launch::async, [this, speaks_for] {
+            return ControlClient::connect(fmt::format("127.0.0.1:{}", server.port()), seconds(5),
+                                          speaks_for);
         });
         REQUIRE(
             run_until([&] { return client.wait_for(seconds(0)) == std::future_status::ready; }));
@@ -166,6 +170,18 @@ TEST_CASE("control link: nobody there, a stranger there, and another build there
     REQUIRE(built.has_error());
     CHECK(built.error().code == ErrorCode::wrong_build);
     CHECK_THAT(built.error().text, Catch::Contains("same build"));
+    CHECK_THAT(built.error().text, Catch::Contains("on there is of another build") &&
+                                       Catch::Contains("detente 0.0.9") &&
+                                       Catch::Contains(build_description()) &&
+                                       Catch::Contains("this process on " + this_host()));
+    CHECK(other.got.empty());
+    // A rank tells the coordinator too, so that the job's one failure names both.
+    CHECK(other.connect(node_of(WorkerId{1})).has_error());
+    REQUIRE(other.run_until([&] { return !other.got.empty(); }));
+    const auto& hello = std::get<Hello>(other.got.front().body);
+    CHECK(other.got.front().envelope.from == node_of(WorkerId{1}));
+    CHECK(hello.build == build_description());
+    CHECK(hello.endpoint.host == this_host());
 
     CHECK(ControlClient::connect("no address", milliseconds(1)).error().code == ErrorCode::bad_job);
 }

@@ -162,6 +162,103 @@ TEST_CASE("coordinator: another build is refused, naming both hosts") {
                Catch::Contains("there") && Catch::Contains("here") && Catch::Contains("0.0.9"));
 }
 
+TEST_CASE("coordinator: a shard on loopback beside another host is refused before training") {
+    Scene scene;
+    scene.all([&](NodeId from) {
+        Hello hello;
+        hello.endpoint = {.node = from, .tcp = "tcp://127.0.0.1:7001", .host = "here"};
+        if (from == Scene::worker(1)) hello.endpoint = {.node = from, .host = "there"};
+        hello.build = build_description();
+        scene.world.receive(from, hello);
+    });
+    CHECK(scene.node.view().stage == Stage::stopping);
+    scene.all([&](NodeId from) { scene.world.receive(from, Stopped{}); });
+    REQUIRE(scene.world.finished);
+    CHECK(scene.world.finished->error.code == ErrorCode::bad_job);
+    CHECK_THAT(scene.world.finished->error.text,
+               Catch::Contains("shard:0 on here listens on tcp://127.0.0.1:7001 only, so that "
+                               "worker:1 on there cannot reach it") &&
+                   Catch::Contains("transport.bind_address"));
+}
+
+TEST_CASE("coordinator: a worker that is asked to leave does and the others go on") {
+    Scene scene;
+    scene.train();
+    const PeerChange leave{.node = Scene::worker(0), .reason = "me"};
+    scene.world.receive(kCoordinator, leave);
+    const auto stops = scene.world.of<Stop>();
+    REQUIRE(stops.size() == 1);
+    CHECK(stops[0].first == Scene::worker(0));
+    CHECK(stops[0].second.drain);
+    CHECK_THAT(stops[0].second.reason, Catch::Contains("me"));
+    scene.world.receive(Scene::worker(0), Stopped{});
+    CHECK(scene.node.view().stage == Stage::training);
+    CHECK(scene.node.view().failures.empty());
+    // The last one is not asked, nor is a shard, nor one that has left.
+    scene.world.receive(kCoordinator, PeerChange{.node = Scene::worker(1), .reason = "me"});
+    scene.world.receive(kCoordinator, PeerChange{.node = Scene::shard(1), .reason = "me"});
+    scene.world.receive(kCoordinator, leave);
+    CHECK(scene.world.of<Stop>().size() == 1);
+}
+
+TEST_CASE("coordinator: a new process takes a lost worker's place and what it counts is added") {
+    Scene scene;
+    scene.train();
+    scene.heartbeat(Scene::worker(0), {{"steps", 5}, {"samples", 50}, {"cosine.mean.0.1", 0.5}});
+    CHECK(scene.node.vacancies().empty());
+    Event gone = PeerDown{Scene::worker(0), Incarnation{1}, "killed"};
+    scene.world.give(std::move(gone));
+    REQUIRE(scene.node.vacancies().size() == 1);
+    CHECK(scene.node.vacancies()[0].node == Scene::worker(0));
+    CHECK(scene.node.vacancies()[0].incarnation == Incarnation{2});
+    const auto hello_as = [&](std::uint32_t incarnation) {
+        Hello hello;
+        hello.endpoint = {
+            .node = Scene::worker(0), .incarnation = Incarnation{incarnation}, .host = "there"};
+        hello.process = 77;
+        hello.build = build_description();
+        scene.world.receive(Scene::worker(0), hello);
+    };
+    const std::size_t welcomed = scene.world.of<Welcome>().size();
+    const std::size_t started = scene.world.of<Go>().size();
+    hello_as(1);  // the lost one's own, late: told to end
+    CHECK(scene.world.of<Welcome>().size() == welcomed);
+    REQUIRE(scene.world.of<Stop>().size() == 1);
+    CHECK_FALSE(scene.world.of<Stop>()[0].second.drain);
+    hello_as(2);
+    REQUIRE(scene.world.of<Welcome>().size() == welcomed + 1);
+    CHECK_FALSE(scene.world.of<Welcome>().back().second.initialise);
+    CHECK(scene.world.of<Welcome>().back().second.peers.size() == 4);
+    CHECK(scene.node.vacancies().empty());
+    scene.world.receive(Scene::worker(0), Ready{});
+    REQUIRE(scene.world.of<Go>().size() == started + 1);
+    CHECK(scene.world.of<Go>().back().first == Scene::worker(0));
+    scene.heartbeat(Scene::worker(0), {{"steps", 2}, {"samples", 20}});
+    CHECK(scene.node.view().find(Scene::worker(0))->value("steps") == 7.0);
+    CHECK(total_samples(scene.node.view()) == 70);
+    CHECK(scene.node.view().find(Scene::worker(0))->endpoint.host == "there");
+}
+
+TEST_CASE("coordinator: a worker that joins late and is never ready is lost by a deadline") {
+    Job job = small_job();
+    job.start_deadline = seconds(4);
+    Scene scene(job);
+    scene.train();
+    scene.world.give(PeerDown{Scene::worker(0), Incarnation{1}, "killed"});
+    Hello hello;
+    hello.endpoint = {.node = Scene::worker(0), .incarnation = Incarnation{2}, .host = "there"};
+    hello.build = build_description();
+    scene.world.receive(Scene::worker(0), hello);
+    for (int i = 0; i < 12; ++i) {
+        scene.all([&](NodeId id) { scene.heartbeat(id); });
+        scene.world.advance(milliseconds(500));
+    }
+    const auto& failures = scene.node.view().failures;
+    REQUIRE(failures.size() == 2);
+    CHECK_THAT(failures.back().text, Catch::Contains("not ready 4.0 s (deadlines.start_s)"));
+    CHECK(scene.node.view().stage == Stage::training);
+}
+
 TEST_CASE("coordinator: a clean run saves, evaluates, stops the shards and ends without error") {
     Scene scene;
     scene.train();

@@ -171,10 +171,77 @@ TEST_CASE("environment: the coordinator's place is read in the order of trust") 
                                     {"SLURM_NTASKS", "1"},
                                     {"SLURM_STEP_ID", "3"},
                                     {"SLURM_JOB_ID", "12"},
-                                    {"SLURM_LAUNCH_NODE_IPADDR", "10.0.0.1"}});
-    CHECK(slurm.coordinator_host == "10.0.0.1");
+                                    {"SLURM_STEP_NODELIST", "rack[07-09,12]-a,other"}});
+    CHECK(slurm.coordinator_host == "rack07-a");
     CHECK_FALSE(slurm.coordinator_port.has_value());
     CHECK(slurm.launch_key == "slurm-12.3");
+}
+
+TEST_CASE("environment: the first host of a Slurm step is read from its list") {
+    const auto first = [](const std::string& list) {
+        return placed({{"SLURM_PROCID", "0"},
+                       {"SLURM_NTASKS", "1"},
+                       {"SLURM_STEP_ID", "3"},
+                       {"SLURM_STEP_NODELIST", list}})
+            .coordinator_host;
+    };
+    CHECK(first("one") == "one");
+    CHECK(first("one,two") == "one");
+    CHECK(first("n[3,5-7]") == "n3");
+    CHECK(first("n[03-07]") == "n03");
+    CHECK(first("n[4]x,m") == "n4x");
+    CHECK(first("n[4").empty());
+}
+
+TEST_CASE("environment: torchrun's agent keeps MASTER_PORT for its own store") {
+    // As torch/distributed/elastic/agent/server/local_elastic_agent.py sets them.
+    const Set torchrun = {{"RANK", "0"},
+                          {"LOCAL_RANK", "0"},
+                          {"WORLD_SIZE", "5"},
+                          {"LOCAL_WORLD_SIZE", "5"},
+                          {"GROUP_RANK", "0"},
+                          {"GROUP_WORLD_SIZE", "1"},
+                          {"ROLE_RANK", "0"},
+                          {"ROLE_NAME", "default"},
+                          {"ROLE_WORLD_SIZE", "5"},
+                          {"MASTER_ADDR", "127.0.0.1"},
+                          {"MASTER_PORT", "29500"},
+                          {"TORCHELASTIC_RESTART_COUNT", "0"},
+                          {"TORCHELASTIC_MAX_RESTARTS", "0"},
+                          {"TORCHELASTIC_RUN_ID", "none"},
+                          {"TORCHELASTIC_USE_AGENT_STORE", "True"}};
+    const Placement placement = placed(torchrun);
+    CHECK(placement.coordinator_host == "127.0.0.1");
+    CHECK_FALSE(placement.coordinator_port.has_value());
+    CHECK(placement.launch_key == "torchrun-none-29500");
+    Set without = torchrun;
+    without["TORCHELASTIC_USE_AGENT_STORE"] = "False";
+    CHECK(placed(without).coordinator_port == std::uint16_t{29500});
+}
+
+TEST_CASE("environment: whether ranks are on several hosts is what the launcher says of its own") {
+    const Set two = {{"RANK", "1"}, {"WORLD_SIZE", "4"}};
+    const auto with = [&two](Set more) {
+        more.insert(two.begin(), two.end());
+        return placed(more).several_hosts;
+    };
+    CHECK_FALSE(with({}).has_value());
+    CHECK(with({{"LOCAL_WORLD_SIZE", "4"}}) == false);
+    CHECK(with({{"LOCAL_WORLD_SIZE", "2"}}) == true);
+    const Set mpi = {{"OMPI_COMM_WORLD_RANK", "1"}, {"OMPI_COMM_WORLD_SIZE", "4"}};
+    Set here = mpi;
+    here["OMPI_COMM_WORLD_LOCAL_SIZE"] = "4";
+    CHECK(placed(here).several_hosts == false);
+    here["OMPI_COMM_WORLD_LOCAL_SIZE"] = "3";
+    CHECK(placed(here).several_hosts == true);
+    CHECK(placed({{"PMI_RANK", "0"}, {"PMI_SIZE", "4"}, {"MPI_LOCALNRANKS", "1"}}).several_hosts ==
+          true);
+    Set slurm = {{"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "2"}, {"SLURM_STEP_ID", "0"}};
+    CHECK_FALSE(placed(slurm).several_hosts.has_value());
+    slurm["SLURM_STEP_NUM_NODES"] = "1";
+    CHECK(placed(slurm).several_hosts == false);
+    slurm["SLURM_STEP_NUM_NODES"] = "2";
+    CHECK(placed(slurm).several_hosts == true);
 }
 
 TEST_CASE("environment: what tells two launches apart is read from each launcher") {

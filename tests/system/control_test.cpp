@@ -28,6 +28,11 @@ Answer control(const TinyRun& run, const std::vector<std::string>& set) {
     return {verb.wait(seconds(20)).value_or(-1), verb.output()};
 }
 
+Answer drain(const TinyRun& run, const std::string& worker) {
+    Launched verb(run.folder(), {"control", run.run_dir(), "--drain", worker});
+    return {verb.wait(seconds(20)).value_or(-1), verb.output()};
+}
+
 // Lines of the ledger that tell of a change of policy.
 std::vector<std::string> changes(const TinyRun& run) {
     Launched ledger(run.folder(), {"ledger", run.run_dir()});
@@ -102,6 +107,73 @@ TEST_CASE("control: what cannot be is refused with the reason, and the run goes 
     const Answer late = control(run, {"staleness.tau_max=1"});
     CHECK(late.code == value_of(ExitCode::process_lost));
     CHECK_THAT(late.text, Catch::Contains("still running"));
+}
+
+TEST_CASE("control: a drained worker leaves in order and the job goes on with every batch done") {
+    for (const std::string policy : {"async", "bsp"}) {
+        INFO(policy);
+        const TinyRun run("step_ms = 10");
+        Launched launched(run.folder(), run.arguments({"--set", "workers=3", "--set",
+                                                       "staleness.policy=" + policy}));
+        REQUIRE(run.reaches_training());
+        const Answer nobody = drain(run, "worker:7");
+        CHECK(nobody.code == value_of(ExitCode::usage));
+        CHECK_THAT(nobody.text, Catch::Contains("--drain worker:7: expected a worker that works: "
+                                                "worker:0, worker:1, worker:2"));
+        const pid_t leaving = run.pids().at("worker:2");
+        const Answer first = drain(run, "worker:2");
+        INFO(first.text);
+        CHECK(first.code == 0);
+        CHECK_THAT(first.text, Catch::Contains("worker:2 on ") && Catch::Contains("leaves"));
+        REQUIRE(eventually(seconds(20), [leaving] { return !alive(leaving); }));
+        CHECK(run.training());
+        REQUIRE(launched.wait(seconds(60)) == 0);
+        CHECK_THAT(launched.output(), Catch::Contains("worker:2 is asked to leave, by "));
+        const json::object summary = run.summary();
+        CHECK(summary.at("processes_lost").to_number<int>() == 0);
+        CHECK(summary.at("batches").as_object().at("done").to_number<double>() == 1);
+        CHECK(summary.at("updates").as_object().at("lost").to_number<int>() == 0);
+    }
+}
+
+TEST_CASE("join: a worker takes the place of a killed one and of a drained one in a running job") {
+    for (const std::string policy : {"async", "bsp"}) {
+        INFO(policy);
+        const TinyRun run("step_ms = 10\n");
+        Launched launched(run.folder(),
+                          run.arguments({"--set", "workers=3", "--set",
+                                         "staleness.policy=" + policy, "--set", "data.epochs=2"}));
+        REQUIRE(run.reaches_training());
+        const std::vector<std::string> joins = {"join", run.job_file(), "--worker", "--out",
+                                                run.run_dir()};
+        const TemporaryFolder early;
+        Launched too_many(early, joins);
+        CHECK(too_many.wait(seconds(20)) == value_of(ExitCode::usage));
+        CHECK_THAT(too_many.output(), Catch::Contains("no place is free"));
+        const auto pids = run.pids();
+        ::kill(pids.at("worker:1"), SIGKILL);
+        REQUIRE(eventually(seconds(20), [&] {
+            return launched.output().find("worker:1 lost: ") != std::string::npos;
+        }));
+        const TemporaryFolder first_folder;
+        Launched first(first_folder, joins);
+        REQUIRE(eventually(seconds(20), [&] { return run.value("worker:1", "steps") > 2; }));
+        CHECK_THAT(first.output(), Catch::Contains("joins as worker:1, incarnation 2"));
+        CHECK(run.pids().at("worker:1") == first.pid());
+        CHECK(drain(run, "worker:2").code == 0);
+        REQUIRE(eventually(seconds(20), [&] { return !alive(pids.at("worker:2")); }));
+        const TemporaryFolder second_folder;
+        Launched second(second_folder, joins);
+        REQUIRE(eventually(seconds(20), [&] { return run.pids()["worker:2"] == second.pid(); }));
+        REQUIRE(launched.wait(seconds(90)) == 0);
+        CAPTURE(launched.output(), first.output(), second.output());
+        CHECK(first.wait(seconds(20)) == 0);
+        CHECK(second.wait(seconds(20)) == 0);
+        const json::object summary = run.summary();
+        CHECK(summary.at("processes_lost").to_number<int>() == 1);
+        CHECK(summary.at("batches").as_object().at("done").to_number<double>() == 1);
+        CHECK_FALSE(summary.at("failed").as_bool());  // books balance
+    }
 }
 
 TEST_CASE(

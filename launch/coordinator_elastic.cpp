@@ -1,0 +1,118 @@
+// Workers that leave a running job, and workers that take the place of one that has left or was
+// lost, as its next incarnation: the number of places stays the job's.
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "common/build_id.h"
+#include "launch/coordinator.h"
+
+namespace detente {
+
+namespace {
+
+// What a worker counts from its own start.
+bool adds_up(const std::string& name) {
+    return name == "steps" || name == "samples" || name == "compute_ms" || name == "wait_ms" ||
+           name == "cosine.sum" || name == "cosine.count" || name == "cosine.conflict_steps" ||
+           name.starts_with("steps.") || name.starts_with("interference.");
+}
+
+bool is_vacant(const ProcessView& process) {
+    return process.node.role == Role::worker &&
+           (process.phase == Phase::lost || process.phase == Phase::stopped);
+}
+
+}  // namespace
+
+// The last one stays: without it the job would end, which is another wish.
+void Coordinator::on_drain(const PeerChange& leaving, Effects& effects) {
+    const ProcessView* process = view_.find(leaving.node);
+    const auto working =
+        std::count_if(view_.processes.begin(), view_.processes.end(),
+                      [](const ProcessView& p) { return p.node.role == Role::worker && p.live(); });
+    if (process == nullptr || process->node.role != Role::worker || !process->live() ||
+        view_.stage != Stage::training || working < 2) {
+        return;
+    }
+    effects.log(LogLevel::information, fmt::format("{} is asked to leave, by {}",
+                                                   to_string(leaving.node), leaving.reason));
+    send(leaving.node, Stop{.reason = "asked to leave by " + leaving.reason, .drain = true},
+         effects);
+}
+
+std::vector<Endpoint> Coordinator::vacancies() const {
+    std::vector<Endpoint> places;
+    if (view_.stage != Stage::training) return places;
+    for (const ProcessView& process : view_.processes) {
+        if (!is_vacant(process)) continue;
+        Endpoint place;
+        place.node = process.node;
+        place.incarnation = next(process.incarnation);
+        places.push_back(std::move(place));
+    }
+    return places;
+}
+
+bool Coordinator::may_take_place(const ProcessView& process, const Hello& hello) const {
+    return view_.stage == Stage::training && is_vacant(process) &&
+           hello.endpoint.incarnation > process.incarnation && hello.build == build_description();
+}
+
+void Coordinator::take_place(ProcessView& process, Hello&& hello, Effects& effects) {
+    for (const NamedValue& value : process.last.values) {
+        if (adds_up(value.name)) earlier_[process.node][value.name] = value.value;
+    }
+    if (!process.last.cosine_bins.empty()) {
+        earlier_bins_[process.node] = process.last.cosine_bins;
+    }
+    process.endpoint = std::move(hello.endpoint);
+    process.incarnation = process.endpoint.incarnation;
+    process.process = hello.process;
+    process.heard = view_.now;
+    process.reason.clear();
+    process.last = with_earlier(process.node, {});
+    change_phase(process, Phase::preparing);
+    effects.log(
+        LogLevel::information,
+        fmt::format("{} joins, as incarnation {}: process {} on {}", to_string(process.node),
+                    process.incarnation.value, process.process, process.endpoint.host));
+    Welcome welcome;
+    welcome.job = options_.job_text;
+    welcome.model = options_.model_json;
+    for (const ProcessView& other : view_.processes) welcome.peers.push_back(other.endpoint);
+    // It goes on from what its place's last worker remembered, if that left in order.
+    const auto remembered = method_states_.find(process.node);
+    if (remembered != method_states_.end()) welcome.method_state = remembered->second;
+    send(process.node, std::move(welcome), effects);
+}
+
+// Before training the stage's own deadline holds.
+bool Coordinator::is_late_to_prepare(const ProcessView& process) const {
+    return view_.stage == Stage::training && process.phase == Phase::preparing &&
+           view_.now - process.since > options_.job.start_deadline;
+}
+
+Status Coordinator::with_earlier(NodeId node, Status status) const {
+    const auto earlier = earlier_.find(node);
+    if (earlier == earlier_.end()) return status;
+    if (const auto bins = earlier_bins_.find(node); bins != earlier_bins_.end()) {
+        status.cosine_bins.resize(bins->second.size());
+        for (std::size_t i = 0; i < bins->second.size(); ++i) {
+            status.cosine_bins[i] += bins->second[i];
+        }
+    }
+    for (const auto& [name, sum] : earlier->second) {
+        const auto same = std::find_if(status.values.begin(), status.values.end(),
+                                       [&](const NamedValue& value) { return value.name == name; });
+        if (same != status.values.end()) {
+            same->value += sum;
+        } else {
+            status.values.push_back({name, sum});
+        }
+    }
+    return status;
+}
+
+}  // namespace detente

@@ -1,0 +1,227 @@
+// Ranks that another launcher starts: Slurm, what torchrun sets, and what each says when a rank is
+// killed.
+#include <signal.h>
+#include <unistd.h>
+
+#include <catch2/catch.hpp>
+#include <cstdlib>
+
+#include "launch/exit_code.h"
+#include "launch/roles.h"
+#include "tests/system/daemons.h"
+
+namespace detente::test {
+namespace {
+
+using std::chrono::seconds;
+
+struct Mpi {
+    std::string program;
+    // What stands before `detente`, so that a rank's death does not end the job.
+    std::vector<std::string> go_on;
+};
+// MPICH's own flag, -disable-auto-cleanup, is for programs that speak its protocol: it ends all
+// others. So a shell takes the rank's place, and tells rank 0's exit code only.
+const std::vector<Mpi> kMpis = {
+    {"mpirun.openmpi", {"--oversubscribe", "--continuous", "-n", "5"}},
+    {"mpirun.mpich",
+     {"-n", "5", "sh", "-c", "\"$@\"; code=$?; [ $PMI_RANK = 0 ] || code=0; exit $code", "sh"}},
+};
+
+bool skipped(const Mpi& mpi) {
+    ::setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
+    ::setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
+    const std::string lacks =
+        missing({{mpi.program, mpi.program == "mpirun.mpich" ? "mpich" : "openmpi-bin"}});
+    if (!lacks.empty()) WARN("skipped: " << lacks);
+    return !lacks.empty();
+}
+
+std::vector<std::string> words(std::vector<std::string> first,
+                               const std::vector<std::string>& more) {
+    first.insert(first.end(), more.begin(), more.end());
+    return first;
+}
+
+std::vector<std::string> join_words(const TinyRun& run) {
+    return {DETENTE_PROGRAM, "join", run.job_file(), "--out", run.run_dir()};
+}
+
+TEST_CASE(
+    "launchers: under mpirun a killed server is told once with its host, whoever started it") {
+    for (const Mpi& mpi : kMpis) {
+        if (skipped(mpi)) continue;
+        const TinyRun run("step_ms = 10");
+        Launched job(run.folder(), words(mpi.go_on, join_words(run)), mpi.program);
+        REQUIRE(run.reaches_training());
+        ::kill(run.pids().at("shard:1"), SIGKILL);
+        const auto code = job.wait(seconds(30));
+        CAPTURE(mpi.program, job.output());
+        REQUIRE(code);
+        // Open MPI's code is that of the killed rank.
+        CHECK(*code != 0);
+        CHECK_THAT(job.output(),
+                   Catch::Contains("FAILED: shard:1") &&
+                       Catch::Contains("first:      shard:1 (server:1) on " + this_host()));
+    }
+}
+
+TEST_CASE(
+    "launchers: under bare mpirun a killed rank is named with its host before the launcher ends "
+    "all") {
+    for (const Mpi& mpi : kMpis) {
+        if (skipped(mpi)) continue;
+        const TinyRun run("step_ms = 10");
+        std::vector<std::string> bare = {"-n", "5"};
+        if (mpi.program == "mpirun.openmpi") bare.insert(bare.begin(), "--oversubscribe");
+        Launched job(run.folder(), words(bare, join_words(run)), mpi.program);
+        REQUIRE(run.reaches_training());
+        const auto pids = run.pids();
+        const pid_t killed = pids.at("worker:1");
+        ::kill(killed, SIGKILL);
+        const auto code = job.wait(seconds(30));
+        CAPTURE(mpi.program, job.output());
+        REQUIRE(code);
+        CHECK(*code != 0);
+        // MPICH may end rank 0 too before it has heard of anything: then the log is all there is.
+        if (mpi.program == "mpirun.openmpi") {
+            CHECK_THAT(job.output(), Catch::Contains("worker:1 lost: ") &&
+                                         Catch::Contains("(pid " + std::to_string(killed) + " on " +
+                                                         this_host() + ")"));
+        }
+        CHECK(eventually(seconds(20), [&pids] {
+            return std::none_of(pids.begin(), pids.end(),
+                                [](const auto& process) { return alive(process.second); });
+        }));
+    }
+}
+
+TEST_CASE("launchers: under mpirun a job goes on after a worker's death with the launcher's flag") {
+    for (const Mpi& mpi : kMpis) {
+        if (skipped(mpi)) continue;
+        const TinyRun run("step_ms = 10");
+        Launched job(run.folder(), words(mpi.go_on, join_words(run)), mpi.program);
+        REQUIRE(run.reaches_training());
+        ::kill(run.pids().at("worker:1"), SIGKILL);
+        REQUIRE(job.wait(seconds(60)));  // its code is the launcher's own word on the killed rank
+        CAPTURE(mpi.program, job.output());
+        const auto summary = run.summary();
+        REQUIRE_FALSE(summary.empty());
+        CHECK_FALSE(summary.at("failed").as_bool());
+        CHECK(summary.at("processes_lost").to_number<int>() == 1);
+    }
+}
+
+TEST_CASE("launchers: another model library on one host ends the job and both hosts are named") {
+    const std::string lacks = missing({{"unshare", "util-linux"}, {"mount", "mount"}});
+    if (!lacks.empty() || ::geteuid() != 0) {
+        WARN("skipped: " << (lacks.empty() ? "file systems of their own need root" : lacks));
+        return;
+    }
+    const TinyRun run;
+    const std::string here = run.folder() / "libtiny.so";
+    const std::string there = run.folder() / "libother.so";
+    write_file(here, bytes_of_file(TINY_MODEL));
+    write_file(there, bytes_of_file(TINY_MODEL) + "built elsewhere");
+    std::vector<std::unique_ptr<Launched>> ranks;
+    for (int rank = 0; rank < 5; ++rank) {
+        const auto joins = words(join_words(run), {"--set", "model.library=" + here, "--rank",
+                                                   std::to_string(rank), "--size", "5"});
+        // The last rank's "host" has another file under the same name.
+        const std::vector<std::string> elsewhere = {
+            "--mount",
+            "--uts",
+            "sh",
+            "-c",
+            "hostname elsewhere && mount --bind \"$1\" \"$2\" && shift 2 && exec \"$@\"",
+            "sh",
+            there,
+            here};
+        ranks.push_back(rank < 4 ? std::make_unique<Launched>(run.folder(), joins, "env")
+                                 : std::make_unique<Launched>(run.folder(), words(elsewhere, joins),
+                                                              "unshare"));
+    }
+    CHECK(ranks[0]->wait(seconds(40)) == value_of(ExitCode::model));
+    CHECK_THAT(ranks[0]->output(), Catch::Contains("FAILED: worker:1: " + here +
+                                                   " on elsewhere: its file's checksum is ") &&
+                                       Catch::Contains(", on " + this_host() + " it is "));
+}
+
+TEST_CASE("launchers: the variables of torchrun with its agent's port taken") {
+    const TinyRun run;
+    const std::uint16_t port = free_port();
+    // The agent's store listens on MASTER_PORT: rank 0 must not want it.
+    Launched agent(run.folder(),
+                   {"-c", "import socket,time\ns = socket.create_server(('127.0.0.1', " +
+                              std::to_string(port) + "))\nopen('agent', 'w')\ns.accept()"},
+                   "python3");
+    REQUIRE(eventually(seconds(20),
+                       [&run] { return std::filesystem::exists(run.folder() / "agent"); }));
+    std::vector<std::unique_ptr<Launched>> ranks;
+    for (int rank = 4; rank >= 0; --rank) {
+        const std::string number = std::to_string(rank);
+        ranks.push_back(std::make_unique<Launched>(
+            run.folder(),
+            words({"RANK=" + number, "LOCAL_RANK=" + number, "WORLD_SIZE=5", "LOCAL_WORLD_SIZE=5",
+                   "GROUP_RANK=0", "GROUP_WORLD_SIZE=1", "ROLE_RANK=" + number, "ROLE_WORLD_SIZE=5",
+                   "ROLE_NAME=default", "MASTER_ADDR=127.0.0.1",
+                   "MASTER_PORT=" + std::to_string(port), "TORCHELASTIC_RUN_ID=none",
+                   "TORCHELASTIC_RESTART_COUNT=0", "TORCHELASTIC_MAX_RESTARTS=0",
+                   "TORCHELASTIC_USE_AGENT_STORE=True"},
+                  join_words(run)),
+            "env"));
+    }
+    for (const auto& rank : ranks) CHECK(rank->wait(seconds(40)) == 0);
+    CAPTURE(ranks.back()->output());
+    CHECK_THAT(ranks.back()->output(), Catch::Contains("torchrun's RANK = 0 and WORLD_SIZE = 5") &&
+                                           Catch::Contains("test accuracy"));
+}
+
+TEST_CASE("launchers: srun, with a rank's death and without, and an sbatch script") {
+    if (const std::string lacks = SlurmNode::missing_programs(); !lacks.empty()) {
+        WARN("skipped: " << lacks);
+        return;
+    }
+    const SlurmNode slurm;
+    INFO(slurm.log());
+    REQUIRE(slurm.answers());
+    {
+        const TinyRun run;
+        Launched job(run.folder(), words({"-n", "5", "--overcommit"}, join_words(run)), "srun");
+        CHECK(job.wait(seconds(60)) == 0);
+        CAPTURE(job.output());
+        CHECK_THAT(job.output(), Catch::Contains("Slurm's SLURM_PROCID = 0 and "
+                                                 "SLURM_STEP_NUM_TASKS = 5") &&
+                                     Catch::Contains("test accuracy"));
+    }
+    {
+        const TinyRun run("step_ms = 10");
+        Launched job(run.folder(),
+                     words({"-n", "5", "--overcommit", "--kill-on-bad-exit=0", "--no-kill"},
+                           join_words(run)),
+                     "srun");
+        REQUIRE(run.reaches_training());
+        ::kill(run.pids().at("worker:0"), SIGKILL);
+        REQUIRE(job.wait(seconds(60)));
+        CAPTURE(job.output());
+        const auto summary = run.summary();
+        REQUIRE_FALSE(summary.empty());
+        CHECK_FALSE(summary.at("failed").as_bool());
+        CHECK(summary.at("processes_lost").to_number<int>() == 1);
+    }
+    {
+        const TinyRun run;
+        Launched job(run.folder(),
+                     {"--wait", "--ntasks=5", "--overcommit", "--output=said",
+                      "--export=ALL,DETENTE=" DETENTE_PROGRAM ",JOB=" + run.job_file(),
+                      DETENTE_CLUSTERS "/slurm.sbatch", "--out", run.run_dir()},
+                     "sbatch");
+        CHECK(job.wait(seconds(60)) == 0);
+        CAPTURE(job.output(), bytes_of_file(run.folder() / "said"));
+        REQUIRE_FALSE(run.summary().empty());
+        CHECK_FALSE(run.summary().at("failed").as_bool());
+    }
+}
+
+}  // namespace
+}  // namespace detente::test
