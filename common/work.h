@@ -40,6 +40,7 @@ struct GradientWork {
     // Whose needs are to be met; nullptr: the Gramian over all shared blocks.
     std::shared_ptr<const Aggregator> aggregator;
     ConflictScope scope = ConflictScope::global;
+    ConflictSpace space = ConflictSpace::parameters;
 };
 // What a method is given of one group of shared blocks (all of them, a layer, a block).
 struct GroupInput {
@@ -48,8 +49,8 @@ struct GroupInput {
     std::vector<double> excess;  // per task, where needed
 };
 struct GradientOutcome {
-    std::vector<double> losses;              // per task of the model
-    Gramian gramian;                         // over blocks that two tasks or more own
+    std::vector<double> losses;  // per task of the model
+    Gramian gramian;             // over blocks that two tasks or more own, or at the trunk's output
     std::vector<GroupInput> groups;          // in block order; empty: one group, of `gramian`
     std::vector<double> exclusive_norms_sq;  // per task: ‖gradient‖² over blocks only it owns
     std::uint32_t samples = 0;
@@ -68,7 +69,7 @@ struct CombineWork {
     // Unless all blocks have `weights`: per group, as GradientOutcome has them.
     std::vector<std::vector<double>> group_weights{};
     // For a method that works coordinate by coordinate: itself, its draws, and the global norm to
-    // clip to (0 = off), which is known only when it has combined.
+    // clip to (0 = off), which is known only when it has combined, as in representation space.
     std::shared_ptr<const Aggregator> aggregator{};
     std::uint64_t random_key = 0;
     double clip_norm = 0;

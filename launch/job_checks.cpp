@@ -108,6 +108,56 @@ void check_bytes(const Job& job, Problems& problems) {
     }
 }
 
+// What a method needs that the trunk's output does not give; "" for none.
+std::string beyond_representation(const AggregatorNeeds& needs) {
+    if (needs.coordinates) return "works coordinate by coordinate";
+    if (needs.second_batch) return "needs two independent halves of a batch";
+    if (needs.averages) return "averages each task's gradient over steps";
+    if (needs.excess) return "keeps a sum of squares per task and coordinate";
+    return {};
+}
+
+// A row at the trunk's output is of one batch: the next batch's has other coordinates.
+void check_representation(const Job& job, const Aggregator& method, Problems& problems) {
+    if (job.conflict_scope != ConflictScope::global) {
+        problems.push_back({"conflict.scope",
+                            "must be global under conflict.space = \"representation\": at the "
+                            "trunk's output there are no layers or blocks to tell apart"});
+    }
+    if (const std::string why = beyond_representation(method.needs()); !why.empty()) {
+        problems.push_back(
+            {"conflict.space",
+             fmt::format("must be parameters under conflict.method = '{}', which {}: in "
+                         "representation space a method is given the Gramian of one batch's "
+                         "gradients, and losses",
+                         job.aggregator.name, why)});
+    }
+}
+
+void check_conflict(const Job& job, Problems& problems) {
+    const auto made = make_aggregator(job.aggregator);
+    if (!made) {
+        const std::string& text = made.error().text;
+        problems.push_back(
+            {blamed("conflict", "method", text, names_of(job.aggregator.parameters)), text});
+        return;
+    }
+    if (job.conflict_space == ConflictSpace::representation) {
+        return check_representation(job, **made, problems);
+    }
+    if ((*made)->needs().second_batch && job.batch_samples < 2) {
+        problems.push_back(
+            {"data.batch", fmt::format("must be at least 2 under conflict.method = '{}', which "
+                                       "needs two independent halves of a batch, found {}",
+                                       job.aggregator.name, job.batch_samples)});
+    } else if ((*made)->needs().coordinates && job.conflict_scope != ConflictScope::global) {
+        problems.push_back(
+            {"conflict.scope", fmt::format("must be global under conflict.method = '{}', which "
+                                           "works coordinate by coordinate",
+                                           job.aggregator.name)});
+    }
+}
+
 void check_policy(const PolicyConfig& policy, const std::string& table, Problems& problems) {
     const auto made = make_policy(policy);
     if (made) return;
@@ -195,21 +245,7 @@ std::vector<JobProblem> check_job(const Job& job) {
     Problems problems;
     check_processes(job, problems);
     check_bytes(job, problems);
-    if (const auto made = make_aggregator(job.aggregator); !made) {
-        const std::string& text = made.error().text;
-        problems.push_back(
-            {blamed("conflict", "method", text, names_of(job.aggregator.parameters)), text});
-    } else if ((*made)->needs().second_batch && job.batch_samples < 2) {
-        problems.push_back(
-            {"data.batch", fmt::format("must be at least 2 under conflict.method = '{}', which "
-                                       "needs two independent halves of a batch, found {}",
-                                       job.aggregator.name, job.batch_samples)});
-    } else if ((*made)->needs().coordinates && job.conflict_scope != ConflictScope::global) {
-        problems.push_back(
-            {"conflict.scope", fmt::format("must be global under conflict.method = '{}', which "
-                                           "works coordinate by coordinate",
-                                           job.aggregator.name)});
-    }
+    check_conflict(job, problems);
     check_policy(job.policy, "staleness", problems);
     for (std::size_t i = 0; i < job.policy_for.size(); ++i) {
         check_policy(job.policy_for[i].policy, fmt::format("staleness.for.{}", i), problems);

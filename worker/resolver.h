@@ -30,6 +30,7 @@ class Resolver {
   private:
     Resolver(const Job& job, std::size_t tasks, std::shared_ptr<const Aggregator> aggregator)
         : scope_(job.conflict_scope),
+          space_(job.conflict_space),
           clip_norm_(job.clip_norm),
           tasks_(tasks),
           aggregator_(std::move(aggregator)) {}
@@ -39,6 +40,7 @@ class Resolver {
                        const std::vector<std::vector<double>>& weights) const;
 
     ConflictScope scope_;
+    ConflictSpace space_;
     double clip_norm_;
     std::size_t tasks_;
     std::shared_ptr<const Aggregator> aggregator_;
