@@ -84,9 +84,14 @@ struct Job {
     double clip_norm = 0;  // global norm; 0 = off
     std::uint32_t threads = 1;
 
+    // [gates]
+    bool gates_enabled = true;
+    double gate_initial = -2;
+
     // [conflict], [staleness], [rule], [rule.schedule]
     AggregatorConfig aggregator;
     ConflictScope conflict_scope = ConflictScope::global;  // conflict.scope
+    ConflictSpace conflict_space = ConflictSpace::parameters;
     OnNotFinite on_not_finite = OnNotFinite::stop;
     std::uint32_t conflict_every = 1;  // steps that may share one solution
     double conflict_drift = 0.1;       // ‖G − G_then‖ / ‖G_then‖ up to which they do

@@ -1,5 +1,6 @@
 #include "common/model_description.h"
 
+#include <algorithm>
 #include <boost/json.hpp>
 
 namespace detente {
@@ -23,9 +24,16 @@ std::string to_json(const ModelDescription& description) {
     }
     json::array tasks;
     for (const std::string& task : description.tasks) tasks.emplace_back(task);
+    json::array gates;
+    for (const GateDescription& gate : description.gates) {
+        gates.push_back(json::object{{"tensor", gate.tensor},
+                                     {"task", gate.task.value},
+                                     {"gated", json::array(gate.gated.begin(), gate.gated.end())}});
+    }
     return json::serialize(json::object{{"model", description.model},
                                         {"tasks", std::move(tasks)},
                                         {"tensors", std::move(tensors)},
+                                        {"gates", std::move(gates)},
                                         {"training_samples", description.training_samples},
                                         {"test_samples", description.test_samples},
                                         {"versions", description.versions},
@@ -48,6 +56,21 @@ TensorDescription tensor_of(const json::object& object) {
     return tensor;
 }
 
+GateDescription gate_of(const json::object& object) {
+    GateDescription gate;
+    gate.tensor = object.at("tensor").to_number<std::uint32_t>();
+    gate.task = TaskId{object.at("task").to_number<std::uint32_t>()};
+    gate.gated = json::value_to<std::vector<std::uint32_t>>(object.at("gated"));
+    return gate;
+}
+
+bool is_sound(const GateDescription& gate, const ModelDescription& description) {
+    const auto known = [&](std::uint32_t tensor) { return tensor < description.tensors.size(); };
+    return known(gate.tensor) && description.tensors[gate.tensor].elements() == 1 &&
+           gate.task.value < description.tasks.size() &&
+           std::all_of(gate.gated.begin(), gate.gated.end(), known);
+}
+
 }  // namespace
 
 Result<ModelDescription> model_description_from_json(std::string_view text) {
@@ -65,6 +88,12 @@ Result<ModelDescription> model_description_from_json(std::string_view text) {
         }
         for (const json::value& tensor : object.at("tensors").as_array()) {
             description.tensors.push_back(tensor_of(tensor.as_object()));
+        }
+        for (const json::value& gate : object.at("gates").as_array()) {
+            description.gates.push_back(gate_of(gate.as_object()));
+            if (!is_sound(description.gates.back(), description)) {
+                return bad_description("a gate that names no tensor of one element or no task");
+            }
         }
         if (description.tasks.empty()) return bad_description("no task");
         if (description.tasks.size() > kMaxTasks) return bad_description("more than 64 tasks");

@@ -21,10 +21,18 @@ struct TensorDescription {
     std::uint64_t elements() const;
 };
 
+// A gate as one task passes it (worker/torch/gates.h).
+struct GateDescription {
+    std::uint32_t tensor = 0;  // its a: one element, owned by the task alone
+    TaskId task;
+    std::vector<std::uint32_t> gated;  // tensors whose whole gradient of this task passes the gate
+};
+
 struct ModelDescription {
     std::string model;               // the library's name for it
     std::vector<std::string> tasks;  // index is TaskId
     std::vector<TensorDescription> tensors;
+    std::vector<GateDescription> gates;  // none where they are off
     std::uint64_t training_samples = 0;
     std::uint64_t test_samples = 0;
     std::string versions;  // "LibTorch 2.13.0, CPU capability AVX2"

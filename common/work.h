@@ -40,7 +40,8 @@ struct GradientWork {
     // Whose needs are to be met; nullptr: the Gramian over all shared blocks.
     std::shared_ptr<const Aggregator> aggregator;
     ConflictScope scope = ConflictScope::global;
-    bool layers = false;  // GradientOutcome::layers is wanted
+    ConflictSpace space = ConflictSpace::parameters;
+    bool layers = false;  // GradientOutcome::layers is wanted, in parameter space
 };
 // What a method is given of one group of shared blocks (all of them, a layer, a block).
 struct GroupInput {
@@ -49,8 +50,8 @@ struct GroupInput {
     std::vector<double> excess;  // per task, where needed
 };
 struct GradientOutcome {
-    std::vector<double> losses;              // per task of the model
-    Gramian gramian;                         // over blocks that two tasks or more own
+    std::vector<double> losses;  // per task of the model
+    Gramian gramian;             // over blocks that two tasks or more own, or at the trunk's output
     std::vector<GroupInput> groups;          // in block order; empty: one group, of `gramian`
     // Of the batch's gradients, by layer (common/partition/layers.h); each is what its blocks added
     // to a sum, so exact to about 1e-16 of the largest.
@@ -72,7 +73,7 @@ struct CombineWork {
     // Unless all blocks have `weights`: per group, as GradientOutcome has them.
     std::vector<std::vector<double>> group_weights{};
     // For a method that works coordinate by coordinate: itself, its draws, and the global norm to
-    // clip to (0 = off), which is known only when it has combined.
+    // clip to (0 = off), which is known only when it has combined, as in representation space.
     std::shared_ptr<const Aggregator> aggregator{};
     std::uint64_t random_key = 0;
     double clip_norm = 0;

@@ -30,6 +30,9 @@ EngineOptions engine_options_of(const Job& job) {
     options.dataset_dir = job.dataset_dir;
     options.options = job.model_options;
     options.frozen = job.frozen;
+    options.gates = job.gates_enabled;
+    options.gate_initial = job.gate_initial;
+    options.representation = job.conflict_space == ConflictSpace::representation;
     return options;
 }
 

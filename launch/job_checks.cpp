@@ -108,6 +108,37 @@ void check_bytes(const Job& job, Problems& problems) {
     }
 }
 
+// What a method needs that the trunk's output does not give; "" for none.
+std::string beyond_representation(const AggregatorNeeds& needs) {
+    if (needs.coordinates) return "works coordinate by coordinate";
+    if (needs.second_batch) return "needs two independent halves of a batch";
+    if (needs.averages) return "averages each task's gradient over steps";
+    if (needs.excess) return "keeps a sum of squares per task and coordinate";
+    return {};
+}
+
+// A row at the trunk's output is of one batch: the next batch's has other coordinates.
+void check_representation(const Job& job, const Aggregator& method, Problems& problems) {
+    if (job.conflict_scope != ConflictScope::global) {
+        problems.push_back({"conflict.scope",
+                            "must be global under conflict.space = \"representation\": at the "
+                            "trunk's output there are no layers or blocks to tell apart"});
+    }
+    if (const std::string why = beyond_representation(method.needs()); !why.empty()) {
+        problems.push_back(
+            {"conflict.space",
+             fmt::format("must be parameters under conflict.method = '{}', which {}: in "
+                         "representation space a method is given the Gramian of one batch's "
+                         "gradients, and losses",
+                         job.aggregator.name, why)});
+    }
+    if (!job.masks.empty()) {
+        problems.push_back({"mask",
+                            "there can be none under conflict.space = \"representation\": one "
+                            "backward through the trunk serves all its tasks"});
+    }
+}
+
 void check_policy(const PolicyConfig& policy, const std::string& table, Problems& problems) {
     const auto made = make_policy(policy);
     if (made) return;
@@ -196,6 +227,9 @@ void check_conflict(const Job& job, Problems& problems) {
         problems.push_back(
             {blamed("conflict", "method", text, names_of(job.aggregator.parameters)), text});
         return;
+    }
+    if (job.conflict_space == ConflictSpace::representation) {
+        return check_representation(job, **made, problems);
     }
     const AggregatorNeeds needs = (*made)->needs();
     if (needs.second_batch && job.batch_samples < 2) {

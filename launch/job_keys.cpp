@@ -209,6 +209,15 @@ Table conflict_table() {
               choice_at(&Job::conflict_scope),
               {},
               {"global", "layer", "block"}},
+             {"space",
+              "",
+              "Which gradients it sees: those of the shared parameters; or those at the trunk's "
+              "output, where the model calls heads(), and then makes one backward through the "
+              "trunk instead of one per task. Weights differ from parameter space's, except for "
+              "methods that ignore gradients.",
+              choice_at(&Job::conflict_space),
+              {},
+              {"parameters", "representation"}},
              {"on_not_finite",
               "",
               "NaN or Inf in a task's loss or gradient: stop the run, naming the task; or skip the "
@@ -228,6 +237,22 @@ Table conflict_table() {
               at(&Job::conflict_drift)}},
             [](Job& job, std::size_t) -> ParameterList& { return job.aggregator.parameters; },
             [](Job& job, std::size_t) { return aggregator_parameters(job.aggregator.name); }};
+}
+
+Table gates_table() {
+    return {"gates",
+            false,
+            "Of a model that has gates (add_gate): sigma(a) scales what a task's gradient passes "
+            "back through one, and a is learned by looking one step ahead. The a's are tensors "
+            "gates.GATE.TASK: [[rule.for]] gives them a learning rate of their own, model.frozen "
+            "keeps them where they are.",
+            {{"enabled", "", "false: gates pass every gradient as it is, and are not trained.",
+              at(&Job::gates_enabled)},
+             {"initial",
+              "",
+              "First a of every gate; -2 passes 12 %, 0 half.",
+              at(&Job::gate_initial),
+              {-30, 30}}}};
 }
 
 Key policy_key(const std::function<PolicyConfig&(Job&, std::size_t)>& of) {
@@ -496,7 +521,7 @@ std::vector<Table> make_tables() {
         for (Table& table : more) all.push_back(std::move(table));
     };
     add(model_tables());
-    add({data_table(), worker_table(), conflict_table()});
+    add({data_table(), worker_table(), conflict_table(), gates_table()});
     add(staleness_tables());
     add(rule_tables());
     add(wire_tables());

@@ -93,9 +93,8 @@ ExitCode run_worker(std::unique_ptr<ControlClient> control, const RoleOptions& o
     if (engine.has_error()) return link.give_up(engine.error());
     EngineComputer computer(std::move(*engine), briefing->plan, briefing->job->seed,
                             briefing->job->gradient_hashes);
-    auto halves = WorkerHalves::create(*briefing->job, *briefing->plan);
-    if (halves.has_error()) return link.give_up(halves.error());
-    computer.use(std::move(*halves));
+    const auto methods = computer.use_methods_of(*briefing->job);
+    if (methods.has_error()) return link.give_up(methods.error());
 
     ZmqLoopOptions loop_options;
     loop_options.self = self;

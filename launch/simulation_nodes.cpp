@@ -97,11 +97,9 @@ Result<void> Simulation::add_worker(WorkerId id) {
     setup.layers = shared_layers(*plan_, setup_.engines->description()).names;
     auto worker = Worker::create(std::move(setup));
     if (worker.has_error()) return worker.error();
-    auto halves = WorkerHalves::create(*job_, *plan_);
-    if (halves.has_error()) return halves.error();
     computers_.push_back(std::make_unique<EngineComputer>(setup_.engines->engine(), plan_, orders_,
                                                           job_->gradient_hashes));
-    computers_.back()->use(std::move(*halves));
+    if (auto used = computers_.back()->use_methods_of(*job_); used.has_error()) return used;
     world_->add(node_of(id), incarnation_of(node_of(id)), std::move(*worker),
                 computers_.back().get());
     post_hello(node_of(id));

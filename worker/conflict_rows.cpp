@@ -46,6 +46,19 @@ std::vector<const float*> all_rows(const HeldGradients& held, const Block& block
     return all;
 }
 
+// At the trunk's output; nullptr where the task does not reach it. Sets `elements`.
+std::vector<const float*> representation_rows(const TaskGradients& gradients, std::size_t tasks,
+                                              std::size_t& elements) {
+    std::vector<const float*> rows(tasks, nullptr);
+    for (std::uint32_t task = 0; task < tasks; ++task) {
+        const std::span<const float> row = gradients.representation(TaskId{task});
+        if (row.empty()) continue;
+        rows[task] = row.data();
+        elements = row.size();
+    }
+    return rows;
+}
+
 std::vector<double> shared_out(const std::vector<double>& weights, const HeldGradients& held) {
     if (held.batches.size() == 1) return weights;
     std::vector<double> all;
@@ -173,10 +186,13 @@ void ConflictRows::measure(const GradientWork& work, HeldGradients& held,
         groups, GroupInput{Gramian(tasks_), Gramian(tasks_), std::vector<double>(tasks_, 0.0)});
     outcome.gramian = Gramian(tasks_);
     outcome.exclusive_norms_sq.assign(tasks_, 0.0);
-    outcome.layers.assign(work.layers ? layers_.names.size() : 0, Gramian(tasks_));
+    held.space = work.space;
+    const bool at_output = work.space == ConflictSpace::representation;
+    outcome.layers.assign(work.layers && !at_output ? layers_.names.size() : 0, Gramian(tasks_));
     advance_vectors(work, held, outcome, group_of);
     for (const Block& block : plan_->blocks) {
         if (!block.trainable()) continue;
+        if (block.shared() && at_output) continue;  // of the trunk: there are no rows of it
         if (block.shared()) {
             Gramian* layer = work.layers ? &outcome.layers[layers_.of_block[block.id.value]]
                                          : nullptr;
@@ -186,6 +202,11 @@ void ConflictRows::measure(const GradientWork& work, HeldGradients& held,
             add_exclusive(held, block, outcome.exclusive_norms_sq);
         }
     }
+    if (at_output) {
+        std::size_t elements = 0;
+        const auto rows = representation_rows(*held.batches.front(), tasks_, elements);
+        outcome.groups.front().gramian.add_block(rows, elements);
+    }
     if (needs.second_batch || needs.averages) return;
     if (groups == 1) {
         outcome.gramian = outcome.groups.front().gramian;
@@ -194,8 +215,15 @@ void ConflictRows::measure(const GradientWork& work, HeldGradients& held,
     for (const GroupInput& group : outcome.groups) outcome.gramian.add(group.gramian);
 }
 
-void ConflictRows::combine(const CombineWork& work, const HeldGradients& held, const Block& block,
+void ConflictRows::combine(const CombineWork& work, const HeldGradients& held,
+                           const TrunkGradient* trunk, const Block& block,
                            std::span<float> out) const {
+    if (block.shared() && trunk != nullptr) {
+        const float* row = trunk->gradient(block.tensor);
+        const std::vector<const float*> rows = {row == nullptr ? nullptr : row + block.offset};
+        const std::vector<double> factor = {work.clip_factor};
+        return detente::combine(factor, rows, out);
+    }
     if (!block.shared()) {
         const std::vector<double> own(tasks_, work.clip_factor);
         return detente::combine(shared_out(own, held), all_rows(held, block, tasks_), out);
@@ -222,13 +250,23 @@ void ConflictRows::combine(const CombineWork& work, const HeldGradients& held, c
     detente::combine(shared_out(weights, held), all_rows(held, block, tasks_), out);
 }
 
-double ConflictRows::combined_norm_sq(const CombineWork& work, const HeldGradients& held) const {
+std::vector<float> ConflictRows::combined_representation(const CombineWork& work,
+                                                         const HeldGradients& held) const {
+    std::size_t elements = 0;
+    const auto rows = representation_rows(*held.batches.front(), tasks_, elements);
+    std::vector<float> combined(elements);
+    detente::combine(work.weights, rows, combined);
+    return combined;
+}
+
+double ConflictRows::combined_norm_sq(const CombineWork& work, const HeldGradients& held,
+                                      const TrunkGradient* trunk) const {
     double sum = 0;
     std::vector<float> block_out;
     for (const Block& block : plan_->blocks) {
         if (!block.trainable()) continue;
         block_out.resize(block.elements);
-        combine(work, held, block, block_out);
+        combine(work, held, trunk, block, block_out);
         sum += squared_norm(block_out.data(), block.elements);
     }
     return sum;

@@ -26,11 +26,16 @@ class ConflictRows {
 
     // Fills gramian, groups and exclusive norms. Requires: outcome.losses are there.
     void measure(const GradientWork& work, HeldGradients& held, GradientOutcome& outcome) const;
-    // The block's share of the push, times the work's clip_factor.
-    void combine(const CombineWork& work, const HeldGradients& held, const Block& block,
-                 std::span<float> out) const;
+    // The block's share of the push, times the work's clip_factor. `trunk`: in representation
+    // space, what the weighed rows became on their way through it.
+    void combine(const CombineWork& work, const HeldGradients& held, const TrunkGradient* trunk,
+                 const Block& block, std::span<float> out) const;
     // Squared length of all that combine() gives; clip_factor should be 1.
-    double combined_norm_sq(const CombineWork& work, const HeldGradients& held) const;
+    double combined_norm_sq(const CombineWork& work, const HeldGradients& held,
+                            const TrunkGradient* trunk) const;
+    // In representation space: wᵀZ, Z the rows at the trunk's output. Empty: no task reaches it.
+    std::vector<float> combined_representation(const CombineWork& work,
+                                               const HeldGradients& held) const;
     void keep(const HeldGradients& held) {
         if (held.vectors != nullptr) kept_ = held.vectors;
     }

@@ -29,7 +29,10 @@ struct EngineOptions {
     std::string dataset_dir;
     std::vector<std::pair<std::string, std::string>> options;  // [model.options] of the job
     std::vector<std::string> frozen;                           // name patterns
-    std::string log_dir;  // one log file per task goes here; empty = none
+    bool gates = true;  // off: gates pass gradients as they are
+    double gate_initial = -2;
+    bool representation = false;  // gradients will be asked for at the trunk's output
+    std::string log_dir;          // one log file per task goes here; empty = none
 };
 
 // The gradients of one computation, one row per task, kept alive by whoever holds this.
@@ -39,6 +42,17 @@ class TaskGradients {
     // Row of `task` for tensor `tensor` (index in ModelDescription::tensors), all its elements,
     // contiguous float32; nullptr where the task does not own the tensor or it is frozen.
     virtual const float* gradient(TaskId task, std::size_t tensor) const = 0;
+    // In representation space: the task's gradient at the trunk's output, as long for every task;
+    // empty where its loss does not reach it. There are no rows of the trunk's tensors then.
+    virtual std::span<const float> representation(TaskId /*task*/) const { return {}; }
+};
+
+// The gradient that flows through the trunk from its output, kept alive by whoever holds this.
+class TrunkGradient {
+  public:
+    virtual ~TrunkGradient() = default;
+    // All elements of a tensor of the trunk; nullptr for another, or one that is frozen.
+    virtual const float* gradient(std::size_t tensor) const = 0;
 };
 
 struct GradientRequest {
@@ -46,6 +60,7 @@ struct GradientRequest {
     std::uint64_t data_epoch = 0;
     std::uint64_t random_key = 0;                  // dropout and the like draw from this only
     TaskSet tasks;                                 // which tasks to compute
+    bool representation = false;                   // at the trunk's output; as the engine was made
     const std::atomic<bool>* cancelled = nullptr;  // read between two tasks' backwards
 };
 
@@ -72,6 +87,14 @@ class Engine {
     // One forward, one backward per task. Errors: not_finite names the task whose loss is NaN or
     // Inf; cancelled; bad_model; bad_dataset.
     virtual Result<GradientReport> gradients(const GradientRequest& request) = 0;
+    // Whether it was made to give gradients at the trunk's output (EngineOptions::representation).
+    virtual bool at_representation() const { return false; }
+    // One backward through the trunk, for `combined`, a gradient at its output. Requires: `of` is
+    // what gradients() of this engine gave, in representation space, and the weights are as then.
+    virtual Result<std::shared_ptr<const TrunkGradient>> trunk_gradient(
+        const TaskGradients& /*of*/, std::span<const float> /*combined*/) {
+        return fail(ErrorCode::not_supported, "this engine computes in parameter space only");
+    }
     // Scores the current weights on the test set, one row per task.
     virtual Result<std::vector<TaskScore>> evaluate() = 0;
     // Whether computing draws from what all engines of a process share (LibTorch's generator): two
@@ -80,7 +103,7 @@ class Engine {
 };
 
 // What a model library exports, as `extern "C" const detente::EngineEntry detente_engine_entry`.
-inline constexpr std::uint32_t kEngineAbi = 2;
+inline constexpr std::uint32_t kEngineAbi = 3;
 struct EngineEntry {
     std::uint32_t abi = kEngineAbi;
     const char* built_with = "";  // compiler and LibTorch version, for messages

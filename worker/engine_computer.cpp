@@ -34,6 +34,14 @@ EngineComputer::EngineComputer(std::unique_ptr<Engine> engine, std::shared_ptr<c
     orders_ = std::make_shared<SampleOrders>(seed, engine_->description().training_samples);
 }
 
+Result<void> EngineComputer::use_methods_of(const Job& job) {
+    auto halves = WorkerHalves::create(job, *plan_);
+    if (!halves) return halves.error();
+    halves_ = std::move(*halves);
+    gates_ = GateRows::create(job, *plan_, engine_->description());
+    return {};
+}
+
 WorkResult EngineComputer::run(const Work& work, const std::atomic<bool>& cancelled,
                                const std::function<void(std::uint32_t, Payload)>& part) {
     if (const auto* gradient = std::get_if<GradientWork>(&work)) {
@@ -72,6 +80,10 @@ std::uint64_t EngineComputer::hash_of(const HeldGradients& gradients) const {
                 const std::span<const float> values{row, block.elements};
                 hash = scatter(hash ^ checksum_of(std::as_bytes(values)));
             }
+        }
+        for (std::uint32_t task = 0; task < tasks_; ++task) {
+            const std::span<const float> row = batch->representation(TaskId{task});
+            if (!row.empty()) hash = scatter(hash ^ checksum_of(std::as_bytes(row)));
         }
     }
     return std::max<std::uint64_t>(hash, 1);  // 0 says that none was made
@@ -125,6 +137,7 @@ Result<std::shared_ptr<HeldGradients>> EngineComputer::gradients_of(
         request.random_key =
             part == 0 ? work.random_key : random_key(work.random_key, Purpose::task_stream, {part});
         request.tasks = work.tasks;
+        request.representation = work.space == ConflictSpace::representation;
         request.cancelled = &cancelled;
         const double share = halved ? static_cast<double>(request.samples.size()) /
                                           static_cast<double>(samples.size())
@@ -146,19 +159,45 @@ WorkResult EngineComputer::run_gradient(const GradientWork& work,
     GradientOutcome outcome;
     auto held = gradients_of(work, cancelled, outcome);
     if (!held) return held.error();
+    invariant(gates_ != nullptr || engine_->description().gates.empty(),
+              "a model's gates are learned where its gradients are computed");
+    if (gates_ != nullptr) gates_->learn(*engine_, **held);
     rows_.measure(work, **held, outcome);
     if (hashes_) outcome.gradient_hash = hash_of(**held);
     outcome.gradients = std::move(*held);
     return {std::move(outcome)};
 }
 
+Result<std::shared_ptr<const TrunkGradient>> EngineComputer::through_trunk(
+    const CombineWork& work, const HeldGradients& held) {
+    if (held.space == ConflictSpace::parameters) return std::shared_ptr<const TrunkGradient>{};
+    auto trunk =
+        engine_->trunk_gradient(*held.batches.front(), rows_.combined_representation(work, held));
+    if (!trunk) return trunk;
+    // The rows were finite; what the trunk made of them is seen here first.
+    for (const Block& block : plan_->blocks) {
+        const float* row = block.trainable() ? (*trunk)->gradient(block.tensor) : nullptr;
+        if (row == nullptr || std::isfinite(squared_norm(row + block.offset, block.elements))) {
+            continue;
+        }
+        return fail(ErrorCode::not_finite,
+                    "the gradient that all tasks together give tensor " +
+                        engine_->description().tensors[block.tensor].name +
+                        " has NaN or Inf; lower the learning rate or clip gradients");
+    }
+    return trunk;
+}
+
 WorkResult EngineComputer::run_combine(const CombineWork& work,
                                        const std::function<void(std::uint32_t, Payload)>& part) {
     const auto& held = static_cast<const HeldGradients&>(*work.gradients);
+    const auto trunk = through_trunk(work, held);
+    if (!trunk) return trunk.error();
     rows_.keep(held);
+    if (gates_ != nullptr) gates_->keep(held);
     CombineWork clipped = work;
     if (work.clip_norm > 0) {
-        const double norm = std::sqrt(rows_.combined_norm_sq(work, held));
+        const double norm = std::sqrt(rows_.combined_norm_sq(work, held, trunk->get()));
         if (norm > work.clip_norm) clipped.clip_factor = work.clip_norm / norm;
     }
     for (std::size_t i = 0; i < work.layout.size(); ++i) {
@@ -169,7 +208,7 @@ WorkResult EngineComputer::run_combine(const CombineWork& work,
         for (const BlockId id : work.layout[i]) {
             const Block& block = plan_->block(id);
             const std::span<float> out = buffer->floats().subspan(at, block.elements);
-            rows_.combine(clipped, held, block, out);
+            rows_.combine(clipped, held, trunk->get(), block, out);
             if (halves_ != nullptr) halves_->before_push(id, out);
             at += block.elements;
         }

@@ -1,5 +1,6 @@
 // Executes a worker's Work over an engine: loads blocks into the model, has one gradient per task
-// computed, forms the Gramian over shared blocks and combines straight into push parts.
+// computed, forms the Gramian over shared blocks (or, in representation space, at the trunk's
+// output) and combines straight into push parts.
 //
 // Thread: the compute thread; one call at a time.
 #pragma once
@@ -12,6 +13,7 @@
 #include "common/runtime/contracts.h"
 #include "worker/conflict_rows.h"
 #include "worker/engine.h"
+#include "worker/gate_rows.h"
 #include "worker/held_gradients.h"
 #include "worker/sample_orders.h"
 #include "worker/worker_halves.h"
@@ -31,8 +33,9 @@ class EngineComputer : public Computer {
     WorkResult run(const Work& work, const std::atomic<bool>& cancelled,
                    const std::function<void(std::uint32_t, Payload)>& part) override;
 
-    // Staleness methods with a half in the worker; nullptr: none.
-    void use(std::unique_ptr<WorkerHalves> halves) { halves_ = std::move(halves); }
+    // Staleness methods with a half in the worker and what learns the model's gates, as the job and
+    // the model ask for them. A model with gates must not compute without.
+    Result<void> use_methods_of(const Job& job);
 
     Engine& engine() { return *engine_; }
 
@@ -49,11 +52,15 @@ class EngineComputer : public Computer {
     Result<std::shared_ptr<HeldGradients>> gradients_of(const GradientWork& work,
                                                         const std::atomic<bool>& cancelled,
                                                         GradientOutcome& outcome);
+    // In representation space: one backward, for the rows as they are weighed.
+    Result<std::shared_ptr<const TrunkGradient>> through_trunk(const CombineWork& work,
+                                                               const HeldGradients& held);
     std::uint64_t hash_of(const HeldGradients& gradients) const;
 
     std::unique_ptr<Engine> engine_;
     std::shared_ptr<const Plan> plan_;
     std::unique_ptr<WorkerHalves> halves_;
+    std::unique_ptr<GateRows> gates_;
     bool hashes_;
     std::size_t tasks_;
     ConflictRows rows_;

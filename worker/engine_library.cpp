@@ -20,11 +20,8 @@ std::string last_dl_error() {
     return text ? text : "no reason given";
 }
 
-}  // namespace
-
-Result<std::unique_ptr<Engine>> load_engine(const std::string& library_path,
-                                            const EngineOptions& options) {
-    if (is_builtin(library_path)) return make_builtin(library_path, options);
+Result<std::unique_ptr<Engine>> open_library(const std::string& library_path,
+                                             const EngineOptions& options) {
     std::error_code ignored;
     // Absolute, or dlopen would search the system's library path for a bare name.
     const std::string path = std::filesystem::absolute(library_path, ignored).string();
@@ -57,6 +54,21 @@ Result<std::unique_ptr<Engine>> load_engine(const std::string& library_path,
     if (engine) return engine;
     if (error.text.empty()) return refuse(path, "made no engine and gave no reason");
     return error;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Engine>> load_engine(const std::string& library_path,
+                                            const EngineOptions& options) {
+    auto engine = is_builtin(library_path) ? make_builtin(library_path, options)
+                                           : open_library(library_path, options);
+    if (engine && options.representation && !(*engine)->at_representation()) {
+        return fail(ErrorCode::bad_job,
+                    "conflict.space = \"representation\": model " + library_path +
+                        " gives no gradients at a trunk's output, as LibTorch models that call "
+                        "heads() do; set \"parameters\"");
+    }
+    return engine;
 }
 
 }  // namespace detente

@@ -1,5 +1,6 @@
 #include "worker/engine_pool.h"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -19,7 +20,18 @@ class PooledEngine final : public Engine {
         std::memcpy(weights_[index].data() + offset, values.data(), values.size());
     }
     Result<GradientReport> gradients(const GradientRequest& request) override {
-        return pool_->with(held(), [&](Engine& engine) { return engine.gradients(request); });
+        return pool_->with(held(), [&](Engine& engine) {
+            graph_in_ = &engine;
+            return engine.gradients(request);
+        });
+    }
+    bool at_representation() const override {
+        return pool_->with(held(), [](Engine& engine) { return engine.at_representation(); });
+    }
+    Result<std::shared_ptr<const TrunkGradient>> trunk_gradient(
+        const TaskGradients& of, std::span<const float> combined) override {
+        const auto work = [&](Engine& engine) { return engine.trunk_gradient(of, combined); };
+        return pool_->with(held(), work, graph_in_);
     }
     Result<std::vector<TaskScore>> evaluate() override {
         return pool_->with(held(), [](Engine& engine) { return engine.evaluate(); });
@@ -32,6 +44,7 @@ class PooledEngine final : public Engine {
 
     std::shared_ptr<EnginePool> pool_;
     std::vector<std::vector<float>> weights_;  // empty: still the first ones
+    const Engine* graph_in_ = nullptr;         // what computed the last gradients
 };
 
 }  // namespace
@@ -58,11 +71,17 @@ std::unique_ptr<Engine> EnginePool::engine() {
     return std::make_unique<PooledEngine>(shared_from_this());
 }
 
-std::unique_ptr<Engine> EnginePool::take() {
+std::unique_ptr<Engine> EnginePool::take(const Engine* wanted) {
     std::unique_lock<std::mutex> lock(mutex_);
-    returned_.wait(lock, [this] { return !engines_.empty(); });
-    std::unique_ptr<Engine> engine = std::move(engines_.back());
-    engines_.pop_back();
+    auto found = engines_.end();
+    returned_.wait(lock, [&] {
+        found = std::find_if(engines_.begin(), engines_.end(), [wanted](const auto& engine) {
+            return wanted == nullptr || engine.get() == wanted;
+        });
+        return found != engines_.end();
+    });
+    std::unique_ptr<Engine> engine = std::move(*found);
+    engines_.erase(found);
     return engine;
 }
 
@@ -71,7 +90,7 @@ void EnginePool::give_back(std::unique_ptr<Engine> engine) {
         const std::lock_guard<std::mutex> lock(mutex_);
         engines_.push_back(std::move(engine));
     }
-    returned_.notify_one();
+    returned_.notify_all();  // who waits may want another one
 }
 
 }  // namespace detente

@@ -25,10 +25,12 @@ class EnginePool : public std::enable_shared_from_this<EnginePool> {
     const ModelDescription& description() const { return description_; }
     // The first weights of every tensor.
     const std::vector<std::vector<float>>& initial() const { return initial_; }
-    // Runs `work` with an engine that holds these weights; waits for one if all are lent.
+    // Runs `work` with an engine that holds these weights, or with `wanted` alone; waits while it
+    // is lent.
     template <class Work>
-    auto with(const std::vector<std::vector<float>>& weights, Work&& work) {
-        const Loan loan(*this);
+    auto with(const std::vector<std::vector<float>>& weights, Work&& work,
+              const Engine* wanted = nullptr) {
+        const Loan loan(*this, wanted);
         for (std::size_t i = 0; i < weights.size(); ++i) {
             loan.engine->load(i, 0, std::as_bytes(std::span<const float>(weights[i])));
         }
@@ -39,14 +41,14 @@ class EnginePool : public std::enable_shared_from_this<EnginePool> {
 
   private:
     struct Loan {
-        explicit Loan(EnginePool& from) : pool(from), engine(from.take()) {}
+        Loan(EnginePool& from, const Engine* wanted) : pool(from), engine(from.take(wanted)) {}
         ~Loan() { pool.give_back(std::move(engine)); }
         Loan(const Loan&) = delete;
         Loan& operator=(const Loan&) = delete;
         EnginePool& pool;
         std::unique_ptr<Engine> engine;
     };
-    std::unique_ptr<Engine> take();
+    std::unique_ptr<Engine> take(const Engine* wanted);
     void give_back(std::unique_ptr<Engine> engine);
 
     ModelDescription description_;

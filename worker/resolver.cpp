@@ -24,6 +24,7 @@ Result<Resolver> Resolver::create(const Job& job, std::size_t tasks) {
 void Resolver::prepare(GradientWork& work) const {
     work.aggregator = aggregator_;
     work.scope = scope_;
+    work.space = space_;
 }
 
 // ‖combined gradient‖² = Σ wᵀGw over the groups of shared blocks + the tasks' own blocks as they
@@ -118,7 +119,12 @@ Result<CombineWork> Resolver::resolve(GradientOutcome&& outcome, std::uint64_t k
     if (aggregator_->needs().coordinates) {
         work.clip_norm = clip_norm_;
     } else {
-        work.clip_factor = clip_factor(outcome, *weights);
+        // The trunk's gradient, and with it the norm, is known only when the rows are combined.
+        if (space_ == ConflictSpace::representation) {
+            work.clip_norm = clip_norm_;
+        } else {
+            work.clip_factor = clip_factor(outcome, *weights);
+        }
         work.weights = weights->front();
         if (weights->size() > 1) work.group_weights = std::move(*weights);
     }

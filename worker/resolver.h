@@ -49,6 +49,7 @@ class Resolver {
     };
     Resolver(const Job& job, std::size_t tasks, std::shared_ptr<const Aggregator> aggregator)
         : scope_(job.conflict_scope),
+          space_(job.conflict_space),
           clip_norm_(job.clip_norm),
           every_(job.conflict_every),
           drift_(job.conflict_drift),
@@ -61,6 +62,7 @@ class Resolver {
                        const std::vector<std::vector<double>>& weights) const;
 
     ConflictScope scope_;
+    ConflictSpace space_;
     double clip_norm_;
     std::uint32_t every_;
     double drift_;

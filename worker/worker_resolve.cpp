@@ -15,6 +15,12 @@ void Worker::not_usable(Error error) {
                       "step " + std::to_string(computing_->step.value) +
                           " is skipped (further ones are only counted): " + error.text);
     }
+    if (computing_->combining) {  // nothing is pushed of what was laid out
+        const Step opened = computing_->opens;
+        std::erase_if(settling_, [&](const auto& one) { return one.step == computing_->step; });
+        std::erase_if(preparing_, [&](const auto& one) { return one.step == opened; });
+        if (opened.value != 0) next_step_ = opened;  // no shard has heard of it
+    }
     close_step(computing_->step, CancelReason::dropped);
     finish_batch(computing_->batch);
     computing_.reset();

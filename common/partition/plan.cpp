@@ -107,6 +107,16 @@ std::optional<Error> bad_size(const Job& job) {
     return std::nullopt;
 }
 
+std::optional<Error> bad_space(const ModelDescription& model, const Job& job) {
+    if (job.conflict_space == ConflictSpace::parameters || model.gates.empty()) return std::nullopt;
+    return fail(
+        ErrorCode::bad_job,
+        fmt::format("conflict.space = \"representation\": model '{}' has gates, which scale "
+                    "each task's own way back through the trunk, and there is one way for "
+                    "all there: set gates.enabled = false, or \"parameters\"",
+                    model.model));
+}
+
 // 0 for the job's own, i + 1 for the first entry whose pattern matches.
 template <class Entry>
 std::uint32_t first_match(const std::vector<Entry>& entries, const std::string& tensor) {
@@ -126,6 +136,15 @@ Result<TensorPlan> plan_tensor(const TensorDescription& tensor, const ModelDescr
         for (const std::string& pattern : task.exclude) {
             if (name_matches(pattern, tensor.name)) plan.owners.bits &= ~bit;
         }
+    }
+    if (job.conflict_space == ConflictSpace::representation && tensor.owners.count() > 1 &&
+        plan.owners != tensor.owners) {
+        return fail(ErrorCode::bad_job,
+                    fmt::format("task exclude takes tensor '{}' from some of its tasks, but under "
+                                "conflict.space = \"representation\" one backward through the "
+                                "trunk serves all of them: remove the pattern, or set "
+                                "\"parameters\"",
+                                tensor.name));
     }
     plan.frozen = tensor.frozen || tensor.owners.empty();
     for (const std::string& pattern : job.frozen) {
@@ -268,6 +287,7 @@ double Plan::imbalance() const {
 Result<Plan> make_plan(const ModelDescription& model, const Job& job) {
     if (auto error = bad_size(job)) return *error;
     if (auto error = bad_task(model, job)) return *error;
+    if (auto error = bad_space(model, job)) return *error;
     if (auto error = bad_pattern(model, job)) return *error;
     Plan plan;
     for (std::uint32_t index = 0; index < model.tensors.size(); ++index) {

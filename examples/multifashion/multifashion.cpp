@@ -8,13 +8,19 @@ class MultiFashion : public Model {
   public:
     explicit MultiFashion(const ModelOptions& options) : splits_(open(options)) {
         trunk_ = register_module("trunk", Trunk());
+        if (options.flag("residual", false)) {  // a branch whose gradients pass a learned gate
+            branch_ = register_module(
+                "branch", torch::nn::Linear(TrunkImpl::kFeatures, TrunkImpl::kFeatures));
+            gate_ = add_gate("branch");
+        }
         for (const char* task : {"left", "right"}) {
             add_task(task, torch::nn::Linear(TrunkImpl::kFeatures, 10));
         }
     }
 
     std::vector<torch::Tensor> forward(const Batch& batch) override {
-        return heads(trunk_(batch.input()));
+        const torch::Tensor shared = trunk_(batch.input());
+        return heads(branch_ ? shared + gate_(torch::relu(branch_(shared))) : shared);
     }
 
     std::uint64_t samples(Split split) const override { return pictures(split).count(); }
@@ -39,6 +45,8 @@ class MultiFashion : public Model {
 
     Splits splits_;
     Trunk trunk_{nullptr};
+    torch::nn::Linear branch_{nullptr};  // option residual
+    Gate gate_;
 };
 
 }  // namespace detente::multifashion

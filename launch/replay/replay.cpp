@@ -64,6 +64,11 @@ Result<void> Replay::begin() {
                                 "gradient should have been computed at",
                                 job_->policy.name));
     }
+    if (options_.gaps && !engines_->description().gates.empty()) {
+        return fail(ErrorCode::not_supported,
+                    "gaps: the model's gates learn from one step to the next, so that there is no "
+                    "other gradient of the same step to compare with");
+    }
     const AggregatorNeeds needs = first_->aggregator().needs();
     if (options_.gaps && (needs.averages || needs.excess)) {
         return fail(ErrorCode::not_supported,

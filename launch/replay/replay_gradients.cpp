@@ -48,9 +48,7 @@ Result<Replay::Worker*> Replay::worker_of(const StepKey& key) {
     if (!fresh) return &worker;
     worker.computer =
         std::make_unique<EngineComputer>(engines_->engine(), plan_, orders_, job_->gradient_hashes);
-    auto halves = WorkerHalves::create(*job_, *plan_);
-    if (halves.has_error()) return halves.error();
-    worker.computer->use(std::move(*halves));
+    if (auto used = worker.computer->use_methods_of(*job_); used.has_error()) return used.error();
     worker.resolver = first_;
     if (options_.gaps) {
         worker.beside = std::make_unique<EngineComputer>(engines_->engine(), plan_, orders_, false);

@@ -64,6 +64,10 @@ clip_norm = 1.5
 threads = 2
 [conflict]
 method = "mgda"
+space = "representation"
+[gates]
+enabled = false
+initial = -4.5
 [staleness]
 policy = "bounded_reject"
 tau_max = 3
@@ -113,6 +117,9 @@ stop_s = 4
     CHECK(job.seed == 9007199254740991ULL);
     CHECK(job.shards() == 6);
     CHECK(job.workers == 4);
+    CHECK(job.conflict_space == ConflictSpace::representation);
+    CHECK_FALSE(job.gates_enabled);
+    CHECK(job.gate_initial == -4.5);
     CHECK(job.frozen == std::vector<std::string>{"trunk.*", "head?"});
     CHECK(job.model_options ==
           std::vector<std::pair<std::string, std::string>>{
@@ -327,6 +334,20 @@ TEST_CASE("job: what does not go together is refused at the key to change") {
          "job.toml:5: staleness.tau_max: "},
         {"[[staleness.for]]\npattern = \"*\"\npolicy = \"bounded_reject\"\ntau_max = \"many\"",
          "job.toml:6: staleness.for.0.tau_max: "},
+        {"[conflict]\nspace = \"representation\"\nscope = \"layer\"",
+         "job.toml:5: conflict.scope: must be global under conflict.space = \"representation\""},
+        {"[conflict]\nspace = \"representation\"\nmethod = \"graddrop\"",
+         "job.toml:4: conflict.space: must be parameters under conflict.method = 'graddrop', which "
+         "works coordinate by coordinate"},
+        {"[conflict]\nspace = \"representation\"\nmethod = \"moco\"",
+         "job.toml:4: conflict.space: must be parameters under conflict.method = 'moco', which "
+         "averages each task's gradient"},
+        {"[conflict]\nspace = \"representation\"\nmethod = \"modo\"",
+         "job.toml:4: conflict.space: must be parameters under conflict.method = 'modo', which "
+         "needs two independent halves"},
+        {"[conflict]\nspace = \"representation\"\nmethod = \"excess_mtl\"",
+         "job.toml:4: conflict.space: must be parameters under conflict.method = 'excess_mtl', "
+         "which keeps a sum of squares"},
         {"[staleness]\npolicy = \"easgd\"\n[rule.schedule]\nwarmup_samples = 64",
          "job.toml:4: staleness.policy: 'easgd' divides by the learning rate, which must stay "
          "above "

@@ -136,9 +136,7 @@ class Cluster {
         REQUIRE(worker.has_value());
         computers_.push_back(std::make_unique<EngineComputer>(
             std::make_unique<QuadraticEngine>(model), plan_, job_->seed, job_->gradient_hashes));
-        auto halves = WorkerHalves::create(*job_, *plan_);
-        REQUIRE(halves.has_value());
-        computers_.back()->use(std::move(*halves));
+        REQUIRE(computers_.back()->use_methods_of(*job_).has_value());
         world_.add(node_of(id), incarnation, std::move(*worker), computers_.back().get());
     }
 

@@ -1,8 +1,10 @@
 // A model in plain C++ for tests: each task pulls a shared trunk and its own head towards targets
 // of its own, ½‖w − target‖² plus noise drawn from the batch. Gradients are a function of (weights,
-// samples, key).
+// samples, key). In representation space its trunk's output is the trunk's weights themselves, so
+// that both spaces are one; with `gated` the trunk's gradients pass a gate.
 #pragma once
 
+#include <cmath>
 #include <string>
 #include <vector>
 
@@ -17,18 +19,33 @@ struct QuadraticOptions {
     std::size_t head_elements = 6;  // per task; 0 = no heads
     std::uint64_t samples = 640;
     double noise = 0.1;
-    float gradient_factor = 1;    // what a Byzantine worker makes of its gradients …
-    float head_factor = 1;        // … on its heads' besides …
-    float gradient_offset = 0;    // … and adds to each element
+    float gradient_factor = 1;  // what a Byzantine worker makes of its gradients …
+    float head_factor = 1;      // … on its heads' besides …
+    float gradient_offset = 0;  // … and adds to each element
+    bool gated = false;
+    float trunk_factor = 1;       // on what the trunk makes of a gradient at its output
     bool equal_elements = false;  // every element of a tensor gets the same gradient: shows tearing
 };
 
 class QuadraticGradients : public TaskGradients {
   public:
     std::vector<std::vector<std::vector<float>>> rows;  // task, tensor
+    bool at_output = false;
     const float* gradient(TaskId task, std::size_t tensor) const override {
         const auto& row = rows[task.value][tensor];
-        return row.empty() ? nullptr : row.data();
+        return row.empty() || (at_output && tensor == 0) ? nullptr : row.data();
+    }
+    std::span<const float> representation(TaskId task) const override {
+        if (!at_output) return {};
+        return rows[task.value][0];
+    }
+};
+
+class QuadraticTrunk : public TrunkGradient {
+  public:
+    std::vector<float> row;
+    const float* gradient(std::size_t tensor) const override {
+        return tensor == 0 ? row.data() : nullptr;
     }
 };
 
@@ -48,6 +65,14 @@ class QuadraticEngine : public Engine {
             only.insert(TaskId{t});
             add("head" + std::to_string(t) + ".weight", options.head_elements, only);
         }
+        for (std::uint32_t t = 0; options.gated && t < options.tasks; ++t) {
+            TaskSet only;
+            only.insert(TaskId{t});
+            const auto tensor = static_cast<std::uint32_t>(tensors_.size());
+            add("gates.trunk." + description_.tasks[t], 1, only);
+            tensors_.back().front() = -1;
+            description_.gates.push_back({tensor, TaskId{t}, {0}});
+        }
     }
 
     const ModelDescription& description() const override { return description_; }
@@ -64,6 +89,10 @@ class QuadraticEngine : public Engine {
             auto& rows = held->rows.emplace_back(tensors_.size());
             for (std::size_t tensor = 0; tensor < tensors_.size(); ++tensor) {
                 if (!description_.tensors[tensor].owners.contains(TaskId{task})) continue;
+                if (is_gate(tensor)) {
+                    rows[tensor].push_back(0);
+                    continue;
+                }
                 Random random(random_key(request.random_key, Purpose::test, {task, tensor}));
                 float shared_noise = static_cast<float>(options_.noise * random.normal());
                 for (std::size_t i = 0; i < tensors_[tensor].size(); ++i) {
@@ -82,15 +111,30 @@ class QuadraticEngine : public Engine {
                                            options_.gradient_offset);
                 }
             }
+            if (options_.gated) {
+                const float a = tensors_[description_.gates[task].tensor].front();
+                for (float& value : rows[0]) value /= 1 + std::exp(-a);
+            }
             report.losses.push_back(loss);
         }
+        held->at_output = request.representation;
         report.gradients = std::move(held);
         return report;
+    }
+
+    Result<std::shared_ptr<const TrunkGradient>> trunk_gradient(
+        const TaskGradients& /*of*/, std::span<const float> combined) override {
+        auto trunk = std::make_shared<QuadraticTrunk>();
+        for (const float value : combined) trunk->row.push_back(value * options_.trunk_factor);
+        return trunk;
     }
 
     Result<std::vector<TaskScore>> evaluate() override { return std::vector<TaskScore>{}; }
 
   private:
+    bool is_gate(std::size_t tensor) const {
+        return description_.tensors[tensor].name.rfind("gates.", 0) == 0;
+    }
     void add(const std::string& name, std::size_t elements, TaskSet owners) {
         description_.tensors.push_back(
             {name, {static_cast<std::int64_t>(elements)}, owners, false});

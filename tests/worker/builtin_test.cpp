@@ -140,6 +140,15 @@ TEST_CASE("builtin: an unknown model, option or value is refused, and the neares
                Catch::Contains("has no column 'colour'"));
 }
 
+TEST_CASE("builtin: representation space is refused, naming the key") {
+    EngineOptions options;
+    options.representation = true;
+    const auto engine = load_engine("builtin:quadratic", options);
+    REQUIRE(engine.has_error());
+    CHECK_THAT(engine.error().text, Catch::Contains("conflict.space = \"representation\"") &&
+                                        Catch::Contains("builtin:quadratic gives no gradients"));
+}
+
 TEST_CASE("engine pool: what a worker computes is a function of its own weights") {
     const Options options = {{"dimension", "4"}};
     auto pool = EnginePool::create(1, [&] { return made("builtin:quadratic", options); });

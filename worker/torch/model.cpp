@@ -27,6 +27,13 @@ Number number_of(const std::string& key, const std::string& value, const char* e
     return number;
 }
 
+bool is_plain(const std::string& name) {
+    return !name.empty() && std::all_of(name.begin(), name.end(), [](char c) {
+        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+               c == '_' || c == '-';
+    });
+}
+
 }  // namespace
 
 const std::string* ModelOptions::find(const std::string& key) const {
@@ -167,11 +174,7 @@ void Model::set_samples(Split split, std::vector<torch::Tensor> inputs,
 }
 
 void Model::add_task(const std::string& name) {
-    const bool plain = !name.empty() && std::all_of(name.begin(), name.end(), [](char c) {
-        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-               c == '_' || c == '-';
-    });
-    if (!plain) {
+    if (!is_plain(name)) {
         throw std::logic_error("add_task(\"" + name +
                                "\"): a task's name is letters, digits, '_' and '-'");
     }
@@ -198,6 +201,20 @@ void Model::add_head(const std::string& name, std::shared_ptr<torch::nn::Module>
     heads_.back() = std::move(head);
 }
 
+Gate Model::add_gate(const std::string& name) {
+    if (!is_plain(name)) {
+        throw std::logic_error("add_gate(\"" + name +
+                               "\"): a gate's name is letters, digits, '_' and '-'");
+    }
+    for (const auto& gate : gates_) {
+        if (gate->name() == name) {
+            throw std::logic_error("add_gate(\"" + name + "\"): there is such a gate already");
+        }
+    }
+    gates_.push_back(std::make_shared<GateParameters>(name));
+    return Gate(gates_.back());
+}
+
 torch::Tensor Model::head(std::size_t task, const torch::Tensor& shared) {
     if (!heads_.at(task)) {
         throw std::logic_error("task " + tasks_[task].name +
@@ -207,7 +224,8 @@ torch::Tensor Model::head(std::size_t task, const torch::Tensor& shared) {
 }
 
 std::vector<torch::Tensor> Model::heads(const torch::Tensor& shared) {
-    return each_task([&](std::size_t t) { return head(t, shared); });
+    const torch::Tensor given = cut_ == nullptr ? shared : cut_->cut(shared);
+    return each_task([&](std::size_t t) { return head(t, given); });
 }
 
 std::vector<torch::Tensor> Model::each_task(const std::function<torch::Tensor(std::size_t)>& part) {

@@ -39,6 +39,8 @@
 #include <vector>
 
 #include "worker/engine.h"
+#include "worker/torch/gates.h"
+#include "worker/torch/representation.h"
 #include "worker/torch/task.h"
 
 namespace detente {
@@ -125,7 +127,11 @@ class Model : public torch::nn::Module {
         add_head(name, head.ptr(),
                  [head](const torch::Tensor& shared) mutable { return head->forward(shared); });
     }
-    // The head of one task, and every head on the trunk's output, each inside its task's scope.
+    // A gate that scales each task's gradient on its way back by a number that is learned; see
+    // worker/torch/gates.h. Its name is letters, digits, '_' and '-'.
+    Gate add_gate(const std::string& name);
+    // The head of one task, and every head on the trunk's output, each inside its task's scope. In
+    // representation space (conflict.space of the job) heads() is where the graph is cut.
     torch::Tensor head(std::size_t task, const torch::Tensor& shared);
     std::vector<torch::Tensor> heads(const torch::Tensor& shared);
     // Calls `part` once per task, inside the task's scope and with its random stream: what one task
@@ -141,6 +147,7 @@ class Model : public torch::nn::Module {
     }
 
   private:
+    friend class TaskGradientEngine;  // makes the gates, and cuts
     using Head = std::function<torch::Tensor(const torch::Tensor&)>;
     void add_head(const std::string& name, std::shared_ptr<torch::nn::Module> module, Head head);
     const Batch& held(Split split) const;
@@ -148,6 +155,8 @@ class Model : public torch::nn::Module {
     std::vector<Task> tasks_;
     std::vector<Head> heads_;
     std::shared_ptr<torch::nn::Module> heads_module_;
+    std::vector<std::shared_ptr<GateParameters>> gates_;
+    Representation* cut_ = nullptr;  // of the forward at hand, where there is to be one
     Batch held_[2];
 };
 

@@ -12,6 +12,7 @@
 #include "common/invariant.h"
 #include "common/nearest_name.h"
 #include "common/random.h"
+#include "worker/torch/gate_graph.h"
 #include "worker/torch/generator.h"
 
 namespace detente {
@@ -37,7 +38,8 @@ auto catching(const std::string& doing, Part part) -> decltype(part()) {
     }
 }
 
-// The rows of one computation, [task][tensor]; undefined where the task does not own the tensor.
+// The rows of one computation, [task][tensor]; undefined where the task does not own the tensor, or
+// it is of the trunk and the graph was cut.
 class TorchRows final : public TaskGradients {
   public:
     TorchRows(std::size_t tasks, std::size_t tensors)
@@ -48,10 +50,27 @@ class TorchRows final : public TaskGradients {
         const torch::Tensor& row = rows_[task.value][tensor];
         return row.defined() ? row.const_data_ptr<float>() : nullptr;
     }
+    std::span<const float> representation(TaskId task) const override {
+        if (at_output.empty() || !at_output[task.value].defined()) return {};
+        const torch::Tensor& row = at_output[task.value];
+        return {row.const_data_ptr<float>(), static_cast<std::size_t>(row.numel())};
+    }
     torch::Tensor& at(TaskId task, std::size_t tensor) { return rows_[task.value][tensor]; }
+
+    torch::Tensor output;                  // the trunk's, with its graph, where it was cut
+    std::vector<torch::Tensor> at_output;  // gradients there, by task
 
   private:
     std::vector<std::vector<torch::Tensor>> rows_;
+};
+
+class TorchTrunk final : public TrunkGradient {
+  public:
+    explicit TorchTrunk(std::size_t tensors) : rows(tensors) {}
+    const float* gradient(std::size_t tensor) const override {
+        return rows[tensor].defined() ? rows[tensor].const_data_ptr<float>() : nullptr;
+    }
+    std::vector<torch::Tensor> rows;  // by tensor
 };
 
 }  // namespace
@@ -77,6 +96,7 @@ Result<std::unique_ptr<TaskGradientEngine>> TaskGradientEngine::create(
                          ? ", nor any other"
                          : "; the nearest is \"" + nearest_name(unread.front(), known) + "\""));
         }
+        engine->make_gates(options);
         if (auto error = engine->probe(options)) return *error;
         if (auto error = engine->open_logs(options.log_dir)) return *error;
         return engine;
@@ -94,6 +114,17 @@ void TaskGradientEngine::fix_threads() {
     } catch (const std::exception&) {
         // Another engine of this process has started the pool; this one never uses it.
     }
+}
+
+// After the constructor, which may add tasks after gates.
+void TaskGradientEngine::make_gates(const EngineOptions& options) {
+    if (model_->gates_.empty()) return;
+    const auto all = std::make_shared<torch::nn::Module>("gates");
+    for (const auto& gate : model_->gates_) {
+        gate->make(model_->tasks(), options.gates, options.gate_initial);
+        all->register_module(gate->name(), gate);
+    }
+    model_->register_module("gates", all);
 }
 
 std::optional<Error> TaskGradientEngine::probe(const EngineOptions& options) {
@@ -118,11 +149,8 @@ std::optional<Error> TaskGradientEngine::probe(const EngineOptions& options) {
     std::vector<std::uint32_t> samples(
         std::min<std::uint64_t>(kProbeSamples, description_.training_samples));
     std::iota(samples.begin(), samples.end(), 0U);
-    model_->train();
-    seed_streams(0);
-    const auto losses = model_->losses(model_->batch(Split::training, samples));
-    if (auto error = check_losses(name_, model_->tasks(), losses)) return error;
-    if (auto error = probe_owners(name_, model_->tasks(), losses, tensors_)) return error;
+    representation_ = options.representation;
+    if (auto error = probe_graph(samples)) return error;
     draws_ = draws(samples);
     {
         // A score that cannot work is told now, not after training.
@@ -132,6 +160,41 @@ std::optional<Error> TaskGradientEngine::probe(const EngineOptions& options) {
         model_->scores(model_->batch(Split::test, samples));
         model_->train();
     }
+    describe_tensors();
+    return std::nullopt;
+}
+
+std::optional<Error> TaskGradientEngine::probe_graph(const std::vector<std::uint32_t>& samples) {
+    const std::vector<Task>& tasks = model_->tasks();
+    model_->train();
+    seed_streams(0);
+    const auto losses = model_->losses(model_->batch(Split::training, samples));
+    if (auto error = check_losses(name_, tasks, losses)) return error;
+    const bool gated = !model_->gates_.empty() && model_->gates_.front()->enabled();
+    if (gated) description_.gates = probe_gates(model_->gates_, tasks, losses, tensors_);
+    if (auto error = probe_owners(name_, tasks, losses, tensors_)) return error;
+    if (!representation_) return std::nullopt;
+    Representation cut;
+    auto trunk = probe_representation(name_, tasks, cut_losses(samples, cut), cut, tensors_);
+    if (!trunk) return trunk.error();
+    trunk_ = std::move(*trunk);
+    return std::nullopt;
+}
+
+std::vector<torch::Tensor> TaskGradientEngine::cut_losses(const std::vector<std::uint32_t>& samples,
+                                                          Representation& cut) {
+    struct Cutting {
+        Cutting(Model& at, Representation& cut) : model(at) { model.cut_ = &cut; }
+        ~Cutting() { model.cut_ = nullptr; }
+        Cutting(const Cutting&) = delete;
+        Cutting& operator=(const Cutting&) = delete;
+        Model& model;
+    };
+    const Cutting cutting(*model_, cut);
+    return model_->losses(model_->batch(Split::training, samples));
+}
+
+void TaskGradientEngine::describe_tensors() {
     for (const ProbedTensor& tensor : tensors_) {
         description_.tensors.push_back(
             {tensor.name, tensor.value.sizes().vec(), tensor.owners, tensor.frozen});
@@ -142,10 +205,10 @@ std::optional<Error> TaskGradientEngine::probe(const EngineOptions& options) {
         for (std::size_t k = 0; k < tensors_.size(); ++k) {
             if (!tensors_[k].owners.contains(task.id)) continue;
             task.tensors.push_back(tensors_[k].name);
-            owned_.back().push_back(k);
+            const bool cut_off = std::find(trunk_.begin(), trunk_.end(), k) != trunk_.end();
+            if (!cut_off) owned_.back().push_back(k);
         }
     }
-    return std::nullopt;
 }
 
 std::optional<Error> TaskGradientEngine::open_logs(const std::string& folder) {
@@ -228,14 +291,22 @@ Result<GradientReport> TaskGradientEngine::gradients(const GradientRequest& requ
         fix_threads();
         model_->train();
         seed_streams(request.random_key);
-        const auto losses = model_->losses(model_->batch(Split::training, request.samples));
+        invariant(request.representation == representation_,
+                  "gradients are asked for in the space the engine was made for");
+        Representation cut;
+        const auto losses = representation_
+                                ? cut_losses(request.samples, cut)
+                                : model_->losses(model_->batch(Split::training, request.samples));
         if (auto error = check_losses(name_, model_->tasks(), losses)) return *error;
-        return backwards(request, losses);
+        if (!representation_) return backwards(request, losses, nullptr);
+        if (auto error = check_cut(name_, cut)) return *error;
+        return backwards(request, losses, &cut);
     });
 }
 
 Result<GradientReport> TaskGradientEngine::backwards(const GradientRequest& request,
-                                                     const std::vector<torch::Tensor>& losses) {
+                                                     const std::vector<torch::Tensor>& losses,
+                                                     const Representation* cut) {
     std::vector<Task>& tasks = model_->tasks();
     GradientReport report;
     report.losses.assign(tasks.size(), 0.0);
@@ -253,6 +324,10 @@ Result<GradientReport> TaskGradientEngine::backwards(const GradientRequest& requ
         ++left;
     }
     auto rows = std::make_shared<TorchRows>(tasks.size(), tensors_.size());
+    if (cut != nullptr) {
+        rows->output = cut->output;
+        rows->at_output.resize(tasks.size());
+    }
     for (Task& task : tasks) {
         if (!request.tasks.contains(task.id)) continue;
         if (request.cancelled && request.cancelled->load(std::memory_order_relaxed)) {
@@ -265,9 +340,16 @@ Result<GradientReport> TaskGradientEngine::backwards(const GradientRequest& requ
         const bool last = --left == 0;
         torch::autograd::variable_list owned;
         for (const std::size_t k : owned_[task.id.value]) owned.push_back(tensors_[k].value);
+        if (cut != nullptr) owned.push_back(cut->leaf);
         const auto gradients = torch::autograd::grad({losses[task.id.value]}, owned, {},
                                                      /*retain_graph=*/!last,
                                                      /*create_graph=*/false, /*allow_unused=*/true);
+        if (cut != nullptr) {
+            owned.pop_back();
+            if (gradients.back().defined()) {
+                rows->at_output[task.id.value] = gradients.back().contiguous();
+            }
+        }
         for (std::size_t i = 0; i < owned.size(); ++i) {
             // A branch this batch did not take has a gradient of zero, not none.
             rows->at(task.id, owned_[task.id.value][i]) =
@@ -277,6 +359,33 @@ Result<GradientReport> TaskGradientEngine::backwards(const GradientRequest& requ
     }
     report.gradients = std::move(rows);
     return report;
+}
+
+Result<std::shared_ptr<const TrunkGradient>> TaskGradientEngine::trunk_gradient(
+    const TaskGradients& of, std::span<const float> combined) {
+    const auto* rows = dynamic_cast<const TorchRows*>(&of);
+    invariant(rows != nullptr && rows->output.defined(),
+              "the trunk's gradient is asked for of gradients that ended at its output");
+    using Trunk = std::shared_ptr<const TrunkGradient>;
+    return catching("model " + name_ + ", computing the trunk's gradient", [&]() -> Result<Trunk> {
+        fix_threads();
+        auto gradient = std::make_shared<TorchTrunk>(tensors_.size());
+        torch::Tensor at_output = torch::zeros(rows->output.sizes(), torch::kFloat);
+        invariant(
+            combined.empty() || combined.size() == static_cast<std::size_t>(at_output.numel()),
+            "a gradient at the trunk's output is as long as the output");
+        std::copy(combined.begin(), combined.end(), at_output.data_ptr<float>());
+        torch::autograd::variable_list trunk;
+        for (const std::size_t k : trunk_) trunk.push_back(tensors_[k].value);
+        const auto found = torch::autograd::grad({rows->output}, trunk, {at_output},
+                                                 /*retain_graph=*/true,
+                                                 /*create_graph=*/false, /*allow_unused=*/true);
+        for (std::size_t i = 0; i < trunk.size(); ++i) {
+            gradient->rows[trunk_[i]] =
+                found[i].defined() ? found[i].contiguous() : torch::zeros_like(trunk[i]);
+        }
+        return gradient;
+    });
 }
 
 Result<std::vector<TaskScore>> TaskGradientEngine::evaluate() {

@@ -1,10 +1,12 @@
 // The engine of a LibTorch model: one forward, then one backward per task, each over the tensors
-// that task's loss reaches.
+// that task's loss reaches; in representation space each to the trunk's output and over the task's
+// own tensors, and one more through the trunk.
 //
 // Thread: one compute thread (engine.h). It seeds LibTorch's default generator, which is one per
 // process: two engines that compute at the same time belong in two processes.
 // Invariants: the model's tensors keep their addresses; between calls no graph is alive, so load()
-// may overwrite them; a gradient handed out is never written again.
+// may overwrite them (in representation space a trunk's graph is, in the gradients handed out: its
+// weights must be back before trunk_gradient()); a gradient handed out is never written again.
 #pragma once
 
 #include <memory>
@@ -31,6 +33,9 @@ class TaskGradientEngine final : public Engine {
     std::span<const float> tensor(std::size_t index) const override;
     void load(std::size_t index, std::size_t offset, std::span<const std::byte> values) override;
     Result<GradientReport> gradients(const GradientRequest& request) override;
+    bool at_representation() const override { return representation_; }
+    Result<std::shared_ptr<const TrunkGradient>> trunk_gradient(
+        const TaskGradients& of, std::span<const float> combined) override;
     Result<std::vector<TaskScore>> evaluate() override;
     bool draws_from_shared_generator() const override { return draws_; }
 
@@ -39,11 +44,19 @@ class TaskGradientEngine final : public Engine {
     void fix_threads();
     void seed_streams(std::uint64_t key);
     bool draws(const std::vector<std::uint32_t>& samples);
+    void make_gates(const EngineOptions& options);
     std::optional<Error> probe(const EngineOptions& options);
+    std::optional<Error> probe_graph(const std::vector<std::uint32_t>& samples);
+    void describe_tensors();
     std::optional<Error> open_logs(const std::string& folder);
     std::optional<Error> check(const GradientRequest& request) const;
+    // Over the model with its graph cut at the trunk's output.
+    std::vector<torch::Tensor> cut_losses(const std::vector<std::uint32_t>& samples,
+                                          Representation& cut);
+    // nullptr: not cut.
     Result<GradientReport> backwards(const GradientRequest& request,
-                                     const std::vector<torch::Tensor>& losses);
+                                     const std::vector<torch::Tensor>& losses,
+                                     const Representation* cut);
 
     std::string name_;
     int threads_;
@@ -53,6 +66,8 @@ class TaskGradientEngine final : public Engine {
     ModelDescription description_;
     std::vector<ProbedTensor> tensors_;            // in the order of description_.tensors
     std::vector<std::vector<std::size_t>> owned_;  // per task: indices of the tensors it owns
+    bool representation_ = false;
+    std::vector<std::size_t> trunk_;  // in representation space: indices of its tensors
 };
 
 }  // namespace detente
