@@ -92,8 +92,8 @@ void measure_passes(std::size_t tasks, std::size_t elements, std::size_t rounds,
 // gradient. Asked for by name (--filter "aggregate …"): bench/beside_torchjd does.
 void measure_whole(const std::string& method, std::size_t tasks, std::size_t elements,
                    std::size_t rounds, bench::Report& report) {
-    const std::string name = "aggregate " + method + " T=" + std::to_string(tasks) +
-                             " d=" + std::to_string(elements);
+    const std::string name =
+        "aggregate " + method + " T=" + std::to_string(tasks) + " d=" + std::to_string(elements);
     const auto aggregator = make_aggregator({method, {}});
     if (!aggregator) return report.remark(name + ": " + aggregator.error().text);
     Gradients gradients(tasks, elements);
@@ -115,8 +115,8 @@ void measure_whole(const std::string& method, std::size_t tasks, std::size_t ele
         if (!output) failed = output.error().text;
         if (output) combine(output->weights, gradients.rows, gradients.combined);
     };
-    const std::vector<double> seconds = bench::interleaved_medians(
-        {whole, [&] { read = read_once<4>(gradients.values); }}, rounds);
+    const std::vector<double> seconds =
+        bench::interleaved_medians({whole, [&] { read = read_once<4>(gradients.values); }}, rounds);
     if (!failed.empty()) return report.remark(name + ": " + failed);
     report.add({name, seconds[0] * 1e3, "ms", seconds[1] * 1e3, "limit: reading J once"});
 }

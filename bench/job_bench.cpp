@@ -97,7 +97,10 @@ void server_start(const std::string& program, const std::string& job_text, Repor
         Message greeting;
         greeting.envelope.build = build_id();
         greeting.envelope.generation = Generation{1};
-        greeting.body = Welcome{job_text, "/tmp", {}, false};
+        Welcome welcome;
+        welcome.job = job_text;
+        welcome.model = "/tmp";
+        greeting.body = std::move(welcome);
         bool hello = false;
         ControlServer server(
             loop, greeting,

@@ -52,7 +52,7 @@ struct GroupInput {
 struct GradientOutcome {
     std::vector<double> losses;  // per task of the model
     Gramian gramian;             // over blocks that two tasks or more own, or at the trunk's output
-    std::vector<GroupInput> groups;          // in block order; empty: one group, of `gramian`
+    std::vector<GroupInput> groups;  // in block order; empty: one group, of `gramian`
     // Of the batch's gradients, by layer (common/partition/layers.h); each is what its blocks added
     // to a sum, so exact to about 1e-16 of the largest.
     std::vector<Gramian> layers;

@@ -10,9 +10,10 @@ namespace detente {
 CheckpointReply merge_slices(const CheckpointRequest& request, const Plan& plan,
                              const ModelDescription& model, Generation generation,
                              const std::string& job_text) {
-    CheckpointReply reply{.number = request.number, .file = "", .code = {}, .error = "", .method_state = {}};
-    const Result<Manifest> merged =
-        merge_checkpoint(request.directory, plan, model, {request.number, generation, job_text, request.methods});
+    CheckpointReply reply{
+        .number = request.number, .file = "", .code = {}, .error = "", .method_state = {}};
+    const Result<Manifest> merged = merge_checkpoint(
+        request.directory, plan, model, {request.number, generation, job_text, request.methods});
     if (merged.has_error()) {
         reply.code = merged.error().code;
         reply.error = merged.error().text;

@@ -45,10 +45,10 @@ struct CoordinatorOptions {
     std::uint64_t training_samples = 0;
     std::string checkpoint_dir;  // checkpoint n is written to checkpoint_dir/n
     std::uint64_t first_checkpoint = 1;
-    std::string resumed_from;          // directory of a checkpoint; empty = none
-    std::uint64_t samples_before = 0;  // applied in that
+    std::string resumed_from;           // directory of a checkpoint; empty = none
+    std::uint64_t samples_before = 0;   // applied in that
     std::vector<WorkerMethod> methods;  // remembered in that
-    std::string host;                  // this one's, for messages
+    std::string host;                   // this one's, for messages
 };
 
 class Coordinator final : public Node {

@@ -120,11 +120,11 @@ ExplainedStep explain(const NamesRecord& names, ResolvedStep step) {
 
 std::string to_text(const ExplainedStep& explained) {
     const ResolvedStep& step = explained.step;
-    std::string text = fmt::format(
-        "worker:{} step {}, batch {}.{}, at {:.3f} s: {}{}\n", step.worker.value, step.step.value,
-        step.batch.data_epoch, step.batch.first,
-        std::chrono::duration<double>(step.at.time_since_epoch()).count(), explained.method,
-        step.reused ? ", weights of an earlier step" : "");
+    std::string text =
+        fmt::format("worker:{} step {}, batch {}.{}, at {:.3f} s: {}{}\n", step.worker.value,
+                    step.step.value, step.batch.data_epoch, step.batch.first,
+                    std::chrono::duration<double>(step.at.time_since_epoch()).count(),
+                    explained.method, step.reused ? ", weights of an earlier step" : "");
     auto out = std::back_inserter(text);
     std::size_t width = 6;
     for (const std::string& task : explained.tasks) width = std::max(width, task.size());
@@ -150,7 +150,8 @@ std::string to_text(const ExplainedStep& explained) {
             break;
         }
         fmt::format_to(out, "  {} / {}: cosine {:+.3f}{}\n", explained.tasks[pair.a],
-                       explained.tasks[pair.b], pair.cosine, pair.cosine < 0 ? ", in conflict" : "");
+                       explained.tasks[pair.b], pair.cosine,
+                       pair.cosine < 0 ? ", in conflict" : "");
         for (const auto& layer : pair.layers) {
             fmt::format_to(out, "    {:<32} {:+.3f}{}\n", layer.layer, layer.cosine,
                            layer.cosine < 0 ? "  in conflict" : "");
@@ -182,16 +183,15 @@ std::string to_json(const ExplainedStep& explained) {
                                      {"cosine", pair.cosine},
                                      {"layers", std::move(layers)}});
     }
-    return json::serialize(
-        json::object{{"worker", step.worker.value},
-                     {"incarnation", step.incarnation.value},
-                     {"step", step.step.value},
-                     {"batch", json::object{{"data_epoch", step.batch.data_epoch},
-                                            {"index", step.batch.first}}},
-                     {"method", explained.method},
-                     {"reused", step.reused},
-                     {"tasks", std::move(tasks)},
-                     {"pairs", std::move(pairs)}});
+    return json::serialize(json::object{
+        {"worker", step.worker.value},
+        {"incarnation", step.incarnation.value},
+        {"step", step.step.value},
+        {"batch", json::object{{"data_epoch", step.batch.data_epoch}, {"index", step.batch.first}}},
+        {"method", explained.method},
+        {"reused", step.reused},
+        {"tasks", std::move(tasks)},
+        {"pairs", std::move(pairs)}});
 }
 
 }  // namespace detente

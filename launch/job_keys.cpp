@@ -230,8 +230,7 @@ Table conflict_table() {
               "A solution may serve so many steps of a worker; 1 = each step has its own.",
               at(&Job::conflict_every),
               {1, 1e6}},
-             {"drift",
-              "",
+             {"drift", "",
               "Where every > 1: it serves only while the Gramian G stays near the one it was found "
               "for, ‖G − G_then‖ ≤ drift · ‖G_then‖ (Frobenius norms).",
               at(&Job::conflict_drift)}},

@@ -19,8 +19,8 @@ namespace {
 Result<std::map<std::string, InterferenceIndex>> measured_indices(const RunDirectory& run) {
     std::map<std::string, InterferenceIndex> indices;
     bool by_layer = true;
-    const auto read = read_resolved_steps(
-        run, [&](const NamesRecord& names, const ResolvedStep& step) {
+    const auto read =
+        read_resolved_steps(run, [&](const NamesRecord& names, const ResolvedStep& step) {
             if (step.gramians.size() != names.layers.size()) by_layer = false;
             for (std::size_t i = 0; by_layer && i < step.gramians.size(); ++i) {
                 indices[names.layers[i]].add(step.gramians[i]);
@@ -43,8 +43,8 @@ Result<void> compare(const RunDirectory& run, MaskPlan& masks) {
     for (const MaskedLayer& layer : masks.layers) kept[layer.layer] = layer.shared;
     InterferenceIndex before;
     InterferenceIndex after;
-    const auto read = read_resolved_steps(
-        run, [&](const NamesRecord& names, const ResolvedStep& step) {
+    const auto read =
+        read_resolved_steps(run, [&](const NamesRecord& names, const ResolvedStep& step) {
             Gramian part(names.tasks.size());
             for (std::size_t l = 0; l < step.gramians.size(); ++l) {
                 const auto found = kept.find(names.layers[l]);

@@ -9,6 +9,7 @@
 #include <iterator>
 
 #include "launch/books_json.h"
+#include "launch/pairs_json.h"
 #include "launch/progress.h"
 
 namespace detente {
@@ -42,16 +43,7 @@ json::object conflict_of(const Summary& summary) {
     }
     if (summary.conflict_share) conflict["steps_in_conflict"] = *summary.conflict_share;
     if (summary.interference_index) conflict["interference_index"] = *summary.interference_index;
-    json::object pairs;
-    for (const PairSummary& pair : summary.pairs) {
-        json::value& of_a = pairs[pair.a];
-        if (!of_a.is_object()) of_a = json::object();
-        of_a.as_object()[pair.b] = json::object{{"mean", pair.mean},
-                                                {"p10", pair.p10},
-                                                {"p90", pair.p90},
-                                                {"negative_share", pair.negative_share}};
-    }
-    if (!pairs.empty()) conflict["pairs"] = std::move(pairs);
+    if (!summary.pairs.empty()) conflict["pairs"] = json_of(summary.pairs);
     return conflict;
 }
 
@@ -227,8 +219,9 @@ std::string table(const Summary& summary) {
                        with_commas(summary.torn.steps), summary.torn.largest);
     }
     if (summary.mean_cosine) {
-        fmt::format_to(out, "  mean pairwise cosine of task gradients: {:+.3f}; in conflict in "
-                            "{:.1f} % of the steps\n",
+        fmt::format_to(out,
+                       "  mean pairwise cosine of task gradients: {:+.3f}; in conflict in "
+                       "{:.1f} % of the steps\n",
                        *summary.mean_cosine, 100 * summary.conflict_share.value_or(0));
     }
     const std::uint64_t samples = summary.samples - summary.samples_before;

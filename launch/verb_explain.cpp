@@ -34,13 +34,13 @@ int explain_step(const Options& options) {
         });
     if (read.has_error()) return report("explain", read.error());
     if (found) return 0;
-    return report("explain",
-                  fail(ErrorCode::bad_job,
-                       fmt::format("{}: no step {}{} was recorded; the last is {}", options.run,
-                                   options.step,
-                                   options.worker ? fmt::format(" of worker:{}", *options.worker)
-                                                  : std::string(),
-                                   last)));
+    return report(
+        "explain",
+        fail(ErrorCode::bad_job,
+             fmt::format(
+                 "{}: no step {}{} was recorded; the last is {}", options.run, options.step,
+                 options.worker ? fmt::format(" of worker:{}", *options.worker) : std::string(),
+                 last)));
 }
 
 }  // namespace

@@ -45,8 +45,8 @@ struct Manifest {
     std::string model;
     Version lowest_version;  // over all blocks
     Version highest_version;
-    std::uint64_t samples_applied = 0;         // most over all blocks
-    Incarnation newest_incarnation{0};         // of all its workers; 0 = not saved
+    std::uint64_t samples_applied = 0;  // most over all blocks
+    Incarnation newest_incarnation{0};  // of all its workers; 0 = not saved
     std::vector<WorkerMethod> methods;  // of workers whose conflict method remembers something
     std::vector<TensorCut> tensors;
     std::vector<CheckpointFile> files;

@@ -210,9 +210,9 @@ struct Text {
         return fmt::format("control  {}", record.what);
     }
     std::string operator()(const ResolvedRecord& record) const {
-        std::string text = fmt::format(
-            "resolved worker:{} step {}, {}, losses {:.4g}", record.worker.value, record.step.value,
-            range_text(record.batch), fmt::join(record.losses, " "));
+        std::string text =
+            fmt::format("resolved worker:{} step {}, {}, losses {:.4g}", record.worker.value,
+                        record.step.value, range_text(record.batch), fmt::join(record.losses, " "));
         for (const auto& list : record.weights) {
             text += fmt::format("; weights {:.4g}", fmt::join(list, " "));
         }

@@ -194,8 +194,8 @@ void ConflictRows::measure(const GradientWork& work, HeldGradients& held,
         if (!block.trainable()) continue;
         if (block.shared() && at_output) continue;  // of the trunk: there are no rows of it
         if (block.shared()) {
-            Gramian* layer = work.layers ? &outcome.layers[layers_.of_block[block.id.value]]
-                                         : nullptr;
+            Gramian* layer =
+                work.layers ? &outcome.layers[layers_.of_block[block.id.value]] : nullptr;
             add_block(work, held, block, outcome.gramian, outcome.groups[group_of[block.id.value]],
                       layer);
         } else {

@@ -154,9 +154,9 @@ MethodState Resolver::saved() const {
 Result<void> Resolver::restore(const MethodState& state) {
     if (state.groups == 0) return {};
     if (state.method != aggregator_->name()) {
-        return fail(ErrorCode::bad_checkpoint,
-                    "the checkpoint has the state of conflict.method '" + state.method +
-                        "', the job has '" + aggregator_->name() + "'");
+        return fail(ErrorCode::bad_checkpoint, "the checkpoint has the state of conflict.method '" +
+                                                   state.method + "', the job has '" +
+                                                   aggregator_->name() + "'");
     }
     const std::size_t own = aggregator_->initial_state(tasks_).values.size();
     const std::size_t reuse = every_ == 1 ? 0 : 1 + tasks_ + tasks_ * tasks_;

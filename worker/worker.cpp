@@ -175,8 +175,7 @@ void Worker::start_gradient() {
         work.tasks.insert(TaskId{task});
     }
     resolver_.prepare(work);
-    work.layers =
-        records_conflicts() && setup_.job->ledger_conflicts == LedgerConflicts::layers;
+    work.layers = records_conflicts() && setup_.job->ledger_conflicts == LedgerConflicts::layers;
     computing.ticket = effects_->compute(std::move(work));
     computing_ = std::move(computing);
 }

@@ -192,12 +192,12 @@ class Worker : public Node {
     std::uint64_t torn_max_ = 0;
     double cosine_sum_ = 0;
     std::uint64_t cosine_count_ = 0;
-    std::vector<double> pair_cosine_sums_;  // T×T, row-major
+    std::vector<double> pair_cosine_sums_;    // T×T, row-major
     std::vector<std::uint64_t> cosine_bins_;  // as Status has them
     std::uint64_t conflict_steps_ = 0;        // with a pair below zero
     std::uint64_t reused_steps_ = 0;
     InterferenceIndex interference_;
-    bool state_too_large_ = false;            // said once
+    bool state_too_large_ = false;  // said once
     std::vector<double> losses_;
     Nanos compute_time_{0};
     Nanos wait_time_{0};

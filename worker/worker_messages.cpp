@@ -16,8 +16,11 @@ void Worker::receive(Message&& message) {
         }
         if (const auto* request = std::get_if<CheckpointRequest>(&body)) {
             Message message;
-            message.body = CheckpointReply{.number = request->number, .file = "", .code = {},
-                                           .error = "", .method_state = method_state()};
+            message.body = CheckpointReply{.number = request->number,
+                                           .file = "",
+                                           .code = {},
+                                           .error = "",
+                                           .method_state = method_state()};
             effects_->send(kCoordinator, std::move(message));
         }
         if (const auto* stop = std::get_if<Stop>(&body)) {

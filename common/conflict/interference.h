@@ -1,6 +1,6 @@
 // Interference index of a set of shared coordinates, of which G is the Gramian of the task
-// gradients: Σ_{i<j} max(0, −gᵢ·gⱼ) / Σ_{i<j} ‖gᵢ‖‖gⱼ‖, in [0, 1]; 0 where nothing is shared. Of many
-// steps: both sums over all of them, so that steps with long gradients count for more.
+// gradients: Σ_{i<j} max(0, −gᵢ·gⱼ) / Σ_{i<j} ‖gᵢ‖‖gⱼ‖, in [0, 1]; 0 where nothing is shared. Of
+// many steps: both sums over all of them, so that steps with long gradients count for more.
 #pragma once
 
 #include <algorithm>

@@ -7,6 +7,7 @@
 #include <iterator>
 
 #include "launch/books_json.h"
+#include "launch/pairs_json.h"
 
 namespace detente {
 namespace {
@@ -24,6 +25,7 @@ json::object accuracies(const std::vector<std::pair<std::string, double>>& of_ta
 json::object conflict_json(const RunRecord& run) {
     json::object conflict;
     if (run.mean_cosine) conflict["mean_cosine"] = number(*run.mean_cosine);
+    if (!run.pairs.empty()) conflict["pairs"] = json_of(run.pairs);
     if (run.interference_index) conflict["interference_index"] = number(*run.interference_index);
     if (run.steps_in_conflict) conflict["steps_in_conflict"] = number(*run.steps_in_conflict);
     json::array rows;

@@ -168,22 +168,25 @@ std::vector<Point> points_of(const ConflictHistory::Series& series) {
 
 void show_history(Page& page, const RunRecord& run, const ConflictHistory& history) {
     LineChart cosines{"Cosine of task pairs over the run",
-                      axis_title(Against::seconds, run.virtual_time), "mean cosine", {}};
+                      axis_title(Against::seconds, run.virtual_time),
+                      "mean cosine",
+                      {}};
     for (std::size_t i = 0; i < history.pairs.size(); ++i) {
         cosines.curves.push_back({history.pairs[i], points_of(history.over_time[i])});
     }
-    page.figure(draw(cosines),
-                fmt::format("Mean cosine over time, of the {} most opposed pair{}: below zero a step "
-                            "that helps one task hurts the other.",
-                            history.pairs.size(), history.pairs.size() == 1 ? "" : "s"));
+    page.figure(
+        draw(cosines),
+        fmt::format("Mean cosine over time, of the {} most opposed pair{}: below zero a step "
+                    "that helps one task hurts the other.",
+                    history.pairs.size(), history.pairs.size() == 1 ? "" : "s"));
     if (!history.layers.empty()) {
         page.figure(draw(HeatMap{"Mean cosine of task pairs by layer", history.layers,
                                  history.by_layer, history.pairs}),
                     "Where they conflict: mean cosine layer by layer.");
     }
     if (history.weights.empty()) return;
-    LineChart weights{"Weights over the run", axis_title(Against::seconds, run.virtual_time),
-                      "mean weight", {}};
+    LineChart weights{
+        "Weights over the run", axis_title(Against::seconds, run.virtual_time), "mean weight", {}};
     for (std::size_t i = 0; i < history.tasks.size(); ++i) {
         weights.curves.push_back({history.tasks[i], points_of(history.weights[i])});
     }

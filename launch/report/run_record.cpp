@@ -58,6 +58,18 @@ void read_conflict(const json::object& conflict, RunRecord& run) {
     if (conflict.contains("interference_index")) {
         run.interference_index = number_at(conflict, "interference_index");
     }
+    if (conflict.contains("pairs")) {
+        const json::object& pairs = object_at(conflict, "pairs");
+        for (const auto& first : pairs) {
+            const json::object& others = object_at(pairs, first.key());
+            for (const auto& second : others) {
+                const json::object& pair = object_at(others, second.key());
+                run.pairs.push_back({first.key(), second.key(), number_at(pair, "mean"),
+                                     number_at(pair, "p10"), number_at(pair, "p90"),
+                                     number_at(pair, "negative_share")});
+            }
+        }
+    }
     if (conflict.contains("steps_in_conflict")) {
         run.steps_in_conflict = number_at(conflict, "steps_in_conflict");
     }

@@ -52,6 +52,7 @@ struct RunRecord {
     StalenessSummary staleness;
     std::vector<std::uint64_t> staleness_histogram;  // of applied updates; the last bin is open
     std::optional<double> mean_cosine;
+    std::vector<PairSummary> pairs;
     std::optional<double> interference_index;
     std::optional<double> steps_in_conflict;  // share
     std::vector<std::string> cosine_tasks;

@@ -242,7 +242,8 @@ TEST_CASE("plan: the printed table names every block, its home, its owners and t
     CHECK(std::count(text.begin(), text.end(), '\n') == 1 + 10 + 1 + 2 + 1);
 }
 
-TEST_CASE("plan: a mask leaves a part shared and cuts the rest into one stretch per owner by rows") {
+TEST_CASE(
+    "plan: a mask leaves a part shared and cuts the rest into one stretch per owner by rows") {
     Job job;
     job.masks = {{"trunk.fc.*", 0.6}, {"trunk.*", 0}};
     const ModelDescription model = multifashion();

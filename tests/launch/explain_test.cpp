@@ -135,7 +135,8 @@ TEST_CASE("conflicts: what workers record of a run is read back step by step and
 
 TEST_CASE("conflicts: a run that recorded none says so") {
     const TemporaryFolder folder;
-    SimulationSetup setup = setup_of(job_of(kQuadraticJob, {"ledger.conflicts=off"}), folder / "run");
+    SimulationSetup setup =
+        setup_of(job_of(kQuadraticJob, {"ledger.conflicts=off"}), folder / "run");
     const RunDirectory run = setup.run;
     auto simulation = Simulation::create(std::move(setup));
     REQUIRE(simulation.has_value());
@@ -181,10 +182,10 @@ TEST_CASE("masks: what conflicts least stays shared, up to the part that is want
     REQUIRE(plan->layers.size() == 2);
     CHECK(plan->layers[0].index == Approx(0.25));
     CHECK(plan->layers[1].index == Approx(0));
-    CHECK(plan->layers[1].shared == Approx(1));          // 1,000 of 4,000 parameters
-    CHECK(plan->layers[0].shared == Approx(0.5));        // 1,500 of 3,000
-    CHECK(plan->index_before == Approx(0.5 / 5));        // G = [[5, −.5], [−.5, 5]]
-    CHECK(plan->index_after == Approx(0));               // [[3, 0], [0, 3]]
+    CHECK(plan->layers[1].shared == Approx(1));    // 1,000 of 4,000 parameters
+    CHECK(plan->layers[0].shared == Approx(0.5));  // 1,500 of 3,000
+    CHECK(plan->index_before == Approx(0.5 / 5));  // G = [[5, −.5], [−.5, 5]]
+    CHECK(plan->index_after == Approx(0));         // [[3, 0], [0, 3]]
     REQUIRE(plan->masks.size() == 1);
     CHECK(plan->masks[0].pattern == "trunk.a.*");
 

@@ -1,5 +1,4 @@
 // Runs on virtual time that lose a server and are begun again from their last checkpoint.
-#include <cmath>
 #include <filesystem>
 #include <map>
 
@@ -206,7 +205,6 @@ TEST_CASE("resume: workers' conflict methods go on from what they remembered") {
     REQUIRE(resumed.size() == 3);
     for (const auto& [worker, weights] : fresh) {
         INFO("worker " << worker);
-        CHECK(std::abs(weights[0] - weights[1]) < 0.2F);  // losses differ little at the start
         CHECK(weights != resumed.at(worker));
     }
     // Another method begins anew, and the run goes on.

@@ -62,10 +62,12 @@ TEST_CASE("resolver: a solution serves conflict.every steps while the Gramian st
     CHECK_FALSE(resolver.reused());
 }
 
-TEST_CASE("resolver: a Gramian that has drifted is solved anew and is what later ones are near to") {
+TEST_CASE(
+    "resolver: a Gramian that has drifted is solved anew and is what later ones are near to") {
     Resolver resolver = resolver_for(job_with("mgda", 100, 0.05));
     const auto first = weights_of(resolver, outcome_of(1, 1, -0.5));
-    // ‖G − G_then‖ of a factor f on one length: beyond .05 of ‖G_then‖ for f = 1.1, within for 1.01.
+    // ‖G − G_then‖ of a factor f on one length: beyond .05 of ‖G_then‖ for f = 1.1, within
+    // for 1.01.
     CHECK(weights_of(resolver, outcome_of(1, 1.01, -0.5)) == first);
     const auto second = weights_of(resolver, outcome_of(1, 1.1, -0.5));
     CHECK_FALSE(resolver.reused());
