@@ -187,6 +187,40 @@ TEST_CASE("engine: evaluation scores every test sample once, without dropout") {
     CHECK((*scores)[1].task == "colour");
 }
 
+// F1 of the second class of "colour": its count is no number of answers.
+class ByF1 : public ThreeTasks {
+  public:
+    using ThreeTasks::ThreeTasks;
+    Score score(std::size_t t, const torch::Tensor& output, const torch::Tensor& target) override {
+        if (t != 1) return ThreeTasks::score(t, output, target);
+        const torch::Tensor said = output.argmax(1);
+        const auto right = (said * target).sum().item<double>();
+        const auto wrong = said.ne(target).sum().item<double>();
+        return {.hits = 2 * right,
+                .count = 2 * right + wrong,
+                .samples = static_cast<double>(target.numel())};
+    }
+};
+
+TEST_CASE("engine: a score that is another ratio of sums than accuracy is added up over batches") {
+    const EngineOptions options;
+    const auto engine = make<ByF1>(options);
+    const auto scores = (*engine)->evaluate();
+    REQUIRE(scores.has_value());
+    seed_default_generator(random_key(0, Purpose::initial_weights));
+    const auto model = make_model<ByF1>(ModelOptions(options));
+    std::vector<std::uint32_t> all(toy::kTest);
+    std::iota(all.begin(), all.end(), 0U);
+    const Batch batch = model->batch(Split::test, all);
+    const torch::Tensor output = model->forward(batch)[1];
+    const Score at_once = model->score(1, output, batch.targets[1]);
+    CHECK((*scores)[1].accuracy == Approx(at_once.hits / at_once.count));
+    CHECK((*scores)[1].samples == 300);
+    CHECK((*scores)[1].loss ==
+          Approx(model->loss(1, output, batch.targets[1]).item<double>()).epsilon(1e-5));
+    CHECK((*scores)[0].samples == 300);
+}
+
 // A task whose loss turns NaN with the sample named by `at`.
 class TurnsNan : public ThreeTasks {
   public:

@@ -85,10 +85,14 @@ struct Batch {
     }
 };
 
+// What a task scores is hits / count, each summed over all batches: of accuracy the right answers
+// among those asked for. Any metric that is a ratio of sums fits, as F1 does: hits 2·TP, count
+// 2·TP + FP + FN.
 struct Score {
-    double hits = 0;   // right answers among `count`
-    double count = 0;  // answers asked for
-    double loss = 0;   // mean over `count`
+    double hits = 0;
+    double count = 0;
+    double loss = 0;      // a mean …
+    double samples = -1;  // … over so many answers; negative: `count` of them
 };
 
 class Model : public torch::nn::Module {

@@ -394,7 +394,7 @@ Result<std::vector<TaskScore>> TaskGradientEngine::evaluate() {
         const torch::NoGradGuard no_gradients;
         model_->eval();
         seed_streams(0);
-        std::vector<Score> sums(owned_.size());
+        std::vector<Score> sums(owned_.size(), Score{0, 0, 0, 0});
         std::vector<std::uint32_t> samples;
         for (std::uint64_t begin = 0; begin < description_.test_samples; begin += kScoreSamples) {
             samples.resize(std::min(kScoreSamples, description_.test_samples - begin));
@@ -404,14 +404,16 @@ Result<std::vector<TaskScore>> TaskGradientEngine::evaluate() {
             for (std::size_t t = 0; t < sums.size(); ++t) {
                 sums[t].hits += scores[t].hits;
                 sums[t].count += scores[t].count;
-                sums[t].loss += scores[t].loss * scores[t].count;
+                const double samples = scores[t].samples < 0 ? scores[t].count : scores[t].samples;
+                sums[t].loss += scores[t].loss * samples;
+                sums[t].samples += samples;
             }
         }
         std::vector<TaskScore> result;
         for (std::size_t t = 0; t < sums.size(); ++t) {
-            const double count = std::max(1.0, sums[t].count);
-            result.push_back({description_.tasks[t], sums[t].hits / count, sums[t].loss / count,
-                              static_cast<std::uint64_t>(sums[t].count)});
+            const double samples = std::max(1.0, sums[t].samples);
+            result.push_back({description_.tasks[t], sums[t].hits / std::max(1.0, sums[t].count),
+                              sums[t].loss / samples, static_cast<std::uint64_t>(samples)});
         }
         return result;
     });
