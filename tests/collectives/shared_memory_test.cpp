@@ -48,14 +48,14 @@ TEST_CASE("shared memory: whoever is killed at any moment is named and nothing i
         DYNAMIC_SECTION("trial " << trial) {
             bool killed = false;
             // The others' progress decides when: each trial at another place of a step.
-            int polls = trial;
             const Reports reports = run_in_processes(
                 shared(unique_run(), 8U << 20U), "until_killed", 3, [&](ProcessView& view) {
                     const bool all_run =
                         !view.said[0].empty() && !view.said[1].empty() && !view.said[2].empty();
                     if (killed || !all_run) return;
                     // Some microseconds that differ from trial to trial.
-                    for (volatile int i = 0; i < polls * 40'000; i = i + 1) {
+                    const Time until = clock_now() + std::chrono::microseconds(37 * trial);
+                    while (clock_now() < until) {
                     }
                     ::kill(view.pids[1], SIGKILL);
                     killed = true;

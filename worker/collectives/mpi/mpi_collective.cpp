@@ -38,7 +38,9 @@ MpiCollective::MpiCollective(Group group, WorkerId self, std::vector<int> ranks,
       abandoned_(abandoned) {}
 
 MpiCollective::~MpiCollective() {
-    if (!broken_) tell_others(note_of(NoteKind::leaving, {group_.epoch, {}, {}}));
+    const Note leaving = note_of(NoteKind::leaving, {group_.epoch, {}, {}});
+    if (!broken_ && is_first()) tell_others(leaving);
+    if (!broken_ && !is_first()) tell(0, leaving);  // which tells the others
     // The communicator is kept: freeing it is for all of its members together.
     for (auto& [key, entry] : entries_) {
         if (entry.request == MPI_REQUEST_NULL) continue;

@@ -25,7 +25,7 @@ enum class NoteKind : std::uint32_t {
     summed,   // to the first member: MPI has ended it here
     done,     // from the first member: it has ended everywhere
     overdue,  // to the first member: my deadline for this key has passed
-    leaving,  // to all
+    leaving,  // to the first member, or from it to all
     broken    // from the first member
 };
 
