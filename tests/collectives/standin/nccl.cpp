@@ -224,6 +224,7 @@ ncclResult_t ncclAllReduce(const void* from, void* to, size_t count, ncclDataTyp
 
 ncclResult_t ncclCommAbort(ncclComm_t comm) {
     comm->state->aborted.store(true);
+    ::shm_unlink(comm->state->name.c_str());  // gone already, unless joining hung
     delete comm;
     return ncclSuccess;
 }
