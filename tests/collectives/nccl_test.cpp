@@ -41,7 +41,7 @@ Lines until_broken(std::size_t i, const std::string& run, const std::vector<std:
     for (std::uint64_t step = 1; step <= 3 && lines.empty(); ++step) {
         const CollectiveKey key = key_of(1, step, 0);
         const auto begun = (*formed)->begin(key, share_of(i, key, 90'000, 1),
-                                            clock_now() + std::chrono::milliseconds(700));
+                                            clock_now() + std::chrono::seconds(2));
         if (begun.has_error()) return {begun.error().text};
         for (const auto& end : ends_of(**formed, 1)) {
             if (const auto* broken = std::get_if<Broken>(&end.result)) {

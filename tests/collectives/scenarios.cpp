@@ -16,7 +16,7 @@ namespace {
 
 constexpr Nanos kForming = std::chrono::seconds(20);
 constexpr Nanos kPlenty = std::chrono::seconds(20);
-constexpr Nanos kShort = std::chrono::milliseconds(150);
+constexpr Nanos kShort = std::chrono::milliseconds(600);
 constexpr double kRounding = 1e-6;
 
 std::unique_ptr<Collective> formed(Member& member, const Group& group) {
@@ -226,8 +226,13 @@ Lines death(Member& member) {
         member.die();
         return {"died"};
     }
-    begin(*collective, key_of(1, 2, 0), cancelled_share(5000));
-    for (const auto& end : ends_of(*collective, 1)) lines.push_back(text_of(end));
+    const auto begun =
+        collective->begin(key_of(1, 2, 0), cancelled_share(5000), clock_now() + kPlenty);
+    // It may have seen the death already.
+    if (begun.has_error()) lines.push_back(text_of(*collective->broken()));
+    for (const auto& end : ends_of(*collective, begun.has_error() ? 0 : 1)) {
+        lines.push_back(text_of(end));
+    }
     collective.reset();
     Group rest = whole_group(2, member.count);
     rest.members.erase(rest.members.begin() + static_cast<std::ptrdiff_t>(dead));
@@ -252,7 +257,9 @@ Lines until_killed(Member& member) {
             const CollectiveKey key = key_of(1, step, bucket);
             auto begun = collective->begin(key, share_of(member.index, key, 70'000, 1),
                                            clock_now() + std::chrono::seconds(5));
-            if (begun.has_error()) lines.push_back(text_of(*collective->broken()));
+            if (begun.has_error() && lines.empty()) {
+                lines.push_back(text_of(*collective->broken()));
+            }
         }
         for (const auto& end : ends_of(*collective, lines.empty() ? 2 : 0)) {
             if (std::holds_alternative<Broken>(end.result)) {

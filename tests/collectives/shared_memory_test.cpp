@@ -99,7 +99,7 @@ TEST_CASE("shared memory: who does not come to form the group is named by all wh
             if (i == 2) return {"elsewhere"};
             const auto backend = shared(run, 1U << 20U)();
             const auto formed =
-                backend->form(whole_group(1, 3), worker(i), std::chrono::milliseconds(300));
+                backend->form(whole_group(1, 3), worker(i), std::chrono::seconds(3));
             if (formed.has_value()) return {"formed"};
             const std::string& text = formed.error().text;
             return {name_of(formed.error().code), text.substr(0, text.find(" before"))};
