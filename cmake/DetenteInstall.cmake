@@ -4,6 +4,12 @@ include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
 install(TARGETS detente RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT program)
+foreach(module detente_nccl detente_openmpi detente_mpich)
+    if(TARGET ${module})
+        install(TARGETS ${module} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/detente
+            COMPONENT program)
+    endif()
+endforeach()
 
 if(DETENTE_TORCH)
     install(TARGETS detente_model ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT development)
