@@ -49,7 +49,7 @@ constexpr Nanos kPlenty = std::chrono::seconds(20);
 
 }  // namespace
 
-TEST_CASE("collective thread: forms, averages, breaks and forms again beside a loop") {
+TEST_CASE("collective thread: forms and averages and breaks and forms again beside a loop") {
     const auto hub = std::make_shared<LocalHub>();
     LocalBackend one(hub);
     LocalBackend two(hub);

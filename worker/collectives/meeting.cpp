@@ -25,6 +25,9 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::uint64_t kMagic = 0x0001'706f'6f72'6744;
 constexpr int kMostStrangers = 16;
+// A member that has reached the first one waits so much longer than its deadline, so that all end
+// with the first one's word on who is missing, and it does not miss those who gave up before it.
+constexpr std::chrono::milliseconds kGrace{500};
 
 // What a member says when it comes, in one packet.
 struct Hello {
@@ -34,8 +37,9 @@ struct Hello {
     std::uint64_t memory_bytes = 0;
     std::uint64_t index = 0;
 };
-// The answers: so far these are missing; you ask for another group; or welcome, with descriptors.
-enum class Answer : std::uint64_t { waiting, refused, welcome };
+// The answers: so far these are missing; they did not come in time; you ask for another group; or
+// welcome, with descriptors.
+enum class Answer : std::uint64_t { waiting, gave_up, refused, welcome };
 struct Welcome {
     std::uint64_t magic = kMagic;
     Answer answer = Answer::waiting;
@@ -155,7 +159,10 @@ class Host {
         if (!listener_.is_open()) return system_error("making a socket");
         if (auto bound = listen(); bound.has_error()) return bound.error();
         while (missing() != 0) {
-            if (Clock::now() >= until_) return missed(group_, missing(), address_);
+            if (Clock::now() >= until_) {
+                tell_missing(Answer::gave_up);
+                return missed(group_, missing(), address_);
+            }
             if (auto heard = hear(); heard.has_error()) return heard.error();
         }
         return welcome_all();
@@ -168,6 +175,13 @@ class Host {
             if (!peers_[i].is_open()) mask |= std::uint64_t{1} << i;
         }
         return mask;
+    }
+
+    // So that whoever's deadline passes first can name them.
+    void tell_missing(Answer answer) const {
+        for (std::size_t i = 1; i < peers_.size(); ++i) {
+            if (peers_[i].is_open()) send_with(peers_[i].get(), {kMagic, answer, missing()}, {});
+        }
     }
 
     Result<void> listen() {
@@ -233,12 +247,7 @@ class Host {
             return other_group(group_);
         }
         peers_[hello.index] = std::move(guest);
-        // So that whoever's deadline passes first can name them.
-        for (std::size_t i = 1; i < peers_.size(); ++i) {
-            if (peers_[i].is_open()) {
-                send_with(peers_[i].get(), {kMagic, Answer::waiting, missing()}, {});
-            }
-        }
+        tell_missing(Answer::waiting);
         return {};
     }
 
@@ -314,9 +323,9 @@ class Guest {
   private:
     // Whether a welcome has come; not if the first member hung up or the deadline has passed.
     Result<bool> listen(const Descriptor& socket) {
-        while (Clock::now() < until_) {
+        while (Clock::now() < until_ + kGrace) {
             pollfd wait{socket.get(), POLLIN, 0};
-            ::poll(&wait, 1, left_ms(until_));
+            ::poll(&wait, 1, left_ms(until_ + kGrace));
             Welcome answer;
             const ssize_t got = receive_with(socket.get(), answer, descriptors_);
             if (got == 0) continue;
@@ -327,6 +336,7 @@ class Guest {
             if (answer.answer == Answer::refused) return other_group(group_);
             if (answer.answer == Answer::welcome) return true;
             missing_ = answer.missing;
+            if (answer.answer == Answer::gave_up) return missed(group_, missing_, address_);
         }
         return false;
     }
