@@ -103,13 +103,14 @@ Status Coordinator::with_earlier(NodeId node, Status status) const {
             status.cosine_bins[i] += bins->second[i];
         }
     }
-    for (const auto& [name, sum] : earlier->second) {
-        const auto same = std::find_if(status.values.begin(), status.values.end(),
-                                       [&](const NamedValue& value) { return value.name == name; });
+    for (const auto& counted : earlier->second) {
+        const auto same = std::find_if(
+            status.values.begin(), status.values.end(),
+            [&counted](const NamedValue& value) { return value.name == counted.first; });
         if (same != status.values.end()) {
-            same->value += sum;
+            same->value += counted.second;
         } else {
-            status.values.push_back({name, sum});
+            status.values.push_back({counted.first, counted.second});
         }
     }
     return status;

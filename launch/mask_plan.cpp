@@ -43,21 +43,20 @@ Result<void> compare(const RunDirectory& run, MaskPlan& masks) {
     for (const MaskedLayer& layer : masks.layers) kept[layer.layer] = layer.shared;
     InterferenceIndex before;
     InterferenceIndex after;
-    const auto read =
-        read_resolved_steps(run, [&](const NamesRecord& names, const ResolvedStep& step) {
-            Gramian part(names.tasks.size());
-            for (std::size_t l = 0; l < step.gramians.size(); ++l) {
-                const auto found = kept.find(names.layers[l]);
-                const double share = found == kept.end() ? 0 : found->second;
-                for (std::size_t i = 0; i < part.tasks(); ++i) {
-                    for (std::size_t j = 0; j < part.tasks(); ++j) {
-                        part.at(i, j) += share * step.gramians[l].at(i, j);
-                    }
+    auto read = read_resolved_steps(run, [&](const NamesRecord& names, const ResolvedStep& step) {
+        Gramian part(names.tasks.size());
+        for (std::size_t l = 0; l < step.gramians.size(); ++l) {
+            const auto found = kept.find(names.layers[l]);
+            const double share = found == kept.end() ? 0 : found->second;
+            for (std::size_t i = 0; i < part.tasks(); ++i) {
+                for (std::size_t j = 0; j < part.tasks(); ++j) {
+                    part.at(i, j) += share * step.gramians[l].at(i, j);
                 }
             }
-            before.add(step.whole());
-            after.add(part);
-        });
+        }
+        before.add(step.whole());
+        after.add(part);
+    });
     masks.index_before = before.value();
     masks.index_after = after.value();
     return read;

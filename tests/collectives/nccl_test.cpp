@@ -108,6 +108,7 @@ TEST_CASE("nccl: an asynchronous error names the member where it came and what N
     }
     REQUIRE(reports[2].size() == 2);
     CHECK(reports[2][0] == "step 2 broken: io, missing worker:8");
+    INFO(reports[2][1]);
     CHECK(reports[2][1].find("here: an average failed: unhandled cuda error") != std::string::npos);
 }
 

@@ -295,20 +295,23 @@ class NcclCollective final : public Collective {
     // The group is broken: ends what hangs on the device, and every key.
     void give_up(std::vector<CollectiveEnd>& ends) {
         communicator_.abort();
-        if (!broken_) {
-            broken_ = board_->broken();
-            if (!own_failure_.empty()) broken_->error.text += "; here: " + own_failure_;
-        }
+        note_broken();
         for (Entry& entry : entries_) {
             if (entry.stage == Stage::ended) continue;
             end(entry, settle_broken(*board_, entry.key), ends);
         }
     }
 
+    void note_broken() {
+        if (broken_) return;
+        broken_ = board_->broken();
+        if (broken_ && !own_failure_.empty()) broken_->error.text += "; here: " + own_failure_;
+    }
+
     void end(Entry& entry, KeyOutcome outcome, std::vector<CollectiveEnd>& ends) {
         CollectiveEnd ended{entry.key, Weightless{}, std::move(entry.share.gradient)};
         if (outcome == KeyOutcome::broken) {
-            if (!broken_) broken_ = board_->broken();
+            note_broken();
             ended.result = *broken_;
             // The copies around the aborted sum may still run: then its memory is not used again.
             const bool runs = entry.stage == Stage::running &&
