@@ -83,6 +83,7 @@ namespace {
 
 std::vector<float> floats_of(const std::vector<double>& values) {
     std::vector<float> floats;
+    floats.reserve(values.size());
     for (const double value : values) floats.push_back(static_cast<float>(value));
     return floats;
 }
