@@ -186,7 +186,7 @@ int main(int argc, char** argv) {
             for (const std::size_t elements : {1000000, 10000000}) {
                 const std::string name = "aggregate " + method + " T=" + std::to_string(tasks) +
                                          " d=" + std::to_string(elements);
-                if (options.filter.starts_with("aggregate") && options.wants(name)) {
+                if (options.filter == name || options.filter == "aggregate") {
                     measure_whole(method, tasks, elements, rounds, report);
                 }
             }
