@@ -63,8 +63,10 @@ bool Resolver::still_serves(const Solved& solved, const Gramian& gramian) const 
 Result<std::vector<std::vector<double>>> Resolver::weights_of(const GradientOutcome& outcome,
                                                               std::uint64_t key) {
     const std::size_t groups = std::max<std::size_t>(1, outcome.groups.size());
-    states_.resize(groups, aggregator_->initial_state(tasks_));
-    if (every_ > 1) solved_.resize(groups);
+    if (states_.size() != groups) {  // the first step, or restored under another conflict.scope
+        states_.assign(groups, aggregator_->initial_state(tasks_));
+        solved_.assign(every_ > 1 ? groups : 0, {});
+    }
     std::vector<AggregatorState> states = states_;
     std::vector<Solved> solved = solved_;
     std::vector<std::vector<double>> weights;
@@ -143,7 +145,9 @@ MethodState Resolver::saved() const {
         };
         add(states_[group].values);
         if (every_ == 1) continue;
-        const Solved& solved = solved_[group];
+        Solved solved = solved_[group];
+        solved.weights.resize(tasks_);  // as long where there is none yet
+        solved.gramian.resize(tasks_ * tasks_);
         add({static_cast<double>(solved.steps)});
         add(solved.weights);
         add(solved.gramian);
@@ -160,6 +164,13 @@ Result<void> Resolver::restore(const MethodState& state) {
     }
     const std::size_t own = aggregator_->initial_state(tasks_).values.size();
     const std::size_t reuse = every_ == 1 ? 0 : 1 + tasks_ + tasks_ * tasks_;
+    if (own + reuse == 0) return {};  // there is nothing it could go on from
+    if (scope_ == ConflictScope::global && state.groups != 1) {
+        return fail(ErrorCode::bad_checkpoint,
+                    "the state of conflict.method '" + state.method + "' is of " +
+                        std::to_string(state.groups) +
+                        " groups: conflict.scope was another one; it is global now");
+    }
     if (state.values.size() != state.groups * (own + reuse)) {
         return fail(ErrorCode::bad_checkpoint,
                     "the state of conflict.method '" + state.method + "' has " +

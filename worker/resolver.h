@@ -36,8 +36,9 @@ class Resolver {
     // What is remembered, for a checkpoint; empty where the method remembers nothing and every
     // step is resolved anew. Vectors per task and coordinate (moco and the like) are not in it.
     MethodState saved() const;
-    // Goes on from there. bad_checkpoint: of another method, or of other numbers of groups or
-    // tasks than fit it.
+    // Goes on from there; from the beginning, if the first step has other numbers of groups.
+    // bad_checkpoint: of another method, of several groups where there is one, or of a length that
+    // does not fit.
     Result<void> restore(const MethodState& state);
 
   private:

@@ -93,8 +93,12 @@ void Worker::begin(const Welcome& welcome) {
         effects_->log(LogLevel::warning, restored.error().text + "; it begins anew");
     }
     if (records_conflicts()) {
+        // Where one Gramian stands for all, or is of the trunk's output, it is no layer's.
+        const bool by_layer = setup_.job->ledger_conflicts == LedgerConflicts::layers &&
+                              setup_.job->conflict_space == ConflictSpace::parameters;
         effects_->record(
-            {now_, NamesRecord{setup_.job->aggregator.name, setup_.tasks, setup_.layers}});
+            {now_, NamesRecord{setup_.job->aggregator.name, setup_.tasks,
+                               by_layer ? setup_.layers : std::vector<std::string>{}}});
     }
     if (welcome.initialise) {
         phase_ = Phase::initialising;

@@ -133,6 +133,33 @@ TEST_CASE("resolver: methods that remember nothing save nothing") {
     weights_of(resolver, outcome_of(1, 2, -0.5));
     CHECK(resolver.saved().groups == 0);
     CHECK(resolver.restore({}).has_value());
+    CHECK(resolver.restore({"pcgrad", 4'000'000'000, {}}).has_value());
+    CHECK(resolver.saved().groups == 0);
+}
+
+TEST_CASE("resolver: a first step that was refused leaves a state that fits") {
+    Resolver stopped = resolver_for(job_with("famo", 5));
+    GradientOutcome broken = outcome_of(1, 2, 0.5);
+    broken.losses[1] = kNone;
+    REQUIRE(stopped.resolve(std::move(broken), 1).has_error());
+    Resolver resumed = resolver_for(job_with("famo", 5));
+    CHECK(resumed.restore(stopped.saved()).has_value());
+    const GradientOutcome outcome = outcome_of(1, 2, 0.5);
+    CHECK(weights_of(resumed, outcome) == weights_of(stopped, outcome));
+}
+
+TEST_CASE("resolver: a state of several groups is refused where there is one") {
+    Job job = job_with("famo");
+    Resolver resolver = resolver_for(job);
+    weights_of(resolver, outcome_of(1, 2, -0.5));
+    MethodState saved = resolver.saved();
+    saved.values.insert(saved.values.end(), saved.values.begin(), saved.values.end());
+    saved.groups = 2;
+    const auto refused = resolver.restore(saved);
+    REQUIRE(refused.has_error());
+    CHECK_THAT(refused.error().text, Catch::Contains("conflict.scope"));
+    job.conflict_scope = ConflictScope::layer;
+    CHECK(resolver_for(job).restore(saved).has_value());
 }
 
 TEST_CASE("resolver: what another method or another job has saved is refused by name") {
