@@ -232,7 +232,9 @@ void Coordinator::start_checkpoint(bool last, bool evaluate, Effects& effects) {
     saving.checkpoint.directory =
         options_.checkpoint_dir + "/" + std::to_string(saving.checkpoint.number);
     for (const ProcessView& process : view_.processes) {
-        const bool remembers = workers_remember_ && is_worker(process) && process.live();
+        // One that has not begun has nothing to say, and may not hear it.
+        const bool remembers =
+            workers_remember_ && is_worker(process) && process.phase == Phase::working;
         if (is_shard(process) || remembers) saving.missing.insert(process.node);
     }
     const CheckpointRequest request{saving.checkpoint.number, saving.checkpoint.directory};
