@@ -2,35 +2,13 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <filesystem>
 #include <optional>
 
+#include "launch/ledger_files.h"
 #include "ps/ledger.h"
 
 namespace detente {
 namespace {
-
-namespace fs = std::filesystem;
-
-Result<std::vector<std::string>> worker_ledgers(const RunDirectory& run) {
-    std::vector<std::string> files;
-    std::error_code failed;
-    for (fs::directory_iterator at(run.ledger_dir(), failed), end; !failed && at != end;
-         at.increment(failed)) {
-        const std::string name = at->path().filename().string();
-        if (at->path().extension() == ".ledger" && name.starts_with("worker-")) {
-            files.push_back(at->path().string());
-        }
-    }
-    if (failed) {
-        return fail(ErrorCode::io,
-                    fmt::format("{}: {}; expected a run directory (like runs/latest)",
-                                run.ledger_dir(), failed.message()));
-    }
-    std::sort(files.begin(), files.end());
-    return files;
-}
 
 Gramian square_of(const std::vector<float>& triangle, std::size_t tasks) {
     Gramian gramian(tasks);
@@ -93,7 +71,7 @@ Gramian ResolvedStep::whole() const {
 }
 
 Result<void> read_resolved_steps(const RunDirectory& run, const VisitStep& visit) {
-    const auto files = worker_ledgers(run);
+    const auto files = ledger_files(run.ledger_dir(), Role::worker);
     if (files.has_error()) return files.error();
     std::uint64_t steps = 0;
     for (const std::string& file : *files) {

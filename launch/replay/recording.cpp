@@ -2,38 +2,15 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <filesystem>
 #include <set>
 #include <tuple>
 #include <utility>
 
 #include "launch/job.h"
+#include "launch/ledger_files.h"
 
 namespace detente {
 namespace {
-
-namespace fs = std::filesystem;
-
-// Ledgers of one role, in order of rank.
-Result<std::vector<std::string>> ledgers_of(const RunDirectory& run, const std::string& role) {
-    std::vector<std::string> files;
-    std::error_code failed;
-    for (fs::directory_iterator at(run.ledger_dir(), failed), end; !failed && at != end;
-         at.increment(failed)) {
-        const std::string name = at->path().filename().string();
-        if (at->path().extension() == ".ledger" && name.starts_with(role + "-")) {
-            files.push_back(at->path().string());
-        }
-    }
-    if (failed) {
-        return fail(ErrorCode::io,
-                    fmt::format("{}: {}; expected a run directory (like runs/latest)",
-                                run.ledger_dir(), failed.message()));
-    }
-    std::sort(files.begin(), files.end());
-    return files;
-}
 
 // A restored shard hands out weights of an epoch above the first.
 bool of_later_epoch(const LedgerEntry& entry) {
@@ -107,7 +84,7 @@ void find_carried(std::map<StepKey, RecordedStep>& steps) {
 }
 
 Result<void> read_shards(Recording& recording) {
-    const auto files = ledgers_of(recording.run, "shard");
+    const auto files = ledger_files(recording.run.ledger_dir(), Role::shard);
     if (files.has_error()) return files.error();
     std::map<std::uint32_t, RecordedShard> found;
     for (const std::string& file : *files) {
@@ -151,7 +128,7 @@ Result<Recording> read_recording(const std::string& directory,
     for (const RecordedShard& shard : recording.shards) take_steps(shard, recording.steps);
     std::erase_if(recording.steps, [](const auto& entry) { return entry.second.rows == 0; });
     if (recording.job.on_rejection == OnRejection::compensate) find_carried(recording.steps);
-    const auto workers = ledgers_of(recording.run, "worker");
+    const auto workers = ledger_files(recording.run.ledger_dir(), Role::worker);
     if (workers.has_error()) return workers.error();
     std::set<std::string> machines;
     for (const std::string& file : *workers) {

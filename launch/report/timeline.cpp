@@ -5,17 +5,16 @@
 #include <algorithm>
 #include <boost/json.hpp>
 #include <chrono>
-#include <filesystem>
 #include <map>
 #include <optional>
 #include <tuple>
 
+#include "launch/ledger_files.h"
 #include "ps/ledger.h"
 
 namespace detente {
 namespace {
 
-namespace fs = std::filesystem;
 namespace json = boost::json;
 
 using StepKey = std::tuple<WorkerId, Incarnation, Step>;
@@ -169,20 +168,6 @@ void add_spans(const ShardView& all, Timeline& timeline) {
     }
 }
 
-std::vector<std::string> shard_ledgers(const std::string& folder) {
-    std::vector<std::string> files;
-    std::error_code failed;
-    for (fs::directory_iterator at(folder, failed), end; !failed && at != end;
-         at.increment(failed)) {
-        const std::string name = at->path().filename().string();
-        if (name.starts_with("shard-") && name.ends_with(".ledger")) {
-            files.push_back(at->path().string());
-        }
-    }
-    std::sort(files.begin(), files.end());
-    return files;
-}
-
 }  // namespace
 
 const char* name_of(Doing doing) {
@@ -199,7 +184,8 @@ const char* name_of(Doing doing) {
 
 Result<Timeline> read_timeline(const std::string& ledger_dir) {
     Timeline timeline;
-    const std::vector<std::string> files = shard_ledgers(ledger_dir);
+    const auto found = ledger_files(ledger_dir, Role::shard);
+    const std::vector<std::string> files = found ? *found : std::vector<std::string>{};
     if (files.empty()) {
         timeline.remarks.push_back(
             fmt::format("There is no shard's ledger in {}: no timeline.", ledger_dir));
