@@ -25,6 +25,9 @@ enum class TransportKind { automatic, tcp, ipc };  // "auto": ipc where both end
 
 enum class LedgerConflicts { layers, whole, off };
 
+// "auto": shared memory where the members share a host.
+enum class SyncBackend { automatic, shared_memory, nccl, mpi };
+
 enum class Admission { block, step };  // one verdict per block, or one for all shards of a push
 
 struct PolicyConfig {
@@ -101,6 +104,13 @@ struct Job {
     RuleConfig rule;
     ScheduleConfig schedule;
     std::vector<RuleFor> rule_for;
+
+    // [sync], [launch]
+    std::vector<std::string> sync_layers;  // name patterns; empty = all is asynchronous
+    std::uint32_t sync_every = 1;          // gradients of a worker from one average to the next
+    SyncBackend sync_backend = SyncBackend::automatic;
+    Nanos sync_deadline = std::chrono::seconds(30);  // for the other members, at each average
+    std::uint32_t nodes = 0;                         // 0 = hosts are nodes; else virtual ones
 
     // [blocks]
     std::uint64_t block_bytes = 1U << 20U;  // multiple of 4096

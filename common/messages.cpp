@@ -66,6 +66,8 @@ struct Kind {
     const char* operator()(const Stopped&) const { return "stopped"; }
     const char* operator()(const PolicyChange&) const { return "policy_change"; }
     const char* operator()(const PolicyChanged&) const { return "policy_changed"; }
+    const char* operator()(const FormGroup&) const { return "form_group"; }
+    const char* operator()(const LostGroup&) const { return "lost_group"; }
 };
 
 std::uint64_t bytes_of(const std::vector<WeightBlock>& blocks) {

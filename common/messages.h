@@ -7,7 +7,8 @@
 //                    Refusal, Wait, Restart
 //   shard ↔ lead     StageNotice, StageDecision, StageReply (step scope)
 //   all ↔ coordinator  Hello, Welcome, Ready, Go, Status, PeerChange, CheckpointRequest/Reply,
-//                    Stop, Stopped; PolicyChange, PolicyChanged (the lead)
+//                    Stop, Stopped; PolicyChange, PolicyChanged (the lead); FormGroup, LostGroup
+//                    (workers)
 #pragma once
 
 #include <cstdint>
@@ -17,6 +18,7 @@
 #include <variant>
 #include <vector>
 
+#include "common/collective/group.h"
 #include "common/ids.h"
 #include "common/payload.h"
 #include "common/result.h"
@@ -40,6 +42,9 @@ struct Envelope {
     RequestClass request_class = RequestClass::train;
     TaskSet tasks;      // task context; empty = all
     Nanos deadline{0};  // relative, from receipt; 0 = none
+    // An answer's: how long its sender took over what it answers, on its own clock; filled in by
+    // the runtime. {0} = no answer, or one that comes later.
+    Nanos handled{0};
 };
 
 // ---- values ----
@@ -129,7 +134,13 @@ struct PushReply {
     std::vector<WeightBlock> blocks;  // push_pull: the blocks of this part, after the verdict
 };
 
-enum class CancelReason : std::uint8_t { dropped = 0, recompute = 1, stopping = 2, failed = 3 };
+enum class CancelReason : std::uint8_t {
+    dropped = 0,
+    recompute = 1,
+    stopping = 2,
+    failed = 3,
+    in_step = 4  // these blocks were pushed by another worker of its node, for all
+};
 // Closes a step's books for blocks that will never be pushed.
 struct CancelNote {
     Step step;
@@ -361,12 +372,24 @@ struct Stopped {
     Status last;
     MethodState method_state;  // a worker's
 };
+// Coordinator → worker: average the blocks in step with these from now on; what is under way in the
+// group before is given up.
+struct FormGroup {
+    Group group;
+};
+// Worker → coordinator: that group is broken, or could not be formed; who is left?
+struct LostGroup {
+    GroupEpoch epoch;
+    std::vector<WorkerId> missing;
+    ErrorCode code = ErrorCode::internal;
+    std::string error;
+};
 
 using Body = std::variant<PullRequest, PullReply, Push, PushReply, CancelNote, CancelReply,
                           Initialise, InitialiseReply, LeaseRequest, LeaseReply, Farewell,
                           FarewellReply, Refusal, StageNotice, StageDecision, StageReply, Wait,
                           Restart, Hello, Welcome, Ready, Go, Status, PeerChange, CheckpointRequest,
-                          CheckpointReply, Stop, Stopped, PolicyChange, PolicyChanged>;
+                          CheckpointReply, Stop, Stopped, PolicyChange, PolicyChanged, FormGroup, LostGroup>;
 
 struct Message {
     Envelope envelope;

@@ -35,6 +35,11 @@ struct SimulatedNetworkConfig {  // [simulate.network]
     double corrupt = 0;
 };
 
+struct SimulatedCollectiveConfig {  // [simulate.collective]: averages inside a node
+    Nanos latency = std::chrono::microseconds(20);
+    std::uint64_t bandwidth_bytes_per_s = 0;  // of each member, as a ring uses it; 0 = without limit
+};
+
 struct ImposedStalenessConfig {  // [simulate.staleness]
     std::string distribution = "none";
     double mean = 0;          // versions
@@ -69,6 +74,7 @@ struct SimulationConfig {
     bool thorough = false;  // follows every update (launch/protocol_invariants.h)
     ComputeTimeConfig compute;
     SimulatedNetworkConfig network;
+    SimulatedCollectiveConfig collective;
     ImposedStalenessConfig staleness;
     std::vector<FaultConfig> faults;
 };

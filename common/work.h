@@ -42,6 +42,9 @@ struct GradientWork {
     ConflictScope scope = ConflictScope::global;
     ConflictSpace space = ConflictSpace::parameters;
     bool layers = false;  // GradientOutcome::layers is wanted, in parameter space
+    // The node averages blocks in step: part i holds task i's rows of them, one tensor after the
+    // other, as soon as its backward is done. Nothing is measured yet: MeasureWork follows.
+    bool in_step = false;
 };
 // What a method is given of one group of shared blocks (all of them, a layer, a block).
 struct GroupInput {
@@ -61,6 +64,13 @@ struct GradientOutcome {
     std::uint64_t gradient_hash =
         0;  // XXH3 over all task gradients, for the ledger; 0 = not asked for
     std::shared_ptr<const GradientSet> gradients;
+};
+// What GradientWork with in_step left: rows of blocks in step become the node's averages, and all is
+// measured. Ends as GradientWork does.
+struct MeasureWork {
+    GradientWork of;  // its weights were used and may be left out
+    GradientOutcome computed;
+    std::vector<Payload> averages;  // by task, as its part was; empty: no member had any, so zeros
 };
 
 // Combined gradient, written straight into push parts: ComputePart i holds layout[i]'s blocks one
@@ -93,7 +103,7 @@ struct CompensateWork {
 struct CombineOutcome {};
 struct InitialOutcome {};
 
-using Work = std::variant<InitialWork, GradientWork, CombineWork, CompensateWork>;
+using Work = std::variant<InitialWork, GradientWork, MeasureWork, CombineWork, CompensateWork>;
 using WorkResult = Result<std::variant<InitialOutcome, GradientOutcome, CombineOutcome>>;
 
 }  // namespace detente

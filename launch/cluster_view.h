@@ -86,6 +86,7 @@ struct ClusterView {
     std::uint64_t samples_before = 0;    // applied in that
     std::vector<ProcessView> processes;  // shards, then workers
     std::vector<Failure> failures;
+    std::vector<Group> groups;  // of workers that average layers in step; empty without [sync]
     std::vector<CheckpointView> checkpoints;  // complete ones, oldest first
     std::optional<std::uint64_t> best;        // number of the best evaluated checkpoint
 
@@ -103,7 +104,8 @@ struct ClusterView {
 //         refused.<code>, in messages: a push with NaN in three blocks is one
 //         staleness.{sum,max}; the lead shard also batches.{total,finished,leased,returned}
 // worker: steps, samples, cosine.{sum,count,conflict_steps}, cosine.mean.<task>.<task>,
-//         interference.{opposed,norms}, steps.reused, compute_ms, wait_ms
+//         interference.{opposed,norms}, steps.reused, compute_ms, wait_ms; with [sync] also
+//         sync.{rounds,groups_lost,wait_ms}
 Books books_of(const Status& status);
 
 // ---- sums over the processes ----

@@ -44,7 +44,8 @@ std::optional<Error> unreachable(const std::vector<ProcessView>& processes) {
 
 }  // namespace
 
-Coordinator::Coordinator(CoordinatorOptions options) : options_(std::move(options)) {
+Coordinator::Coordinator(CoordinatorOptions options)
+    : options_(std::move(options)), nodes_(options_.job) {
     const Job& job = options_.job;
     view_.job = job.name;
     view_.tasks = options_.tasks;
@@ -132,6 +133,9 @@ void Coordinator::on_message(Message&& message, Effects& effects) {
     }
     if (auto* stopped = std::get_if<Stopped>(&message.body)) {
         on_stopped(*process, std::move(*stopped), effects);
+    }
+    if (const auto* lost = std::get_if<LostGroup>(&message.body)) {
+        form_groups(nodes_.lost(WorkerId{from.index}, *lost, view_.now), effects);
     }
     if (auto* changed = std::get_if<PolicyChanged>(&message.body)) {
         send(kCoordinator, std::move(*changed), effects);
@@ -225,6 +229,7 @@ void Coordinator::on_ready(ProcessView& process, Effects& effects) {
     if (process.phase != Phase::preparing) return;
     if (view_.stage == Stage::training) {  // it took a lost one's place
         change_phase(process, Phase::working);
+        if (nodes_.designated()) form_groups(nodes_.joined(seat_of(process)), effects);
         return send(process.node, Go{}, effects);
     }
     change_phase(process, Phase::ready);
@@ -234,6 +239,7 @@ void Coordinator::on_ready(ProcessView& process, Effects& effects) {
 }
 
 void Coordinator::begin_training(Effects& effects) {
+    if (!begin_groups(effects)) return;
     enter(Stage::training, std::nullopt, effects);
     view_.training_began = view_.now;
     for (ProcessView& process : view_.processes) {
@@ -264,6 +270,7 @@ void Coordinator::on_stopped(ProcessView& process, Stopped&& stopped, Effects& e
         return lose(process, std::move(failure), effects);
     }
     change_phase(process, Phase::stopped);
+    left_its_node(process, effects);
     written(process.node, effects);
     advance(effects);
 }
@@ -287,6 +294,7 @@ void Coordinator::tick(Effects& effects) {
         for (ProcessView& process : view_.processes) process.heard += gap;
         return;
     }
+    form_groups(nodes_.tick(view_.now), effects);
     for (ProcessView& process : view_.processes) {
         if (!process.live()) continue;
         if (is_late_to_prepare(process)) {
@@ -336,6 +344,7 @@ void Coordinator::lose(ProcessView& process, Failure failure, Effects& effects) 
     }
     // Should it be frozen only, this is the first it hears when it comes back.
     if (was_live) send(node, change, effects);
+    left_its_node(process, effects);
     if (view_.stage == Stage::stopping) {
         if (!error_) error_ = error;
         return advance(effects);

@@ -27,6 +27,7 @@
 #include "common/config.h"
 #include "common/runtime/contracts.h"
 #include "launch/cluster_view.h"
+#include "launch/node_groups.h"
 
 namespace detente {
 
@@ -49,6 +50,8 @@ struct CoordinatorOptions {
     std::uint64_t samples_before = 0;   // applied in that
     std::vector<WorkerMethod> methods;  // remembered in that
     std::string host;                   // this one's, for messages
+    // Whether workers of different hosts are of different nodes; not where all is simulated.
+    bool hosts_are_nodes = true;
 };
 
 class Coordinator final : public Node {
@@ -95,6 +98,12 @@ class Coordinator final : public Node {
     // What a worker reports and what those before it in its place had.
     Status with_earlier(NodeId node, Status status) const;
 
+    // nodes (coordinator_elastic.cpp)
+    Endpoint seat_of(const ProcessView& process) const;
+    bool begin_groups(Effects& effects);  // false: the run is over
+    void form_groups(const std::vector<Group>& groups, Effects& effects);
+    void left_its_node(const ProcessView& process, Effects& effects);
+
     // ending (coordinator_end.cpp)
     void on_signal(const Stop& stop, Effects& effects);
     void end_training(const std::string& reason, std::optional<Error> error, Effects& effects);
@@ -123,6 +132,7 @@ class Coordinator final : public Node {
 
     CoordinatorOptions options_;
     ClusterView view_;
+    NodeGroups nodes_;
     std::optional<TimerId> stage_timer_;
     Time last_tick_{};
     std::optional<Error> error_;                               // what the run will have ended with

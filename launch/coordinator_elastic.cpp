@@ -88,6 +88,48 @@ void Coordinator::take_place(ProcessView& process, Hello&& hello, Effects& effec
     send(process.node, std::move(welcome), effects);
 }
 
+// ---- nodes ----
+
+Endpoint Coordinator::seat_of(const ProcessView& process) const {
+    Endpoint seat = process.endpoint;
+    seat.node = process.node;
+    if (!options_.hosts_are_nodes) seat.host = "simulated";
+    return seat;
+}
+
+bool Coordinator::begin_groups(Effects& effects) {
+    if (!nodes_.designated()) return true;
+    std::vector<Endpoint> workers;
+    for (const ProcessView& process : view_.processes) {
+        if (process.node.role == Role::worker) workers.push_back(seat_of(process));
+    }
+    const auto groups = nodes_.begin(workers);
+    if (groups.has_error()) {
+        abort(groups.error(), effects);
+        return false;
+    }
+    form_groups(*groups, effects);
+    return true;
+}
+
+void Coordinator::form_groups(const std::vector<Group>& groups, Effects& effects) {
+    for (const Group& group : groups) {
+        effects.log(LogLevel::information,
+                    fmt::format("in step, epoch {}: {}", group.epoch.value,
+                                group.names_of((std::uint64_t{1} << group.members.size()) - 1)));
+        for (const WorkerId member : group.members) {
+            send(node_of(member), FormGroup{group}, effects);
+        }
+    }
+    if (!groups.empty()) view_.groups = nodes_.groups();
+}
+
+void Coordinator::left_its_node(const ProcessView& process, Effects& effects) {
+    if (!nodes_.designated() || process.node.role != Role::worker) return;
+    form_groups(nodes_.gone(WorkerId{process.node.index}), effects);
+    view_.groups = nodes_.groups();
+}
+
 // Before training the stage's own deadline holds.
 bool Coordinator::is_late_to_prepare(const ProcessView& process) const {
     return view_.stage == Stage::training && process.phase == Phase::preparing &&

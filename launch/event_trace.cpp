@@ -31,11 +31,18 @@ std::uint64_t hash_of(const Event& event) {
 }
 
 std::string described(const Event& event) {
-    static constexpr const char* kKinds[] = {
-        "started",         "a message",         "a timer",
-        "a part",          "a computed end",    "a stored file",
-        "a reduced sum",   "a peer that is up", "a peer that is down",
-        "returned buffers"};
+    static constexpr const char* kKinds[] = {"started",
+                                             "a message",
+                                             "a timer",
+                                             "a part",
+                                             "a computed end",
+                                             "a stored file",
+                                             "a formed group",
+                                             "an average",
+                                             "a broken group",
+                                             "a peer that is up",
+                                             "a peer that is down",
+                                             "returned buffers"};
     const auto* received = std::get_if<Received>(&event);
     if (received == nullptr) return kKinds[event.index()];
     return fmt::format("{} from {}", kind_of(received->message.body),

@@ -253,6 +253,38 @@ void check_conflict(const Job& job, Problems& problems) {
     }
 }
 
+// What cannot be averaged before it is known who decides, or where, or of what.
+void check_sync(const Job& job, Problems& problems) {
+    if (job.sync_layers.empty()) return;
+    const auto refuse = [&problems](const std::string& why) {
+        problems.push_back({"sync.layers", "must be empty " + why});
+    };
+    if (decides_steps(job)) {
+        refuse(
+            fmt::format("under staleness.policy '{}', which decides whole steps of single "
+                        "workers: choose a policy of scope block, or 'bsp' alone to keep all "
+                        "workers in step",
+                        job.policy.name));
+    }
+    if (job.on_rejection == OnRejection::compensate) {
+        refuse(
+            "under worker.on_rejection = \"compensate\": members compute at different weights, "
+            "and the average has none to be carried from; choose drop, refresh or recompute");
+    }
+    if (job.conflict_space == ConflictSpace::representation) {
+        refuse(
+            "under conflict.space = \"representation\", where tasks have no gradients of their "
+            "own in the trunk: set \"parameters\"");
+    }
+    const auto method = make_aggregator(job.aggregator);
+    if (method && (*method)->needs().second_batch) {
+        refuse(
+            fmt::format("under conflict.method = '{}', which needs two halves of a batch, each "
+                        "with a gradient of its own",
+                        job.aggregator.name));
+    }
+}
+
 }  // namespace
 
 std::vector<JobProblem> check_job(const Job& job) {
@@ -270,6 +302,7 @@ std::vector<JobProblem> check_job(const Job& job) {
         check_rule(job.rule_for[i].rule, job.rule_for[i].schedule, fmt::format("rule.for.{}", i),
                    problems);
     }
+    check_sync(job, problems);
     check_simulation(job, problems);
     return problems;
 }

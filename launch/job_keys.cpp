@@ -525,6 +525,7 @@ std::vector<Table> make_tables() {
     add(rule_tables());
     add(wire_tables());
     add(life_tables());
+    add(node_tables());
     add(simulate_tables());
     return all;
 }

@@ -116,6 +116,24 @@ Table network_table() {
               in(&SimulatedNetworkConfig::corrupt), kProbability}}};
 }
 
+Table collective_table() {
+    const auto in = [](auto SimulatedCollectiveConfig::*member) {
+        return in_part(&SimulationConfig::collective, member);
+    };
+    return {"simulate.collective",
+            false,
+            "Inside a node, where [sync] averages gradients: as a ring of its members takes.",
+            {{"latency_s", "s", "Of every message from member to member.",
+              in(&SimulatedCollectiveConfig::latency), kVirtualSeconds},
+             {"bandwidth",
+              "bytes per second",
+              "Of each member; 0 = without limit.",
+              [](Job& job, std::size_t) -> Slot {
+                  return ByteSlot{&job.simulate.collective.bandwidth_bytes_per_s};
+              },
+              {0, 1e15}}}};
+}
+
 Table staleness_table() {
     const auto in = [](auto ImposedStalenessConfig::*member) {
         return in_part(&SimulationConfig::staleness, member);
@@ -190,7 +208,7 @@ Table fault_table() {
 }  // namespace
 
 std::vector<Table> simulate_tables() {
-    return {simulate_table(), compute_table(), network_table(), staleness_table(), fault_table()};
+    return {simulate_table(), compute_table(), network_table(), collective_table(), staleness_table(), fault_table()};
 }
 
 }  // namespace detente

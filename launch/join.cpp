@@ -11,6 +11,7 @@
 
 #include "common/file.h"
 #include "launch/addresses.h"
+#include "launch/collective_backend.h"
 #include "launch/job.h"
 #include "launch/latest_checkpoint.h"
 #include "launch/rendezvous.h"
@@ -265,6 +266,16 @@ ExitCode join_job(const JoinOptions& options, const Variables& variables) {
         return (*placement)->rank == 0 ? refuse(role.error()) : exit_code_of(role.error().code);
     }
     const OwnWishes own = own_wishes(options, variables);
+    // Before anything waits for another rank: MPI's beginning waits for all of them.
+    std::unique_ptr<CollectiveBackend> mpi;  // to the end of this process's part
+    if (!options.run.dry_run) {
+        auto begun = join_collectives(*job, variables);
+        if (begun.has_error()) {
+            return (*placement)->rank == 0 ? refuse(begun.error())
+                                           : exit_code_of(begun.error().code);
+        }
+        mpi = std::move(*begun);
+    }
     if (role->role == Role::coordinator) return coordinate_rank(options, *job, **placement, own);
     if (options.run.dry_run) return ExitCode::ok;  // rank 0 speaks
     return serve_rank(options, *job, **placement, *role, own);

@@ -7,6 +7,7 @@
 #include "common/build_id.h"
 #include "common/partition/layers.h"
 #include "common/runtime/zmq/loop.h"
+#include "launch/collective_backend.h"
 #include "launch/describe.h"
 #include "launch/machine.h"
 #include "launch/role_ledger.h"
@@ -113,12 +114,23 @@ ExitCode run_worker(std::unique_ptr<ControlClient> control, const RoleOptions& o
         machine_description(briefing->job->threads, computer.engine().description().versions);
     const auto ledger = open_ledger(**loop, link.control(), briefing->job->name, machine);
     if (ledger.has_error()) return link.give_up(ledger.error());
+    std::unique_ptr<NodeReducer> reducer;
+    if (!briefing->job->sync_layers.empty()) {
+        // The same at all workers of a run, and at no other's.
+        const std::string run =
+            fmt::format("{} {}", link.control().generation().value, link.control().run_dir());
+        auto backend = make_collectives(*briefing->job, run, process_variable);
+        if (backend.has_error()) return link.give_up(backend.error());
+        reducer = std::make_unique<NodeReducer>(std::move(*backend), id, **loop);
+        (*loop)->attach(*reducer);
+    }
     WorkerSetup setup;
     setup.id = id;
     setup.job = briefing->job;
     setup.plan = briefing->plan;
     setup.tasks = briefing->model.tasks;
     setup.layers = shared_layers(*briefing->plan, briefing->model).names;
+    setup.training_samples = briefing->model.training_samples;
     auto node = Worker::create(std::move(setup));
     if (node.has_error()) return link.give_up(node.error());
     link.hand_over(self, **loop, briefing->welcome);

@@ -82,6 +82,8 @@ sim::WorldOptions Simulation::world_options() {
     sim::WorldOptions options;
     options.seed = job_->seed;
     options.network = network_of(simulate.network);
+    options.groups = {simulate.collective.latency,
+                      static_cast<double>(simulate.collective.bandwidth_bytes_per_s)};
     options.generation = generation_;
     options.build = build_id();
     options.pool = pool_.get();

@@ -40,6 +40,7 @@ void Simulation::add_coordinator() {
     options.samples_before = point_.samples_before;
     options.methods = point_.methods;
     options.host = "simulation";
+    options.hosts_are_nodes = false;
     auto node = std::make_unique<Coordinator>(std::move(options));
     coordinator_ = node.get();
     world_->add(kCoordinator, Incarnation{1}, std::move(node));
@@ -95,6 +96,7 @@ Result<void> Simulation::add_worker(WorkerId id) {
     setup.plan = plan_;
     setup.tasks = setup_.engines->description().tasks;
     setup.layers = shared_layers(*plan_, setup_.engines->description()).names;
+    setup.training_samples = setup_.engines->description().training_samples;
     auto worker = Worker::create(std::move(setup));
     if (worker.has_error()) return worker.error();
     computers_.push_back(std::make_unique<EngineComputer>(setup_.engines->engine(), plan_, orders_,

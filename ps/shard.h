@@ -113,6 +113,7 @@ class Shard : public Node {
     // Pushes.
     enum class Judged { yes, no_spare };
     Judged judge(const Envelope& from, const Push& body);
+    std::uint64_t most_samples(const Push& body) const;
     Result<void> check_part(const Push& body, std::vector<LiveBlock*>& blocks) const;
     // The block's rate by its schedule, if it was applied; 0 if not.
     double judge_block(LiveBlock& block, const GradientBlock& gradient, const Envelope& from,

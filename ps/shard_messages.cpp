@@ -215,6 +215,8 @@ const char* reason_text(CancelReason reason) {
             return "stopping";
         case CancelReason::failed:
             return "failed";
+        case CancelReason::in_step:
+            return "pushed by another of its node";
     }
     return "unknown";
 }

@@ -40,15 +40,27 @@ void Shard::retry_deferred() {
     effects_->cancel(deferred_deadline_);
 }
 
+// What lies in step is pushed by one worker for all of its node.
+std::uint64_t Shard::most_samples(const Push& body) const {
+    const auto in_step = [this](const GradientBlock& gradient) {
+        const auto& blocks = setup_.plan->blocks;
+        return gradient.block.value < blocks.size() && blocks[gradient.block.value].in_step;
+    };
+    const bool of_a_node = std::all_of(body.blocks.begin(), body.blocks.end(), in_step);
+    return std::uint64_t{setup_.job->batch_samples} * (of_a_node ? setup_.job->workers : 1);
+}
+
 Result<void> Shard::check_part(const Push& body, std::vector<LiveBlock*>& blocks) const {
     if (body.encoding != Encoding::dense) {
         return fail(ErrorCode::not_supported, "encoding 'rows' needs sparse tables; push dense");
     }
     if (body.blocks.empty()) return fail(ErrorCode::bad_message, "a push without blocks");
-    if (body.samples == 0 || body.samples > setup_.job->batch_samples) {  // it moves the schedules
-        return fail(ErrorCode::bad_message, "a gradient of " + std::to_string(body.samples) +
-                                                " samples; expected 1 to the job's batch of " +
-                                                std::to_string(setup_.job->batch_samples));
+    const std::uint64_t most = most_samples(body);
+    if (body.samples == 0 || body.samples > most) {  // it moves the schedules
+        return fail(ErrorCode::bad_message,
+                    "a gradient of " + std::to_string(body.samples) + " samples; expected 1 to " +
+                        std::to_string(most) + ", the job's batch" +
+                        (most > setup_.job->batch_samples ? " times its workers" : ""));
     }
     auto& store = const_cast<BlockStore&>(store_);  // find() hands out what judge() will update
     for (const GradientBlock& gradient : body.blocks) {

@@ -38,6 +38,10 @@ class RecordedEffects final : public Effects {
         stored.push_back(std::move(operation));
         return {stored.size()};  // the n-th operation has ticket n, from 1
     }
+    void form(Group group, Nanos /*deadline*/) override { formed.push_back(std::move(group)); }
+    void reduce(CollectiveKey key, GradientShare share, Nanos /*deadline*/) override {
+        reduced.emplace_back(key, std::move(share));
+    }
     void record(LedgerEntry entry) override { recorded.push_back(std::move(entry.record)); }
     void log(LogLevel level, std::string text) override {
         logs.emplace_back(level, std::move(text));
@@ -95,6 +99,8 @@ class RecordedEffects final : public Effects {
     Time now{};
     std::vector<std::pair<NodeId, Body>> sent;
     std::vector<StoreOp> stored;
+    std::vector<Group> formed;
+    std::vector<std::pair<CollectiveKey, GradientShare>> reduced;
     std::vector<decltype(LedgerEntry::record)> recorded;
     std::vector<Timer> timers;
     std::vector<std::pair<LogLevel, std::string>> logs;

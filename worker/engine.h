@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -62,6 +63,9 @@ struct GradientRequest {
     TaskSet tasks;                                 // which tasks to compute
     bool representation = false;                   // at the trunk's output; as the engine was made
     const std::atomic<bool>* cancelled = nullptr;  // read between two tasks' backwards
+    // May be called once per task as its rows are there, so that what follows need not wait for the
+    // other tasks; empty: not wanted.
+    std::function<void(TaskId, const TaskGradients&)> task_done{};
 };
 
 struct GradientReport {
@@ -103,7 +107,7 @@ class Engine {
 };
 
 // What a model library exports, as `extern "C" const detente::EngineEntry detente_engine_entry`.
-inline constexpr std::uint32_t kEngineAbi = 3;
+inline constexpr std::uint32_t kEngineAbi = 4;
 struct EngineEntry {
     std::uint32_t abi = kEngineAbi;
     const char* built_with = "";  // compiler and LibTorch version, for messages

@@ -26,6 +26,7 @@ EngineComputer::EngineComputer(std::unique_ptr<Engine> engine, std::shared_ptr<c
       hashes_(hashes),
       tasks_(engine_->description().tasks.size()),
       rows_(plan_, tensor_names(engine_->description()), tasks_),
+      in_step_(*plan_, tasks_),
       orders_(std::move(orders)) {}
 
 EngineComputer::EngineComputer(std::unique_ptr<Engine> engine, std::shared_ptr<const Plan> plan,
@@ -43,16 +44,17 @@ Result<void> EngineComputer::use_methods_of(const Job& job) {
 }
 
 WorkResult EngineComputer::run(const Work& work, const std::atomic<bool>& cancelled,
-                               const std::function<void(std::uint32_t, Payload)>& part) {
+                               const PartSink& part) {
     if (const auto* gradient = std::get_if<GradientWork>(&work)) {
-        return run_gradient(*gradient, cancelled);
+        return run_gradient(*gradient, cancelled, part);
     }
+    if (const auto* averaged = std::get_if<MeasureWork>(&work)) return run_measure(*averaged);
     if (const auto* combine = std::get_if<CombineWork>(&work)) return run_combine(*combine, part);
     if (const auto* carry = std::get_if<CompensateWork>(&work)) return run_compensate(*carry, part);
     return run_initial(part);
 }
 
-WorkResult EngineComputer::run_initial(const std::function<void(std::uint32_t, Payload)>& part) {
+WorkResult EngineComputer::run_initial(const PartSink& part) {
     for (const Block& block : plan_->blocks) {
         const std::span<const float> values =
             engine_->tensor(block.tensor).subspan(block.offset, block.elements);
@@ -112,7 +114,8 @@ Result<void> EngineComputer::load_weights(const GradientWork& work) {
 }
 
 Result<std::shared_ptr<HeldGradients>> EngineComputer::gradients_of(
-    const GradientWork& work, const std::atomic<bool>& cancelled, GradientOutcome& outcome) {
+    const GradientWork& work, const std::atomic<bool>& cancelled, const PartSink& part,
+    GradientOutcome& outcome) {
     const std::vector<std::uint32_t> samples = samples_of(work.batch, work.batch_samples);
     const bool halved = work.aggregator != nullptr && work.aggregator->needs().second_batch;
     if (halved && samples.size() < 2) {
@@ -124,21 +127,29 @@ Result<std::shared_ptr<HeldGradients>> EngineComputer::gradients_of(
     auto held = std::make_shared<HeldGradients>();
     outcome.samples = static_cast<std::uint32_t>(samples.size());
     outcome.losses.assign(tasks_, 0.0);
-    const std::size_t parts = halved ? 2 : 1;
-    for (std::size_t part = 0; part < parts; ++part) {
+    invariant(!(halved && work.in_step), "a node does not average halves of batches");
+    TaskSet told;  // whose rows in step are on their way
+    const auto tell = [&](TaskId task, const TaskGradients& rows) {
+        if (told.contains(task) || in_step_.elements(task) == 0) return;
+        told.insert(task);
+        part(task.value, in_step_.pack(task, rows));
+    };
+    const std::size_t halves = halved ? 2 : 1;
+    for (std::size_t half = 0; half < halves; ++half) {
         const auto first =
-            samples.begin() + static_cast<std::ptrdiff_t>(part == 0 ? 0 : samples.size() / 2);
-        const auto last = halved && part == 0
+            samples.begin() + static_cast<std::ptrdiff_t>(half == 0 ? 0 : samples.size() / 2);
+        const auto last = halved && half == 0
                               ? samples.begin() + static_cast<std::ptrdiff_t>(samples.size() / 2)
                               : samples.end();
         GradientRequest request;
         request.samples.assign(first, last);
         request.data_epoch = work.batch.data_epoch;
         request.random_key =
-            part == 0 ? work.random_key : random_key(work.random_key, Purpose::task_stream, {part});
+            half == 0 ? work.random_key : random_key(work.random_key, Purpose::task_stream, {half});
         request.tasks = work.tasks;
         request.representation = work.space == ConflictSpace::representation;
         request.cancelled = &cancelled;
+        if (work.in_step) request.task_done = tell;
         const double share = halved ? static_cast<double>(request.samples.size()) /
                                           static_cast<double>(samples.size())
                                     : 1.0;
@@ -147,6 +158,9 @@ Result<std::shared_ptr<HeldGradients>> EngineComputer::gradients_of(
         for (std::size_t task = 0; task < report->losses.size() && task < tasks_; ++task) {
             outcome.losses[task] += share * report->losses[task];
         }
+        for (std::uint32_t task = 0; work.in_step && task < tasks_; ++task) {
+            tell(TaskId{task}, *report->gradients);
+        }
         held->batches.push_back(std::move(report->gradients));
         held->shares.push_back(share);
     }
@@ -154,18 +168,37 @@ Result<std::shared_ptr<HeldGradients>> EngineComputer::gradients_of(
 }
 
 WorkResult EngineComputer::run_gradient(const GradientWork& work,
-                                        const std::atomic<bool>& cancelled) {
+                                        const std::atomic<bool>& cancelled, const PartSink& part) {
     if (auto loaded = load_weights(work); !loaded) return loaded.error();
     GradientOutcome outcome;
-    auto held = gradients_of(work, cancelled, outcome);
+    auto held = gradients_of(work, cancelled, part, outcome);
     if (!held) return held.error();
+    if (hashes_) outcome.gradient_hash = hash_of(**held);
+    if (work.in_step) {
+        outcome.gradients = std::move(*held);
+    } else {
+        measure(work, std::move(*held), outcome);
+    }
+    return {std::move(outcome)};
+}
+
+WorkResult EngineComputer::run_measure(const MeasureWork& work) {
+    const auto& own = static_cast<const HeldGradients&>(*work.computed.gradients);
+    auto held = std::make_shared<HeldGradients>();
+    held->batches = {in_step_.overlay(own.batches.front(), work.averages)};
+    held->shares = own.shares;
+    GradientOutcome outcome = work.computed;
+    measure(work.of, std::move(held), outcome);
+    return {std::move(outcome)};
+}
+
+void EngineComputer::measure(const GradientWork& work, std::shared_ptr<HeldGradients> held,
+                             GradientOutcome& outcome) {
     invariant(gates_ != nullptr || engine_->description().gates.empty(),
               "a model's gates are learned where its gradients are computed");
-    if (gates_ != nullptr) gates_->learn(*engine_, **held);
-    rows_.measure(work, **held, outcome);
-    if (hashes_) outcome.gradient_hash = hash_of(**held);
-    outcome.gradients = std::move(*held);
-    return {std::move(outcome)};
+    if (gates_ != nullptr) gates_->learn(*engine_, *held);
+    rows_.measure(work, *held, outcome);
+    outcome.gradients = std::move(held);
 }
 
 Result<std::shared_ptr<const TrunkGradient>> EngineComputer::through_trunk(
@@ -188,8 +221,7 @@ Result<std::shared_ptr<const TrunkGradient>> EngineComputer::through_trunk(
     return trunk;
 }
 
-WorkResult EngineComputer::run_combine(const CombineWork& work,
-                                       const std::function<void(std::uint32_t, Payload)>& part) {
+WorkResult EngineComputer::run_combine(const CombineWork& work, const PartSink& part) {
     const auto& held = static_cast<const HeldGradients&>(*work.gradients);
     const auto trunk = through_trunk(work, held);
     if (!trunk) return trunk.error();
@@ -218,8 +250,7 @@ WorkResult EngineComputer::run_combine(const CombineWork& work,
 }
 
 // Rows come from frames, at any address.
-WorkResult EngineComputer::run_compensate(const CompensateWork& work,
-                                          const std::function<void(std::uint32_t, Payload)>& part) {
+WorkResult EngineComputer::run_compensate(const CompensateWork& work, const PartSink& part) {
     const auto value_at = [](const Payload& payload, std::size_t i) {
         float value = 0;
         std::memcpy(&value, payload.bytes.data() + i * sizeof(float), sizeof(float));

@@ -15,6 +15,7 @@
 #include "worker/engine.h"
 #include "worker/gate_rows.h"
 #include "worker/held_gradients.h"
+#include "worker/in_step_rows.h"
 #include "worker/sample_orders.h"
 #include "worker/worker_halves.h"
 
@@ -22,6 +23,8 @@ namespace detente {
 
 class EngineComputer : public Computer {
   public:
+    using PartSink = std::function<void(std::uint32_t, Payload)>;
+
     // `hashes`: put a hash of all task gradients into every GradientOutcome (for the ledger and
     // replays).
     EngineComputer(std::unique_ptr<Engine> engine, std::shared_ptr<const Plan> plan,
@@ -31,7 +34,7 @@ class EngineComputer : public Computer {
                    std::shared_ptr<SampleOrders> orders, bool hashes);
 
     WorkResult run(const Work& work, const std::atomic<bool>& cancelled,
-                   const std::function<void(std::uint32_t, Payload)>& part) override;
+                   const PartSink& part) override;
 
     // Staleness methods with a half in the worker and what learns the model's gates, as the job and
     // the model ask for them. A model with gates must not compute without.
@@ -40,18 +43,22 @@ class EngineComputer : public Computer {
     Engine& engine() { return *engine_; }
 
   private:
-    WorkResult run_initial(const std::function<void(std::uint32_t, Payload)>& part);
-    WorkResult run_gradient(const GradientWork& work, const std::atomic<bool>& cancelled);
-    WorkResult run_combine(const CombineWork& work,
-                           const std::function<void(std::uint32_t, Payload)>& part);
-    static WorkResult run_compensate(const CompensateWork& work,
-                                     const std::function<void(std::uint32_t, Payload)>& part);
+    WorkResult run_initial(const PartSink& part);
+    WorkResult run_gradient(const GradientWork& work, const std::atomic<bool>& cancelled,
+                            const PartSink& part);
+    WorkResult run_measure(const MeasureWork& work);
+    WorkResult run_combine(const CombineWork& work, const PartSink& part);
+    static WorkResult run_compensate(const CompensateWork& work, const PartSink& part);
     std::vector<std::uint32_t> samples_of(const BatchRange& batch, std::uint32_t batch_samples);
     Result<void> load_weights(const GradientWork& work);
     // The batch's gradients, or those of its two halves.
     Result<std::shared_ptr<HeldGradients>> gradients_of(const GradientWork& work,
                                                         const std::atomic<bool>& cancelled,
+                                                        const PartSink& part,
                                                         GradientOutcome& outcome);
+    // Learns gates, and fills in what a method is given.
+    void measure(const GradientWork& work, std::shared_ptr<HeldGradients> held,
+                 GradientOutcome& outcome);
     // In representation space: one backward, for the rows as they are weighed.
     Result<std::shared_ptr<const TrunkGradient>> through_trunk(const CombineWork& work,
                                                                const HeldGradients& held);
@@ -64,6 +71,7 @@ class EngineComputer : public Computer {
     bool hashes_;
     std::size_t tasks_;
     ConflictRows rows_;
+    InStepRows in_step_;
     std::shared_ptr<SampleOrders> orders_;
 };
 

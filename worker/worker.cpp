@@ -8,6 +8,12 @@
 #include "common/staleness/policy.h"
 
 namespace detente {
+namespace {
+
+// How long a worker looks out for a batch before it lets the others' round pass.
+constexpr Nanos kPassAfter = std::chrono::milliseconds(10);
+
+}  // namespace
 
 Result<std::unique_ptr<Worker>> Worker::create(WorkerSetup setup) {
     auto resolver = Resolver::create(*setup.job, setup.tasks.size());
@@ -25,11 +31,21 @@ Result<std::unique_ptr<Worker>> Worker::create(WorkerSetup setup) {
                     "worker.consistent_pulls: the lead shard, shard 0, has no block that is "
                     "trained, and is never asked: use fewer shards or smaller blocks.bytes");
     }
+    const std::size_t keys = (setup.tasks.size() + 2) * (1 + setup.job->pull_ahead);
+    if (!setup.job->sync_layers.empty() && keys > kMostKeysInFlight) {
+        return fail(ErrorCode::bad_job, "sync.layers: " + std::to_string(setup.tasks.size()) +
+                                            " tasks need " + std::to_string(keys) +
+                                            " averages in flight, at most " +
+                                            std::to_string(kMostKeysInFlight) +
+                                            " may be: use fewer tasks, or worker.pull_ahead = 0");
+    }
     return std::unique_ptr<Worker>(new Worker(std::move(setup), std::move(*resolver)));
 }
 
 Worker::Worker(WorkerSetup setup, Resolver resolver)
-    : setup_(std::move(setup)), resolver_(std::move(resolver)) {
+    : setup_(std::move(setup)),
+      resolver_(std::move(resolver)),
+      rounds_(setup_.id, *setup_.plan, *setup_.job, setup_.tasks.size()) {
     verdict_first_ = decides_steps(*setup_.job);
     for (std::uint32_t shard = 0; shard < setup_.job->shards(); ++shard) {
         clients_.emplace_back(ShardId{shard}, *setup_.plan, *setup_.job);
@@ -53,6 +69,17 @@ void Worker::on(Event&& event, Time now, Effects& effects) {
     } else if (const auto* fired = std::get_if<TimerFired>(&event)) {
         if (fired->tag.kind == kHeartbeat) heartbeat();
         if (fired->tag.kind == kOverdue) on_overdue();
+        if (fired->tag.kind == kPass) pass_rounds();
+    } else if (auto* reduced = std::get_if<Reduced>(&event)) {
+        const auto round = rounds_.reduced(std::move(*reduced));
+        measure_averages();
+        if (round) round_ended(*round);
+    } else if (const auto* formed = std::get_if<GroupFormed>(&event)) {
+        if (!rounds_.formed(*formed) && formed->epoch == rounds_.group().epoch && !formed->result) {
+            group_lost({}, formed->result.error());
+        }
+    } else if (const auto* broken = std::get_if<GroupBroken>(&event)) {
+        if (rounds_.broke(*broken)) group_lost(broken->broken.missing, broken->broken.error);
     } else if (const auto* stored = std::get_if<Stored>(&event)) {
         if (!stored->result) fail_with(stored->result.error());
     }
@@ -73,6 +100,10 @@ void Worker::advance() {
         const bool idle = !computing_ && settling_.empty() && preparing_.empty();
         if (verdict_first_ && idle && !batches_.empty()) open_next_step();
         start_gradient();
+        if (!pass_timer_ && idle_but_for_rounds()) {
+            pass_timer_ = true;
+            effects_->after(kPassAfter, {kPass, 0});
+        }
         const bool nothing_left = no_more_ && batches_.empty() && !computing_ && settling_.empty();
         if (nothing_left) drain("every batch is done");
     }
@@ -135,7 +166,7 @@ bool Worker::remembered(Step step) const {
 void Worker::start_gradient() {
     const bool ready = !computing_ && !preparing_.empty() && preparing_.front().missing == 0 &&
                        !batches_.empty() && (settling_.empty() || setup_.job->pull_ahead > 0) &&
-                       remembered(preparing_.front().step);
+                       remembered(preparing_.front().step) && rounds_.ready() && !rounds_.passes();
     if (!ready) {
         if (!computing_ && !waiting_since_) waiting_since_ = now_;
         return;
@@ -175,9 +206,18 @@ void Worker::start_gradient() {
         work.tasks.insert(TaskId{task});
     }
     resolver_.prepare(work);
+    if (joins_round(computing.batch)) {
+        computing.in_step = true;
+        work.in_step = true;
+    }
     work.layers = records_conflicts() && setup_.job->ledger_conflicts == LedgerConflicts::layers;
+    if (computing.in_step) {
+        computing.measured = work;
+        computing.measured.weights.clear();
+    }
     computing.ticket = effects_->compute(std::move(work));
     computing_ = std::move(computing);
+    if (computing_->in_step) open_round();
 }
 
 // Shards answer pulls one by one; under step scope every update is of all blocks, so that weights
@@ -217,16 +257,22 @@ void Worker::computed(ComputeEnded&& event) {
         if (computing_->cancelled) {  // the cancel came too late to stop it, not to stop the push
             return end_cancelled();
         }
+        if (computing_->round.value != 0 && !computing_->own) {
+            return own_gradient(std::move(*outcome));
+        }
         resolve(std::move(*outcome));
         return;
     }
     const bool opened = computing_->opens.value != 0;
+    // Blocks in step are pulled when the node's push is judged, and not before.
+    const bool later = computing_->in_step && setup_.job->pull_ahead == 0;
     computing_.reset();
-    if (!opened && !verdict_first_ && phase_ == Phase::training) open_next_step();
+    if (!opened && !later && !verdict_first_ && phase_ == Phase::training) open_next_step();
 }
 
 void Worker::end_cancelled() {
     const bool again = computing_->restarts && phase_ == Phase::training;
+    rounds_.withdraw(computing_->round, *effects_);
     close_step(computing_->step, again ? CancelReason::dropped : CancelReason::stopping);
     if (again) {
         batches_.push_front(std::move(computing_->batch));
@@ -279,28 +325,41 @@ std::vector<std::vector<BlockId>> Worker::lay_out_push() {
     const std::vector<BlockId>& only = computing_->batch.only;
     const bool reply_brings_blocks = setup_.job->push_pull && setup_.job->pull_ahead == 0 &&
                                      !setup_.job->consistent_pulls && only.empty() &&
-                                     phase_ == Phase::training && !(no_more_ && batches_.empty());
+                                     phase_ == Phase::training && !(no_more_ && batches_.empty()) &&
+                                     computing_->pushes_in_step;
     std::vector<std::vector<BlockId>> layout;
     Settling settling;
     settling.step = computing_->step;
     settling.batch = computing_->batch;
     settling.began = now_;
+    settling.in_step = computing_->in_step;
+    settling.round = computing_->round;
+    settling.rejected = computing_->in_step_rejected;
     std::size_t trainable = 0;
     for (std::size_t i = 0; i < clients_.size(); ++i) {
         const std::size_t before = computing_->places.size();
         std::size_t blocks_sent = 0;
-        for (const std::vector<BlockId>& part : clients_[i].layout()) {
-            std::vector<BlockId> blocks;
-            for (const BlockId block : part) {
-                if (only.empty() || std::find(only.begin(), only.end(), block) != only.end()) {
-                    blocks.push_back(block);
-                }
-            }
-            if (blocks.empty()) continue;
+        const auto add = [&](std::vector<BlockId>&& blocks, bool in_step) {
+            if (blocks.empty()) return;
             blocks_sent += blocks.size();
             const auto number = static_cast<std::uint32_t>(computing_->places.size() - before);
-            computing_->places.push_back({i, Part{number}, 0, blocks});
+            computing_->places.push_back({i, in_step, Part{number}, 0, blocks});
+            if (in_step) settling.in_step_missing += blocks.size();
             layout.push_back(std::move(blocks));
+        };
+        for (const std::vector<BlockId>& part : clients_[i].layout()) {
+            std::vector<BlockId> own;
+            std::vector<BlockId> for_node;  // in parts of their own: other samples are behind them
+            for (const BlockId block : part) {
+                if (!only.empty() && std::find(only.begin(), only.end(), block) == only.end()) {
+                    continue;
+                }
+                const bool in_step = computing_->in_step && setup_.plan->block(block).in_step;
+                if (in_step && !computing_->pushes_in_step) continue;
+                (in_step ? for_node : own).push_back(block);
+            }
+            add(std::move(own), false);
+            add(std::move(for_node), true);
         }
         const auto parts = static_cast<std::uint32_t>(computing_->places.size() - before);
         for (std::size_t p = before; p < computing_->places.size(); ++p) {
@@ -309,16 +368,20 @@ std::vector<std::vector<BlockId>> Worker::lay_out_push() {
         if (blocks_sent < clients_[i].trainable().size()) settling.partial_clients.push_back(i);
         trainable += clients_[i].trainable().size();
     }
-    settling.parts_missing = layout.size();
+    settling.parts_missing = layout.size() + (settling.round.value != 0 ? 1 : 0);
     if (computing_->kept != nullptr) {
         computing_->kept->samples = computing_->samples;
         computing_->kept->gradient_hash = computing_->gradient_hash;
         settling.kept = computing_->kept;
     }
-    invariant(settling.parts_missing > 0, "a computed step pushes something");
     if (reply_brings_blocks) computing_->opens = new_preparing(trainable);
-    settling_.push_back(std::move(settling));
     computing_->combining = true;
+    settling_.push_back(std::move(settling));
+    if (settling_.back().parts_missing == 0) {  // all of it is the node's, which has settled it
+        settle(settling_.back());
+    } else if (settling_.back().in_step_missing == 0) {
+        tell_node(settling_.back());
+    }
     return layout;
 }
 
@@ -329,7 +392,11 @@ void Worker::part_computed(const ComputePart& event) {
         initial_[home].push_back({block, Epoch{1}, Version{0}, event.payload, std::nullopt});
         return;
     }
-    if (!computing_ || event.ticket != computing_->ticket || !computing_->combining) return;
+    if (!computing_ || event.ticket != computing_->ticket) return;
+    if (!computing_->combining) {
+        rounds_.bring(computing_->round, TaskId{event.index}, event.payload, *effects_);
+        return;
+    }
     const Computing::PartPlace& place = computing_->places[event.index];
     Push push;
     push.step = computing_->step;
@@ -337,7 +404,7 @@ void Worker::part_computed(const ComputePart& event) {
     push.parts = place.parts;
     push.opens = computing_->opens;
     push.batch = {computing_->batch.data_epoch, computing_->batch.index, 1};
-    push.samples = computing_->samples;
+    push.samples = place.in_step ? computing_->node_samples : computing_->samples;
     push.gradient_hash = computing_->gradient_hash;
     std::size_t at = 0;
     for (const BlockId id : place.blocks) {
@@ -361,7 +428,9 @@ void Worker::settle(Settling& settling) {
         if (!clients_[i].takes_part()) continue;
         const auto& partial = settling.partial_clients;
         if (std::find(partial.begin(), partial.end(), i) != partial.end()) {
-            clients_[i].cancel(settling.step, CancelReason::recompute, now_, *effects_);
+            clients_[i].cancel(settling.step,
+                               settling.in_step ? CancelReason::in_step : CancelReason::recompute,
+                               now_, *effects_);
         } else {
             clients_[i].settled(settling.step);
         }
@@ -369,7 +438,14 @@ void Worker::settle(Settling& settling) {
     Batch batch = std::move(settling.batch);
     std::shared_ptr<Kept> kept = std::move(settling.kept);
     const std::vector<BlockId> rejected = std::move(settling.rejected);
+    const bool opens = settling.in_step && setup_.job->pull_ahead == 0;
     std::erase_if(settling_, [&](const Settling& one) { return one.parts_missing == 0; });
+    finish_or_repair(std::move(batch), rejected, std::move(kept));
+    if (opens && preparing_.empty() && phase_ == Phase::training) open_next_step();
+}
+
+void Worker::finish_or_repair(Batch batch, const std::vector<BlockId>& rejected,
+                              std::shared_ptr<Kept> kept) {
     if (rejected.empty()) return finish_batch(batch);
     ++rejected_steps_;
     const bool repairs = setup_.job->on_rejection == OnRejection::recompute ||
@@ -409,6 +485,7 @@ void Worker::drain(const std::string& why) {
     phase_ = Phase::settling;
     if (computing_ && !computing_->combining && !computing_->cancelled) {
         computing_->cancelled = true;
+        if (computing_->own && !computing_->averaged) return end_cancelled();
         effects_->cancel(computing_->ticket);
     }
 }

@@ -21,6 +21,7 @@
 #include "common/runtime/contracts.h"
 #include "worker/resolver.h"
 #include "worker/shard_client.h"
+#include "worker/sync_rounds.h"
 
 namespace detente {
 
@@ -28,8 +29,9 @@ struct WorkerSetup {
     WorkerId id;
     std::shared_ptr<const Job> job;
     std::shared_ptr<const Plan> plan;
-    std::vector<std::string> tasks;     // names, in order
-    std::vector<std::string> layers{};  // shared ones, for the ledger (partition/layers.h)
+    std::vector<std::string> tasks;      // names, in order
+    std::vector<std::string> layers{};   // shared ones, for the ledger (partition/layers.h)
+    std::uint64_t training_samples = 0;  // of the model's dataset
 };
 
 class Worker : public Node {
@@ -43,7 +45,7 @@ class Worker : public Node {
     std::uint64_t credit_in_use() const;  // bytes, of all shards together
 
   private:
-    enum TimerKind : std::uint32_t { kHeartbeat = 1, kOverdue = 2 };
+    enum TimerKind : std::uint32_t { kHeartbeat = 1, kOverdue = 2, kPass = 3 };
     enum class Phase { joining, initialising, ready, training, settling, leaving, done };
 
     // What compensating a rejected gradient needs; kept where the job asks for it only.
@@ -81,8 +83,19 @@ class Worker : public Node {
         Time began;
         std::map<BlockId, std::pair<Epoch, Version>> base;
         std::shared_ptr<Kept> kept;
+        // Of a round with its node ([sync]); round {0}: none, or it was given up.
+        bool in_step = false;
+        Step round;
+        GradientWork measured;  // what is to be measured when the averages are there
+        std::optional<GradientOutcome> own;
+        Time own_since;
+        bool averaged = false;
+        std::vector<BlockId> in_step_rejected;  // by a word that came before the own push was made
+        bool pushes_in_step = true;             // and not another of its node
+        std::uint32_t node_samples = 0;
         struct PartPlace {
             std::size_t client = 0;
+            bool in_step = false;
             Part part;
             std::uint32_t parts = 0;
             std::vector<BlockId> blocks;
@@ -98,6 +111,10 @@ class Worker : public Node {
         std::vector<BlockId> rejected;
         std::shared_ptr<Kept> kept;
         Time began;
+        bool in_step = false;             // of a round with its node
+        Step round;                       // whose end is awaited; {0}: none
+        std::size_t in_step_missing = 0;  // verdicts, where this worker pushed for its node
+        std::vector<BlockId> in_step_rejected;
     };
 
     Worker(WorkerSetup setup, Resolver resolver);
@@ -111,6 +128,8 @@ class Worker : public Node {
     void leased(const LeaseReply& reply);
     void verdicts_arrived(std::size_t client, PushReply&& reply);
     void settle(Settling& settling);
+    void finish_or_repair(Batch batch, const std::vector<BlockId>& rejected,
+                          std::shared_ptr<Kept> kept);
     void on_overdue();
     void heartbeat();
     Status status() const;
@@ -126,6 +145,20 @@ class Worker : public Node {
     void computed(ComputeEnded&& event);
     void resolve(GradientOutcome&& outcome);
     void note_resolved(const std::vector<double>& losses, const Gramian& gramian);
+    // Rounds with the workers of its node (worker_rounds.cpp).
+    bool joins_round(const Batch& batch);
+    void open_round();
+    void own_gradient(GradientOutcome&& outcome);
+    void measure_averages();
+    void round_ended(const SyncRounds::Ended& ended);
+    void tell_node(Settling& settling);
+    void form_group(const FormGroup& form);
+    void group_lost(const std::vector<WorkerId>& missing, const Error& error);
+    void give_up_rounds();
+    void pass_rounds();
+    bool idle_but_for_rounds() const;
+    std::uint32_t samples_in(const Batch& batch) const;
+
     // For the worker's ledger, as ledger.conflicts says.
     void record_resolved(const std::vector<double>& losses, const Gramian& gramian,
                          const std::vector<Gramian>& layers, const CombineWork& work);
@@ -151,6 +184,9 @@ class Worker : public Node {
     WorkerSetup setup_;
     Resolver resolver_;
     std::vector<ShardClient> clients_;
+    SyncRounds rounds_;
+    std::uint32_t since_round_ = 0;  // gradients begun
+    bool pass_timer_ = false;
     Phase phase_ = Phase::joining;
     bool final_lease_ = false;
     bool farewells_sent_ = false;
@@ -201,6 +237,8 @@ class Worker : public Node {
     std::vector<double> losses_;
     Nanos compute_time_{0};
     Nanos wait_time_{0};
+    Nanos round_time_{0};  // from its own gradient to the node's
+    std::uint64_t groups_lost_ = 0;
     std::optional<Time> waiting_since_;
 
     Time now_{};

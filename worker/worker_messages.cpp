@@ -23,6 +23,7 @@ void Worker::receive(Message&& message) {
                                            .method_state = method_state()};
             effects_->send(kCoordinator, std::move(message));
         }
+        if (const auto* form = std::get_if<FormGroup>(&body)) form_group(*form);
         if (const auto* stop = std::get_if<Stop>(&body)) {
             if (stop->drain && phase_ == Phase::training) {
                 drain(stop->reason);
@@ -135,7 +136,13 @@ void Worker::verdicts_arrived(std::size_t index, PushReply&& reply) {
                               ": the gradient has NaN or Inf and was not applied (further ones are "
                               "only counted)");
         }
-        if (verdict.advice != Advice::drop) found->rejected.push_back(verdict.block);
+        if (verdict.advice == Advice::drop) continue;
+        const bool of_node = found->round.value != 0 && setup_.plan->block(verdict.block).in_step;
+        (of_node ? found->in_step_rejected : found->rejected).push_back(verdict.block);
+    }
+    if (found->in_step_missing > 0 && setup_.plan->block(reply.verdicts.front().block).in_step) {
+        found->in_step_missing -= std::min(found->in_step_missing, reply.verdicts.size());
+        if (found->in_step_missing == 0) tell_node(*found);
     }
     if (--found->parts_missing == 0) settle(*found);
 }
@@ -202,6 +209,14 @@ Status Worker::status() const {
         since = lease_first_sent_;
         status.waiting_for = "a lease of batches from shard:0 (other workers may hold the last)";
     }
+    if (computing_ && computing_->own && !computing_->averaged && computing_->own_since < since) {
+        since = computing_->own_since;
+        status.waiting_for = rounds_.waiting_for();
+    }
+    if (!rounds_.ready() && waiting_since_ && *waiting_since_ < since) {
+        since = *waiting_since_;
+        status.waiting_for = rounds_.waiting_for();
+    }
     if (!status.waiting_for.empty()) status.waited = now_ - since;
     const char* const phases[] = {"joining",  "initialising", "ready", "training",
                                   "settling", "leaving",      "done"};
@@ -222,6 +237,10 @@ Status Worker::status() const {
     if (verdict_first_) {
         add("pull.torn_steps", static_cast<double>(torn_steps_));
         add("pull.torn_max", static_cast<double>(torn_max_));
+    }
+    if (rounds_.designated()) {
+        add("sync.rounds", static_cast<double>(rounds_.ended()));
+        add("sync.groups_lost", static_cast<double>(groups_lost_));
     }
     add("cosine.sum", cosine_sum_);
     add("cosine.count", static_cast<double>(cosine_count_));
@@ -245,6 +264,7 @@ Status Worker::status() const {
     add("altered", static_cast<double>(altered_));
     add("compute_ms", milliseconds(compute_time_));
     add("wait_ms", milliseconds(wait_time_));
+    if (rounds_.designated()) add("sync.wait_ms", milliseconds(round_time_));
     status.losses = losses_;
     status.cosine_bins = cosine_bins_;
     return status;

@@ -21,6 +21,7 @@ void Worker::not_usable(Error error) {
         std::erase_if(preparing_, [&](const auto& one) { return one.step == opened; });
         if (opened.value != 0) next_step_ = opened;  // no shard has heard of it
     }
+    rounds_.withdraw(computing_->round, *effects_);
     close_step(computing_->step, CancelReason::dropped);
     finish_batch(computing_->batch);
     computing_.reset();
@@ -30,7 +31,7 @@ void Worker::not_usable(Error error) {
 void Worker::resolve(GradientOutcome&& outcome) {
     ++steps_computed_;
     samples_ += outcome.samples;
-    compute_time_ += now_ - computing_->began;
+    if (!computing_->in_step) compute_time_ += now_ - computing_->began;
     computing_->samples = outcome.samples;
     computing_->gradient_hash = outcome.gradient_hash;
     // Of a step that is skipped nothing enters the figures: NaN would stay in them.

@@ -198,7 +198,7 @@ PushReply BodyReader::read(const wire::PushReply& in) {
 
 CancelNote BodyReader::read(const wire::CancelNote& in) {
     return {{in.step()},
-            one_of(in.reason(), CancelReason::failed, "cancel reason"),
+            one_of(in.reason(), CancelReason::in_step, "cancel reason"),
             {in.acknowledged()}};
 }
 
@@ -270,6 +270,8 @@ Body BodyReader::read(const wire::Message& message) {
         DETENTE_READ_BODY(Stopped)
         DETENTE_READ_BODY(PolicyChange)
         DETENTE_READ_BODY(PolicyChanged)
+        DETENTE_READ_BODY(FormGroup)
+        DETENTE_READ_BODY(LostGroup)
         case wire::Body::NONE:
             known = false;
             break;

@@ -74,6 +74,8 @@ class BodyReader {
     Stopped read(const wire::Stopped& in);
     PolicyChange read(const wire::PolicyChange& in);
     PolicyChanged read(const wire::PolicyChanged& in);
+    FormGroup read(const wire::FormGroup& in);
+    LostGroup read(const wire::LostGroup& in);
 
     // Entries of a list, 0 if absent or refused: too many, or not aligned (which the verifier does
     // not check of vectors).

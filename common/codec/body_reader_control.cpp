@@ -126,6 +126,14 @@ PolicyChanged BodyReader::read(const wire::PolicyChanged& in) {
             text(in.error(), "error")};
 }
 
+FormGroup BodyReader::read(const wire::FormGroup& in) {
+    return {{{in.epoch()}, workers(in.members())}};
+}
+
+LostGroup BodyReader::read(const wire::LostGroup& in) {
+    return {{in.epoch()}, workers(in.missing()), error_code(in.code()), text(in.error(), "error")};
+}
+
 std::vector<WorkerId> BodyReader::workers(const flatbuffers::Vector<std::uint32_t>* in) {
     const std::size_t count = entries(in, kMostListEntries, alignof(std::uint32_t), "workers");
     std::vector<WorkerId> out;

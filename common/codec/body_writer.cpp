@@ -95,6 +95,13 @@ BodyWriter::List<const wire::BatchRange*> BodyWriter::list(const std::vector<Bat
 BodyWriter::List<std::uint64_t> BodyWriter::list(const std::vector<std::uint64_t>& in) {
     return in.empty() ? List<std::uint64_t>{} : builder_.CreateVector(in);
 }
+BodyWriter::List<std::uint32_t> BodyWriter::workers(const std::vector<WorkerId>& in) {
+    if (in.empty()) return {};
+    std::uint32_t* out = nullptr;
+    const auto offset = builder_.CreateUninitializedVector(in.size(), &out);
+    for (const WorkerId id : in) *out++ = id.value;
+    return offset;
+}
 BodyWriter::List<double> BodyWriter::list(const std::vector<double>& in) {
     return in.empty() ? List<double>{} : builder_.CreateVector(in);
 }
@@ -226,12 +233,6 @@ flatbuffers::Offset<wire::StageDecision> BodyWriter::write(const StageDecision& 
     };
     const std::vector<wire::PushId> buffered = pushes_of(in.buffered);
     const std::vector<wire::PushId> cuts = pushes_of(in.cuts);
-    const auto workers = [&](const std::vector<WorkerId>& ids) {
-        std::vector<std::uint32_t> numbers;
-        numbers.reserve(ids.size());
-        for (const WorkerId id : ids) numbers.push_back(id.value);
-        return builder_.CreateVector(numbers);
-    };
     std::vector<flatbuffers::Offset<wire::PolicyChange>> changes;
     for (const PolicyChange& change : in.changes) changes.push_back(write(change));
     std::vector<flatbuffers::Offset<wire::CheckpointRequest>> checkpoints;
@@ -270,6 +271,17 @@ flatbuffers::Offset<wire::PolicyChanged> BodyWriter::write(const PolicyChanged& 
     const Text error = text(in.error);
     return wire::CreatePolicyChanged(builder_, in.request, in.sequence.lead_epoch.value,
                                      in.sequence.number, number(in.code), error);
+}
+
+flatbuffers::Offset<wire::FormGroup> BodyWriter::write(const FormGroup& in) {
+    const auto members = workers(in.group.members);
+    return wire::CreateFormGroup(builder_, in.group.epoch.value, members);
+}
+
+flatbuffers::Offset<wire::LostGroup> BodyWriter::write(const LostGroup& in) {
+    const auto missing = workers(in.missing);
+    const Text error = text(in.error);
+    return wire::CreateLostGroup(builder_, in.epoch.value, missing, number(in.code), error);
 }
 
 flatbuffers::Offset<wire::Wait> BodyWriter::write(const Wait& in) {

@@ -67,6 +67,8 @@ class BodyWriter {
     flatbuffers::Offset<wire::Endpoint> write(const Endpoint& in);
     flatbuffers::Offset<wire::PolicyChange> write(const PolicyChange& in);
     flatbuffers::Offset<wire::PolicyChanged> write(const PolicyChanged& in);
+    flatbuffers::Offset<wire::FormGroup> write(const FormGroup& in);
+    flatbuffers::Offset<wire::LostGroup> write(const LostGroup& in);
 
     Text text(const std::string& in);
     flatbuffers::Offset<wire::MethodState> method_state(const MethodState& in);
@@ -75,6 +77,7 @@ class BodyWriter {
     List<const wire::BatchRange*> list(const std::vector<BatchRange>& in);
     List<std::uint64_t> list(const std::vector<std::uint64_t>& in);
     List<double> list(const std::vector<double>& in);
+    List<std::uint32_t> workers(const std::vector<WorkerId>& in);
     std::uint64_t checksum(const std::optional<std::uint64_t>& known, const Payload& bytes) const;
 
     EncodeScratch& scratch_;

@@ -23,6 +23,7 @@ wire::Envelope wire_of(const Envelope& in, Encoding encoding) {
             in.build,
             in.tasks.bits,
             in.deadline.count(),
+            in.handled.count(),
             in.from.index,
             in.to.index,
             in.incarnation.value,
@@ -119,6 +120,8 @@ Envelope read_envelope(const wire::Envelope& in, codec::BodyReader& reader) {
     out.tasks = {in.tasks()};
     out.deadline = Nanos{in.deadline_ns()};
     if (in.deadline_ns() < 0) reader.refuse(ErrorCode::bad_message, "deadline is negative");
+    out.handled = Nanos{in.handled_ns()};
+    if (in.handled_ns() < 0) reader.refuse(ErrorCode::bad_message, "time taken is negative");
     if (reader.one_of(in.encoding(), Encoding::rows, "encoding") == Encoding::rows) {
         reader.refuse(ErrorCode::not_supported,
                       "blocks encoded as rows are not supported yet; send them dense");

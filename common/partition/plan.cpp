@@ -27,6 +27,7 @@ struct TensorPlan {
     bool frozen = false;
     std::uint32_t rule = 0;
     std::uint32_t policy = 0;
+    bool in_step = false;
     std::optional<double> shared{};  // of a mask: the part that all owners update
 };
 
@@ -61,6 +62,9 @@ std::optional<Error> bad_pattern(const ModelDescription& model, const Job& job) 
     }
     for (const MaskConfig& mask : job.masks) {
         if (auto error = matches_nothing(mask.pattern, "mask", model)) return error;
+    }
+    for (const std::string& pattern : job.sync_layers) {
+        if (auto error = matches_nothing(pattern, "sync.layers", model)) return error;
     }
     for (const TaskConfig& task : job.tasks) {
         for (const std::string& pattern : task.exclude) {
@@ -159,6 +163,10 @@ Result<TensorPlan> plan_tensor(const TensorDescription& tensor, const ModelDescr
     }
     plan.rule = first_match(job.rule_for, tensor.name);
     plan.policy = first_match(job.policy_for, tensor.name);
+    plan.in_step = !plan.frozen && std::any_of(job.sync_layers.begin(), job.sync_layers.end(),
+                                               [&tensor](const std::string& pattern) {
+                                                   return name_matches(pattern, tensor.name);
+                                               });
     const std::uint32_t mask = first_match(job.masks, tensor.name);
     if (mask > 0) plan.shared = job.masks[mask - 1].shared;
     return plan;
@@ -184,6 +192,7 @@ void cut(std::uint32_t index, std::uint64_t offset, std::uint64_t elements,
         block.frozen = tensor.frozen;
         block.rule = tensor.rule;
         block.policy = tensor.policy;
+        block.in_step = tensor.in_step;
         offset += block.elements;
         blocks.push_back(block);
     }

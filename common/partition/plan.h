@@ -27,6 +27,8 @@ struct Block {
     std::uint64_t elements = 0;
     TaskSet owners;       // tasks that may update it
     bool frozen = false;  // has a home and a value, never a push
+    // The workers of a node average its gradients and push them once, as [sync] says.
+    bool in_step = false;
     ShardId home;
     std::uint32_t rule = 0;    // index: 0 = the job's rule, i + 1 = job.rule_for[i]
     std::uint32_t policy = 0;  // likewise for job.policy_for

@@ -17,6 +17,7 @@
 #include <variant>
 #include <vector>
 
+#include "common/collective/group.h"
 #include "common/ids.h"
 #include "common/ledger_entry.h"
 #include "common/messages.h"
@@ -63,10 +64,19 @@ struct Stored {
     Ticket ticket;
     Result<void> result;
 };
-// Collectives (worker/collectives): reduced, or broken with who is missing.
+// The group that was asked for last is there, or not: timed_out names who is missing.
+struct GroupFormed {
+    GroupEpoch epoch;
+    Result<void> result;
+};
+// A key this node began is averaged, weightless or broken; exactly once per key.
 struct Reduced {
-    Ticket ticket;
-    Result<Payload> result;
+    CollectiveEnd end;
+};
+// The group broke; once per group, also if nothing was in flight.
+struct GroupBroken {
+    GroupEpoch epoch;
+    Broken broken;
 };
 struct PeerUp {
     NodeId node;
@@ -81,7 +91,7 @@ struct PeerDown {
 struct BuffersReturned {};
 
 using Event = std::variant<Started, Received, TimerFired, ComputePart, ComputeEnded, Stored,
-                           Reduced, PeerUp, PeerDown, BuffersReturned>;
+                           GroupFormed, Reduced, GroupBroken, PeerUp, PeerDown, BuffersReturned>;
 
 // ---- effects ----
 
@@ -110,6 +120,10 @@ class Effects {
     // Takes effect between two tasks' backwards; the slot stays busy until ComputeEnded.
     virtual void cancel(Ticket ticket) = 0;
     virtual Ticket store(StoreOp operation) = 0;
+    // Leaves the group so far, whose keys in flight end broken, and joins this one.
+    virtual void form(Group group, Nanos deadline) = 0;
+    // Joins a key of the group that was formed last (worker/collectives/collective.h).
+    virtual void reduce(CollectiveKey key, GradientShare share, Nanos deadline) = 0;
     virtual void record(LedgerEntry entry) = 0;
     virtual void log(LogLevel level, std::string text) = 0;
     // The node is done; no event follows. What was sent before is still delivered if it can be.

@@ -24,6 +24,17 @@ class LedgerSink {
     virtual Result<void> flush() = 0;
 };
 
+// Averages with other nodes of the group (worker/collectives). Thread: the loop's; what comes of it
+// is posted to the loop as GroupFormed, Reduced and GroupBroken, and never dropped.
+class Reducer {
+  public:
+    virtual ~Reducer() = default;
+    virtual void form(Group group, Nanos deadline) = 0;
+    virtual void reduce(const CollectiveKey& key, GradientShare share, Nanos deadline) = 0;
+    // Nothing is posted when this has returned.
+    virtual void stop() = 0;
+};
+
 // Takes events from other threads (control link, signals). Thread: any.
 class EventSink {
   public:

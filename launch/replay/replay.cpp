@@ -51,6 +51,11 @@ Result<void> Replay::begin() {
         stores_.push_back(std::move(*store));
     }
     places_.resize(stores_.size());
+    if (!job_->sync_layers.empty()) {
+        return fail(ErrorCode::not_supported,
+                    "a run with [sync] layers cannot be replayed yet: its ledgers do not say whose "
+                    "gradients a node's average is made of");
+    }
     auto halves = WorkerHalves::create(*job_, *plan_);
     if (halves.has_error()) return halves.error();
     bool ahead = *halves != nullptr;

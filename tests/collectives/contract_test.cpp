@@ -3,7 +3,7 @@
 
 #include "common/checksum.h"
 #include "tests/collectives/kinds.h"
-#include "worker/collectives/average.h"
+#include "common/collective/average.h"
 
 using namespace detente;
 using namespace detente::testing;

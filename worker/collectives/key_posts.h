@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "worker/collectives/average.h"
+#include "common/collective/average.h"
 #include "worker/collectives/board.h"
 
 namespace detente {

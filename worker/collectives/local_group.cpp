@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "common/invariant.h"
-#include "worker/collectives/average.h"
+#include "common/collective/average.h"
 
 namespace detente {
 

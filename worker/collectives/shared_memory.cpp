@@ -8,7 +8,7 @@
 
 #include "common/invariant.h"
 #include "worker/collectives/arena.h"
-#include "worker/collectives/average.h"
+#include "common/collective/average.h"
 #include "worker/collectives/board.h"
 #include "worker/collectives/key_posts.h"
 #include "worker/collectives/keys_in_flight.h"

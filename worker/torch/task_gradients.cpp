@@ -356,6 +356,7 @@ Result<GradientReport> TaskGradientEngine::backwards(const GradientRequest& requ
                 gradients[i].defined() ? gradients[i].contiguous() : torch::zeros_like(owned[i]);
         }
         task.log.add_loss(report.losses[task.id.value]);
+        if (request.task_done) request.task_done(task.id, *rows);
     }
     report.gradients = std::move(rows);
     return report;

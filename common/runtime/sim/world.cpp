@@ -10,6 +10,15 @@ namespace detente::sim {
 World::World(WorldOptions options)
     : options_(std::move(options)),
       network_(options_.seed, options_.network),
+      groups_(
+          options_.groups,
+          [this](const Groups::Member& to, Nanos delay, Event event) {
+              queue_.push(now_ + delay, PostDue{{node_of(to.id), to.life},
+                                                std::make_unique<Event>(std::move(event))});
+          },
+          [this](Nanos delay, std::function<void()> action) {
+              at(now_ + delay, std::move(action));
+          }),
       effects_(std::make_unique<NodeEffects>(*this)) {}
 
 World::~World() {
@@ -118,6 +127,7 @@ void World::remove(NodeId id) {
     Seat& one = seat(id);
     if (options_.ending) options_.ending(id, *one.place->node);
     for (Running& running : one.place->compute) join(running);
+    if (id.role == Role::worker) groups_.leave({WorkerId{id.index}, one.place->life});
     one.place.reset();
 }
 

@@ -24,6 +24,7 @@
 #include "common/runtime/contracts.h"
 #include "common/runtime/sim/compute_pool.h"
 #include "common/runtime/sim/event_queue.h"
+#include "common/runtime/sim/groups.h"
 #include "common/runtime/sim/network.h"
 
 namespace detente::sim {
@@ -37,6 +38,7 @@ using Wire =
 struct WorldOptions {
     std::uint64_t seed = 1;
     NetworkOptions network;
+    GroupOptions groups;
     bool checksums = true;  // blocks carry XXH3, as between hosts
     Generation generation{1};
     std::uint64_t build = 0;  // in every envelope
@@ -235,6 +237,7 @@ class World {
 
     WorldOptions options_;
     Network network_;
+    Groups groups_;
     Time now_{};
     std::uint64_t events_ = 0;
     std::uint64_t tickets_ = 0;

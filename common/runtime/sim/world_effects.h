@@ -7,6 +7,7 @@
 #include <variant>
 #include <vector>
 
+#include "common/invariant.h"
 #include "common/runtime/sim/world.h"
 
 namespace detente::sim {
@@ -41,6 +42,12 @@ class World::NodeEffects final : public Effects {
         later_.emplace_back(Store{ticket, std::move(operation)});
         return ticket;
     }
+    void form(Group group, Nanos deadline) override {
+        later_.emplace_back(Form{std::move(group), deadline});
+    }
+    void reduce(CollectiveKey key, GradientShare share, Nanos deadline) override {
+        later_.emplace_back(Reduce{key, std::move(share), deadline});
+    }
     void record(LedgerEntry entry) override {
         if (world_.options_.record) {
             world_.options_.record(place_->id, place_->incarnation, entry);
@@ -68,6 +75,11 @@ class World::NodeEffects final : public Effects {
                 world_.cancel_compute(place, cancel->ticket);
             } else if (auto* store = std::get_if<Store>(&effect)) {
                 world_.store(place, store->ticket, std::move(store->operation));
+            } else if (auto* form = std::get_if<Form>(&effect)) {
+                world_.groups_.form(member(place), std::move(form->group), form->deadline);
+            } else if (auto* reduce = std::get_if<Reduce>(&effect)) {
+                world_.groups_.reduce(member(place), reduce->key, std::move(reduce->share),
+                                      reduce->deadline);
             }
         }
         later_.clear();
@@ -93,7 +105,21 @@ class World::NodeEffects final : public Effects {
         Ticket ticket;
         StoreOp operation;
     };
-    using Later = std::variant<Send, Compute, Cancel, Store>;
+    struct Form {
+        Group group;
+        Nanos deadline;
+    };
+    struct Reduce {
+        CollectiveKey key;
+        GradientShare share;
+        Nanos deadline;
+    };
+    using Later = std::variant<Send, Compute, Cancel, Store, Form, Reduce>;
+
+    static Groups::Member member(const Place& place) {
+        invariant(place.id.role == Role::worker, "only workers average gradients");
+        return {WorkerId{place.id.index}, place.life};
+    }
 
     World& world_;
     Place* place_ = nullptr;

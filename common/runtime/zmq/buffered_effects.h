@@ -33,6 +33,15 @@ struct StoreEffect {
     Ticket ticket;
     StoreOp operation;
 };
+struct FormEffect {
+    Group group;
+    Nanos deadline;
+};
+struct ReduceEffect {
+    CollectiveKey key;
+    GradientShare share;
+    Nanos deadline;
+};
 struct RecordEffect {
     LedgerEntry entry;
 };
@@ -43,8 +52,9 @@ struct LogEffect {
 struct FinishEffect {
     Outcome outcome;
 };
-using Effect = std::variant<SendEffect, TimerEffect, CancelTimerEffect, ComputeEffect,
-                            CancelTicketEffect, StoreEffect, RecordEffect, LogEffect, FinishEffect>;
+using Effect =
+    std::variant<SendEffect, TimerEffect, CancelTimerEffect, ComputeEffect, CancelTicketEffect,
+                 StoreEffect, FormEffect, ReduceEffect, RecordEffect, LogEffect, FinishEffect>;
 
 class BufferedEffects final : public Effects {
   public:
@@ -67,6 +77,12 @@ class BufferedEffects final : public Effects {
         const Ticket ticket{++last_ticket_};
         effects_.emplace_back(StoreEffect{ticket, std::move(operation)});
         return ticket;
+    }
+    void form(Group group, Nanos deadline) override {
+        effects_.emplace_back(FormEffect{std::move(group), deadline});
+    }
+    void reduce(CollectiveKey key, GradientShare share, Nanos deadline) override {
+        effects_.emplace_back(ReduceEffect{key, std::move(share), deadline});
     }
     void record(LedgerEntry entry) override {
         effects_.emplace_back(RecordEffect{std::move(entry)});

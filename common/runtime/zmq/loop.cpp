@@ -18,6 +18,10 @@ struct Overloaded : Cases... {
 template <class... Cases>
 Overloaded(Cases...) -> Overloaded<Cases...>;
 
+Error nobody_to_average_with() {
+    return fail(ErrorCode::not_supported, "this process has nobody to average gradients with");
+}
+
 // Not inlined: GCC 12 takes the other alternative of the result for read, and warns.
 [[gnu::noinline]] WorkResult nothing_to_compute_with() {
     return fail(ErrorCode::not_supported, "this process has nothing to compute with");
@@ -60,6 +64,8 @@ void ZmqLoop::log(LogLevel level, std::string_view text) const {
 void ZmqLoop::post(Event event) {
     if (!inbox_.post(std::move(event))) posts_dropped_.fetch_add(1, std::memory_order_relaxed);
 }
+
+void ZmqLoop::deliver(Event event) { inbox_.deliver(std::move(event), nullptr); }
 
 Outcome ZmqLoop::run(Node& node) {
     invariant(!std::exchange(ran_, true), "a loop runs once");
@@ -179,6 +185,8 @@ void ZmqLoop::apply(Effect&& effect, Time emitted) {
                        if (compute_) compute_->cancel(e.ticket);
                    },
                    [&](StoreEffect& e) { start_store(e.ticket, std::move(e.operation)); },
+                   [&](FormEffect& e) { start_form(std::move(e.group), e.deadline); },
+                   [&](ReduceEffect& e) { start_reduce(std::move(e)); },
                    [&](RecordEffect& e) {
                        if (options_.ledger == nullptr) return;
                        ledger_dirty_ = true;
@@ -213,6 +221,19 @@ void ZmqLoop::start_compute(Ticket ticket, Work&& work) {
         return;
     }
     deferred_.emplace_back(ComputeEnded{ticket, nothing_to_compute_with()});
+}
+
+void ZmqLoop::start_form(Group&& group, Nanos deadline) {
+    if (options_.reducer != nullptr) return options_.reducer->form(std::move(group), deadline);
+    deferred_.emplace_back(GroupFormed{group.epoch, nobody_to_average_with()});
+}
+
+void ZmqLoop::start_reduce(ReduceEffect&& effect) {
+    if (options_.reducer != nullptr) {
+        return options_.reducer->reduce(effect.key, std::move(effect.share), effect.deadline);
+    }
+    deferred_.emplace_back(Reduced{
+        {effect.key, Broken{nobody_to_average_with(), {}}, std::move(effect.share.gradient)}});
 }
 
 void ZmqLoop::start_store(Ticket ticket, StoreOp&& operation) {
@@ -268,6 +289,7 @@ void ZmqLoop::wind_down() {
         transport_->retry_waiting(now());
     }
     if (compute_) compute_->stop();
+    if (options_.reducer != nullptr) options_.reducer->stop();
     if (disk_) disk_->stop();
     while (Posted* posted = inbox_.take()) {
         while (posted != nullptr) {

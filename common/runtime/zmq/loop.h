@@ -35,6 +35,7 @@ class ZmqLoop final : public EventSink {
     // A control link or ledger that could only be made after the loop. Requires: before run().
     void attach(ControlLink& control) { options_.control = &control; }
     void attach(LedgerSink& ledger) { options_.ledger = &ledger; }
+    void attach(Reducer& reducer) { options_.reducer = &reducer; }
 
     // Runs the node until it finishes; then gives what was sent up to `linger` to leave, cancels
     // what is being computed, writes what was to be stored, and closes everything. Requires: once.
@@ -42,6 +43,8 @@ class ZmqLoop final : public EventSink {
 
     // Thread: any. Never blocks; above 65,536 waiting events it is dropped and counted.
     void post(Event event) override;
+    // The same, for results that somebody waits for: not dropped. Thread: any.
+    void deliver(Event event);
 
     LoopCounters counters() const;  // thread: any
 
@@ -56,6 +59,8 @@ class ZmqLoop final : public EventSink {
     void send(NodeId to, Message&& message, Time emitted);
     void start_compute(Ticket ticket, Work&& work);
     void start_store(Ticket ticket, StoreOp&& operation);
+    void start_form(Group&& group, Nanos deadline);
+    void start_reduce(ReduceEffect&& effect);
 
     bool take_posted();
     void take_control(Event&& event);

@@ -33,6 +33,7 @@ struct ZmqLoopOptions {
 
     Computer* computer = nullptr;    // none: every compute() ends with not_supported
     LedgerSink* ledger = nullptr;    // none: records are dropped
+    Reducer* reducer = nullptr;      // none: every group ends with not_supported
     ControlLink* control = nullptr;  // none: what is sent to the coordinator is counted as dropped
     LogSink log;                     // thread: the loop's
 };

@@ -1,4 +1,4 @@
-#include "worker/collectives/average.h"
+#include "common/collective/average.h"
 
 #include "common/conflict/gramian.h"
 #include "common/invariant.h"

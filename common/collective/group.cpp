@@ -1,4 +1,4 @@
-#include "worker/collectives/collective.h"
+#include "common/collective/group.h"
 
 #include <algorithm>
 #include <cmath>

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "worker/collectives/collective.h"
+#include "common/collective/group.h"
 
 namespace detente {
 

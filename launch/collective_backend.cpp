@@ -1,0 +1,78 @@
+#include "launch/collective_backend.h"
+
+#include <fmt/core.h>
+
+#include <filesystem>
+#include <utility>
+
+#include "launch/job.h"
+#include "worker/collectives/collective_module.h"
+#include "worker/collectives/shared_memory.h"
+
+namespace detente {
+namespace {
+
+// Beside the program where it was built, or where it was installed.
+std::string module_path(const std::string& name) {
+    const std::filesystem::path program = program_folder();
+    std::error_code ignored;
+    for (const char* folder : {"worker/collectives", "../lib/detente", "../lib64/detente"}) {
+        const std::filesystem::path path = program / folder / (name + ".so");
+        if (std::filesystem::exists(path, ignored)) return path.string();
+    }
+    return (program / "worker/collectives" / (name + ".so")).string();
+}
+
+Result<std::unique_ptr<CollectiveBackend>> over_mpi(const Job& job, const Variables& variables) {
+    std::string module;
+    if (variables("OMPI_COMM_WORLD_RANK")) {
+        module = "detente_openmpi";
+    } else if (variables("PMI_RANK")) {
+        module = "detente_mpich";
+    } else {
+        return fail(ErrorCode::not_supported,
+                    "sync.backend = \"mpi\" needs a job that mpirun started: neither "
+                    "OMPI_COMM_WORLD_RANK (Open MPI) nor PMI_RANK (MPICH) is set here; start it "
+                    "with mpirun, or set sync.backend = \"auto\"");
+    }
+    // As join gives out ranks: the coordinator, the servers, the workers.
+    std::string ranks;
+    for (std::uint32_t worker = 0; worker < job.workers; ++worker) {
+        ranks += fmt::format("{}{}={}", ranks.empty() ? "" : ",", worker, 1 + job.servers + worker);
+    }
+    return load_collectives(module_path(module), {"", {{"ranks", ranks}}});
+}
+
+}  // namespace
+
+Result<std::unique_ptr<CollectiveBackend>> make_collectives(const Job& job, const std::string& run,
+                                                            const Variables& variables) {
+    if (job.sync_backend == SyncBackend::mpi) return over_mpi(job, variables);
+    if (job.sync_backend == SyncBackend::nccl) {
+        return load_collectives(module_path("detente_nccl"), {run, {}});
+    }
+    std::unique_ptr<CollectiveBackend> backend =
+        std::make_unique<SharedMemoryBackend>(SharedMemoryOptions{.run = run});
+    return backend;
+}
+
+Result<std::unique_ptr<CollectiveBackend>> join_collectives(const Job& job,
+                                                            const Variables& variables) {
+    if (job.sync_layers.empty() || job.sync_backend != SyncBackend::mpi) {
+        return std::unique_ptr<CollectiveBackend>{};
+    }
+    return over_mpi(job, variables);
+}
+
+NodeReducer::NodeReducer(std::unique_ptr<CollectiveBackend> backend, WorkerId self, ZmqLoop& loop)
+    : backend_(std::move(backend)),
+      thread_(*backend_, self,
+              {[&loop](GroupEpoch epoch, Result<void> result) {
+                   loop.deliver(GroupFormed{epoch, std::move(result)});
+               },
+               [&loop](CollectiveEnd end) { loop.deliver(Reduced{std::move(end)}); },
+               [&loop](GroupEpoch epoch, Broken broken) {
+                   loop.deliver(GroupBroken{epoch, std::move(broken)});
+               }}) {}
+
+}  // namespace detente

@@ -1,0 +1,39 @@
+// What averages gradients inside a node, as [sync] backend says, and the thread it runs on.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "common/config.h"
+#include "common/runtime/zmq/loop.h"
+#include "launch/environment.h"
+#include "worker/collectives/collective_thread.h"
+
+namespace detente {
+
+// `run` tells apart what runs on this host at once; the same at all members. not_supported: no such
+// module, or what it needs is not on this machine; the text says what was looked for.
+Result<std::unique_ptr<CollectiveBackend>> make_collectives(const Job& job, const std::string& run,
+                                                            const Variables& variables);
+
+// Of processes that average nothing: MPI has to be begun by every rank of the job, or none gets
+// beyond its beginning. Nothing for other backends.
+Result<std::unique_ptr<CollectiveBackend>> join_collectives(const Job& job,
+                                                            const Variables& variables);
+
+// A worker's: what comes of it goes to its loop. Thread: the loop's; outlives the loop's run().
+class NodeReducer final : public Reducer {
+  public:
+    NodeReducer(std::unique_ptr<CollectiveBackend> backend, WorkerId self, ZmqLoop& loop);
+    void form(Group group, Nanos deadline) override { thread_.form(std::move(group), deadline); }
+    void reduce(const CollectiveKey& key, GradientShare share, Nanos deadline) override {
+        thread_.begin(key, std::move(share), deadline);
+    }
+    void stop() override { thread_.stop(); }
+
+  private:
+    std::unique_ptr<CollectiveBackend> backend_;
+    CollectiveThread thread_;
+};
+
+}  // namespace detente

@@ -1,0 +1,51 @@
+// The keys of nodes and of what their workers keep in step: [launch] and [sync].
+#include "launch/job_keys.h"
+
+namespace detente {
+
+std::vector<Table> node_tables() {
+    return {
+        {"launch",
+         false,
+         "Which workers make a node.",
+         {{"nodes",
+           "nodes",
+           "0: the workers of a host are a node. Otherwise the workers are dealt out to so many "
+           "virtual nodes, neighbours together, for tests and studies on one machine; workers of "
+           "different hosts are never of one node.",
+           [](Job& job, std::size_t) -> Slot { return &job.nodes; },
+           {0, 65536}}}},
+        {"sync",
+         false,
+         "Layers that the workers of a node keep in step: their gradients are averaged over the "
+         "node, task by task, before conflicts are resolved, and pushed once per node; the rest "
+         "stays asynchronous.",
+         {{"layers", "name patterns", "Tensors in step; none: everything is asynchronous.",
+           [](Job& job, std::size_t) -> Slot { return &job.sync_layers; }},
+          {"every",
+           "gradients",
+           "Of a worker from one average to the next; those between push as if there were no "
+           "[sync].",
+           [](Job& job, std::size_t) -> Slot { return &job.sync_every; },
+           {1, 1e6}},
+          {"backend",
+           "",
+           "auto: shared memory; nccl: device memory, where there are GPUs; mpi: where mpirun "
+           "started the job.",
+           [](Job& job, std::size_t) -> Slot {
+               return ChoiceSlot{[&job] { return static_cast<std::size_t>(job.sync_backend); },
+                                 [&job](std::size_t chosen) {
+                                     job.sync_backend = static_cast<SyncBackend>(chosen);
+                                 }};
+           },
+           {},
+           {"auto", "shared_memory", "nccl", "mpi"}},
+          {"deadline_s",
+           "s",
+           "What a member waits for the others at each average, the slowest gradient included; "
+           "then the node goes on without who is missing.",
+           [](Job& job, std::size_t) -> Slot { return &job.sync_deadline; },
+           {0.001, 1e6}}}}};
+}
+
+}  // namespace detente

@@ -1,0 +1,138 @@
+#include "launch/node_groups.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace detente {
+
+NodeGroups::NodeGroups(const Job& job)
+    : designated_(!job.sync_layers.empty()), virtual_nodes_(job.nodes), workers_(job.workers) {}
+
+NodeGroups::Node& NodeGroups::node_of_worker(const Endpoint& worker) {
+    std::string name = worker.host;
+    if (virtual_nodes_ > 0) {
+        const std::uint64_t part = std::uint64_t{worker.node.index} * virtual_nodes_ / workers_;
+        name += fmt::format(", part {}", part);
+    }
+    const auto found = std::find_if(nodes_.begin(), nodes_.end(),
+                                    [&](const Node& node) { return node.name == name; });
+    if (found != nodes_.end()) return *found;
+    nodes_.emplace_back().name = name;
+    return nodes_.back();
+}
+
+NodeGroups::Node* NodeGroups::find(WorkerId worker) {
+    for (Node& node : nodes_) {
+        const auto has = [worker](const Group& group) {
+            return group.index_of(worker) < group.members.size();
+        };
+        if (has(node.group) || std::any_of(node.apart.begin(), node.apart.end(), has)) return &node;
+    }
+    return nullptr;
+}
+
+Group NodeGroups::next_group(std::vector<WorkerId> members) {
+    epoch_ = next(epoch_);
+    std::sort(members.begin(), members.end());
+    return {epoch_, std::move(members)};
+}
+
+Result<std::vector<Group>> NodeGroups::begin(const std::vector<Endpoint>& workers) {
+    for (const Endpoint& worker : workers) {
+        node_of_worker(worker).group.members.push_back(WorkerId{worker.node.index});
+    }
+    std::vector<Group> formed;
+    for (Node& node : nodes_) {
+        if (node.group.members.size() > kMostGroupMembers) {
+            return fail(ErrorCode::bad_job,
+                        fmt::format("sync.layers: {} workers are of one node ({}), at most {} may "
+                                    "average: set launch.nodes to make several of them",
+                                    node.group.members.size(), node.name, kMostGroupMembers));
+        }
+        node.group = next_group(std::move(node.group.members));
+        formed.push_back(node.group);
+    }
+    return formed;
+}
+
+std::vector<Group> NodeGroups::joined(const Endpoint& worker) {
+    Node& node = node_of_worker(worker);
+    std::vector<WorkerId> members = node.group.members;
+    const WorkerId id{worker.node.index};
+    if (std::find(members.begin(), members.end(), id) == members.end()) members.push_back(id);
+    if (members.size() > kMostGroupMembers) {  // it goes on by itself
+        node.apart.push_back(next_group({id}));
+        return {node.apart.back()};
+    }
+    node.group = next_group(std::move(members));
+    node.reported.clear();
+    return {node.group};
+}
+
+// Forms a node's group anew without these; those that live get groups of their own.
+std::vector<Group> NodeGroups::without(Node& node, const std::set<WorkerId>& left_out, bool alive) {
+    std::vector<WorkerId> members;
+    std::vector<Group> formed;
+    for (const WorkerId member : node.group.members) {
+        if (!left_out.contains(member)) {
+            members.push_back(member);
+        } else if (alive) {
+            node.apart.push_back(next_group({member}));
+            formed.push_back(node.apart.back());
+        }
+    }
+    node.group = next_group(std::move(members));
+    node.reported.clear();
+    if (!node.group.members.empty()) formed.push_back(node.group);
+    return formed;
+}
+
+std::vector<Group> NodeGroups::gone(WorkerId worker) {
+    Node* node = find(worker);
+    if (node == nullptr) return {};
+    std::erase_if(node->apart,
+                  [worker](const Group& group) { return group.members.front() == worker; });
+    if (node->group.index_of(worker) == node->group.members.size()) return {};
+    return without(*node, {worker}, false);
+}
+
+std::vector<Group> NodeGroups::lost(WorkerId from, const LostGroup& lost, Time now) {
+    Node* node = find(from);
+    if (node == nullptr || lost.epoch != node->group.epoch) return {};  // it was formed anew since
+    if (!lost.missing.empty()) {
+        node->attempts = 0;
+        return without(*node, {lost.missing.begin(), lost.missing.end()}, true);
+    }
+    if (node->reported.empty()) node->first_report = now;
+    node->reported.insert(from);
+    if (node->reported.size() < node->group.members.size()) return {};
+    if (++node->attempts < kMostAttempts) return without(*node, {}, true);
+    node->attempts = 0;
+    return without(*node, node->reported, true);  // each by itself
+}
+
+std::vector<Group> NodeGroups::tick(Time now) {
+    std::vector<Group> formed;
+    for (Node& node : nodes_) {
+        if (node.reported.empty() || now - node.first_report < kReportsWithin) continue;
+        std::set<WorkerId> silent;
+        for (const WorkerId member : node.group.members) {
+            if (!node.reported.contains(member)) silent.insert(member);
+        }
+        for (Group& group : without(node, silent, true)) formed.push_back(std::move(group));
+    }
+    return formed;
+}
+
+std::vector<Group> NodeGroups::groups() const {
+    std::vector<Group> all;
+    for (const Node& node : nodes_) {
+        if (!node.group.members.empty()) all.push_back(node.group);
+        all.insert(all.end(), node.apart.begin(), node.apart.end());
+    }
+    return all;
+}
+
+}  // namespace detente

@@ -1,0 +1,63 @@
+// Which workers are of one node, and who of them averages layers in step now ([sync]): the
+// coordinator's, which alone decides epochs.
+//
+// A node's workers are those of one host, or of one part of it where launch.nodes makes virtual
+// ones. One that is lost, leaves, or is missed in an average is left out of the next group; one
+// that is missed and lives goes on by itself.
+//
+// Thread: the coordinator's. Pure: what is returned is to be sent.
+#pragma once
+
+#include <cstdint>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "common/config.h"
+#include "common/messages.h"
+
+namespace detente {
+
+class NodeGroups {
+  public:
+    explicit NodeGroups(const Job& job);
+
+    bool designated() const { return designated_; }
+    // Workers that begin together. bad_job: more of them in a node than a group may have.
+    Result<std::vector<Group>> begin(const std::vector<Endpoint>& workers);
+    // Below: the groups to be formed now, because …
+    std::vector<Group> joined(const Endpoint& worker);  // … this one came
+    std::vector<Group> gone(WorkerId worker);           // … it left or was lost
+    std::vector<Group> lost(WorkerId from, const LostGroup& lost, Time now);
+    // … a group could not be formed, and some did not even say so.
+    std::vector<Group> tick(Time now);
+
+    std::vector<Group> groups() const;  // as they are, those of one worker too
+
+    // Those who can tell that a group was not formed have this long to say so.
+    static constexpr Nanos kReportsWithin = std::chrono::seconds(1);
+    // So often a group is tried that all say they could not form.
+    static constexpr int kMostAttempts = 3;
+
+  private:
+    struct Node {
+        std::string name;
+        Group group;
+        std::vector<Group> apart;  // of one worker each
+        std::set<WorkerId> reported;
+        Time first_report{};
+        int attempts = 0;
+    };
+    Node& node_of_worker(const Endpoint& worker);
+    Node* find(WorkerId worker);
+    Group next_group(std::vector<WorkerId> members);
+    std::vector<Group> without(Node& node, const std::set<WorkerId>& left_out, bool alive);
+
+    const bool designated_;
+    const std::uint32_t virtual_nodes_;
+    const std::uint32_t workers_;
+    GroupEpoch epoch_{0};
+    std::vector<Node> nodes_;
+};
+
+}  // namespace detente

@@ -1,0 +1,128 @@
+// What a worker does in step with the others of its node: its rounds from the gradient to the
+// node's verdict, and what becomes of them when the group changes.
+#include <algorithm>
+
+#include "worker/worker.h"
+
+namespace detente {
+
+std::uint32_t Worker::samples_in(const Batch& batch) const {
+    const std::uint64_t each = setup_.job->batch_samples;
+    const std::uint64_t total = setup_.training_samples;
+    if (total == 0) return static_cast<std::uint32_t>(each);
+    const std::uint64_t first = std::min(total, batch.index * each);
+    return static_cast<std::uint32_t>(std::min(total, first + each) - first);
+}
+
+bool Worker::joins_round(const Batch& batch) {
+    if (!rounds_.averages()) return false;
+    const auto in_step = [this](BlockId id) { return setup_.plan->block(id).in_step; };
+    const bool concerns =
+        batch.only.empty() || std::any_of(batch.only.begin(), batch.only.end(), in_step);
+    return concerns && ++since_round_ >= setup_.job->sync_every;
+}
+
+void Worker::open_round() {
+    since_round_ = 0;
+    computing_->round = rounds_.open(&computing_->base, samples_in(computing_->batch), *effects_);
+}
+
+// The rows in step are on their way to the others, task by task; the rest waits for theirs.
+void Worker::own_gradient(GradientOutcome&& outcome) {
+    compute_time_ += now_ - computing_->began;
+    computing_->own = std::move(outcome);
+    computing_->own_since = now_;
+    measure_averages();
+}
+
+void Worker::measure_averages() {
+    if (!computing_ || !computing_->own || computing_->averaged) return;
+    auto averages = rounds_.take_averages(computing_->round, *effects_);
+    if (!averages) return;
+    computing_->averaged = true;
+    round_time_ += now_ - computing_->own_since;
+    computing_->pushes_in_step = averages->pushes;
+    computing_->node_samples = averages->samples;
+    for (const auto& [block, base] : averages->base) computing_->base[block] = base;
+    MeasureWork work;
+    work.of = std::move(computing_->measured);
+    work.computed = std::move(*computing_->own);
+    work.averages = std::move(averages->by_task);
+    computing_->ticket = effects_->compute(std::move(work));
+}
+
+void Worker::tell_node(Settling& settling) {
+    rounds_.tell(settling.round, settling.in_step_rejected, *effects_);
+}
+
+// A rejection binds the node: every member repairs its own part of the average.
+void Worker::round_ended(const SyncRounds::Ended& ended) {
+    if (computing_ && computing_->round == ended.round) {  // the push was judged before its own
+        computing_->round = {};
+        computing_->in_step_rejected = ended.rejected;
+        return;
+    }
+    const auto found = std::find_if(settling_.begin(), settling_.end(),
+                                    [&](const Settling& one) { return one.round == ended.round; });
+    if (found == settling_.end()) return;
+    found->round = {};
+    found->rejected.insert(found->rejected.end(), ended.rejected.begin(), ended.rejected.end());
+    if (--found->parts_missing == 0) settle(*found);
+}
+
+void Worker::form_group(const FormGroup& form) {
+    if (!rounds_.designated()) return;
+    rounds_.form(form.group, *effects_);
+    give_up_rounds();
+}
+
+void Worker::group_lost(const std::vector<WorkerId>& missing, const Error& error) {
+    if (error.code == ErrorCode::not_supported) return fail_with(error);
+    ++groups_lost_;
+    effects_->log(LogLevel::warning, "its node is no longer in step: " + error.text);
+    LostGroup lost;
+    lost.epoch = rounds_.group().epoch;
+    lost.missing = missing;
+    lost.code = error.code;
+    lost.error = error.text;
+    Message message;
+    message.body = std::move(lost);
+    effects_->send(kCoordinator, std::move(message));
+    give_up_rounds();
+}
+
+// What was averaged already goes its way; a gradient that was not is computed again, in the next
+// group.
+void Worker::give_up_rounds() {
+    for (;;) {
+        const auto found = std::find_if(settling_.begin(), settling_.end(),
+                                        [](const Settling& one) { return one.round.value != 0; });
+        if (found == settling_.end()) break;
+        found->round = {};
+        found->rejected.insert(found->rejected.end(), found->in_step_rejected.begin(),
+                               found->in_step_rejected.end());
+        if (--found->parts_missing == 0) settle(*found);
+    }
+    if (!computing_ || computing_->round.value == 0) return;
+    computing_->round = {};
+    if (computing_->averaged || computing_->cancelled) return;
+    computing_->cancelled = true;
+    computing_->restarts = true;
+    if (computing_->own) return end_cancelled();
+    effects_->cancel(computing_->ticket);
+}
+
+bool Worker::idle_but_for_rounds() const {
+    return phase_ == Phase::training && rounds_.averages() && !rounds_.passes() && !computing_ &&
+           settling_.empty() && batches_.empty() && (lease_ || lease_useless_);
+}
+
+// The others may be in a round, and hold the batches it waits for.
+void Worker::pass_rounds() {
+    pass_timer_ = false;
+    if (!idle_but_for_rounds()) return;
+    since_round_ = 0;
+    rounds_.open(nullptr, 0, *effects_);
+}
+
+}  // namespace detente
