@@ -164,6 +164,20 @@ void draw_repairs(Job& job, Random random) {
     if (random.below(5) == 0) job.on_rejection = OnRejection::compensate;
 }
 
+// Some layers of a node in step, under whatever else was drawn.
+void draw_sync(Job& job, Random random) {
+    if (random.below(4) != 0 || decides_steps(job)) return;
+    const std::uint64_t dimension = std::stoull(job.model_options.front().second);
+    const std::uint64_t tensors = std::min(dimension, 1 + random.below(3));
+    job.model_options.emplace_back("tensors", std::to_string(tensors));
+    job.sync_layers = {random.below(2) == 0 ? "*" : "w0"};
+    job.nodes = static_cast<std::uint32_t>(random.below(job.workers + 1));
+    job.sync_every = 1 + static_cast<std::uint32_t>(random.below(3));
+    job.sync_deadline = seconds(random.below(2) == 0 ? 2 : 30);
+    job.simulate.collective.latency = seconds(random.below(2) == 0 ? 0 : 1e-3);
+    if (job.on_rejection == OnRejection::compensate) job.on_rejection = OnRejection::recompute;
+}
+
 // A case that names what it no longer has is none.
 bool names_only_what_is_there(const Job& job) {
     std::vector<JobProblem> problems;
@@ -186,6 +200,7 @@ Job fuzz_case(std::uint64_t seed) {
     draw_faults(job, part(3));
     draw_restart(job, part(4));
     draw_repairs(job, part(5));
+    draw_sync(job, part(6));
     complete_parameters(job);
     return job;
 }

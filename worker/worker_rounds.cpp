@@ -57,14 +57,16 @@ void Worker::tell_node(Settling& settling) {
 
 // A rejection binds the node: every member repairs its own part of the average.
 void Worker::round_ended(const SyncRounds::Ended& ended) {
-    if (computing_ && computing_->round == ended.round) {  // the push was judged before its own
-        computing_->round = {};
-        computing_->in_step_rejected = ended.rejected;
-        return;
-    }
     const auto found = std::find_if(settling_.begin(), settling_.end(),
                                     [&](const Settling& one) { return one.round == ended.round; });
-    if (found == settling_.end()) return;
+    if (found == settling_.end()) {
+        // The node's push was judged before this worker's own part of the step was laid out.
+        if (computing_ && computing_->round == ended.round) {
+            computing_->round = {};
+            computing_->in_step_rejected = ended.rejected;
+        }
+        return;
+    }
     found->round = {};
     found->rejected.insert(found->rejected.end(), ended.rejected.begin(), ended.rejected.end());
     if (--found->parts_missing == 0) settle(*found);
@@ -79,7 +81,10 @@ void Worker::form_group(const FormGroup& form) {
 void Worker::group_lost(const std::vector<WorkerId>& missing, const Error& error) {
     if (error.code == ErrorCode::not_supported) return fail_with(error);
     ++groups_lost_;
-    effects_->log(LogLevel::warning, "its node is no longer in step: " + error.text);
+    // Of a process that is gone the coordinator speaks, and knows whether it left in order.
+    const bool gone = error.code == ErrorCode::peer_lost;
+    effects_->log(gone ? LogLevel::information : LogLevel::warning,
+                  "its node is no longer in step: " + error.text);
     LostGroup lost;
     lost.epoch = rounds_.group().epoch;
     lost.missing = missing;

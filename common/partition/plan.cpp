@@ -325,6 +325,11 @@ std::string describe(const Plan& plan, const ModelDescription& model) {
                         owners_text(block, model), choice_text(block.rule),
                         choice_text(block.policy)});
     }
+    const bool any_in_step = std::any_of(plan.blocks.begin(), plan.blocks.end(),
+                                         [](const Block& block) { return block.in_step; });
+    for (std::size_t i = 0; any_in_step && i < rows.size(); ++i) {
+        rows[i].emplace_back(i == 0 ? "in step" : plan.blocks[i - 1].in_step ? "yes" : "");
+    }
     std::vector<std::size_t> widths(rows[0].size());
     for (const Row& row : rows) {
         for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());

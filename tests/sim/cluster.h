@@ -27,8 +27,8 @@ struct ClusterOptions {
 // Welcomes everybody, says Go when all are ready, stops the shards when all workers have left.
 class ScriptedCoordinator : public Node {
   public:
-    ScriptedCoordinator(std::vector<NodeId> shards, std::vector<NodeId> workers)
-        : shards_(std::move(shards)), workers_(std::move(workers)) {}
+    ScriptedCoordinator(std::vector<NodeId> shards, std::vector<NodeId> workers, bool one_node)
+        : shards_(std::move(shards)), workers_(std::move(workers)), one_node_(one_node) {}
 
     void on(Event&& event, Time /*now*/, Effects& effects) override {
         if (std::holds_alternative<Started>(event)) {
@@ -49,6 +49,7 @@ class ScriptedCoordinator : public Node {
         if (std::holds_alternative<Ready>(body)) {
             ready.insert(from);
             if (ready.size() == shards_.size() + workers_.size()) {
+                if (one_node_) form_group(effects);
                 for (const NodeId worker : workers_) send(effects, worker, Go{});
             }
         } else if (auto* stopped = std::get_if<Stopped>(&body)) {
@@ -71,8 +72,20 @@ class ScriptedCoordinator : public Node {
     std::vector<PolicyChanged> changed;
 
   private:
+    // All workers that are left.
+    void form_group(Effects& effects) {
+        epoch_ = next(epoch_);
+        Group group{epoch_, {}};
+        for (const NodeId worker : workers_) {
+            if (!gone_.contains(worker)) group.members.push_back(WorkerId{worker.index});
+        }
+        for (const WorkerId member : group.members) {
+            send(effects, node_of(member), FormGroup{group});
+        }
+    }
     void gone(NodeId node, Effects& effects) {
         gone_.insert(node);
+        if (one_node_ && node.role == Role::worker) form_group(effects);
         for (const NodeId worker : workers_) {
             if (!gone_.contains(worker)) return;
         }
@@ -88,8 +101,10 @@ class ScriptedCoordinator : public Node {
     }
     std::vector<NodeId> shards_;
     std::vector<NodeId> workers_;
+    bool one_node_;  // all workers are in step
     std::set<NodeId> gone_;
     bool stopping_ = false;
+    GroupEpoch epoch_{0};
 };
 
 class Cluster {
@@ -121,7 +136,8 @@ class Cluster {
             add_worker(WorkerId{i}, options.incarnation,
                        own == options.model_of_worker.end() ? options.model : own->second);
         }
-        auto coordinator = std::make_unique<ScriptedCoordinator>(shards, workers);
+        auto coordinator =
+            std::make_unique<ScriptedCoordinator>(shards, workers, !job_->sync_layers.empty());
         coordinator_ = coordinator.get();
         world_.add(kCoordinator, Incarnation{1}, std::move(coordinator));
     }

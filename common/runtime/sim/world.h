@@ -54,6 +54,7 @@ struct WorldOptions {
     // alter it.
     std::function<void(NodeId to, Message&)> alter;
     Nanos cancel_time{0};  // from cancel() to the end event
+    Nanos end_delay{0};    // from a computation's parts to its end, as a busy machine has it
     Nanos store_time{1'000'000};
     // Where effects go that leave the world; none: kept, for files(), ledger() and log().
     std::function<Result<void>(StoreOp&)> store;

@@ -89,7 +89,10 @@ void World::due(ComputeDue&& compute, std::uint64_t /*handle*/) {
     for (auto& [index, payload] : job.parts) {
         deliver(compute.at, ComputePart{running.ticket, index, std::move(payload)});
     }
-    deliver(compute.at, ComputeEnded{running.ticket, *std::move(job.result)});
+    ComputeEnded ended{running.ticket, *std::move(job.result)};
+    if (options_.end_delay.count() == 0) return deliver(compute.at, std::move(ended));
+    queue_.push(now_ + options_.end_delay,
+                PostDue{compute.at, std::make_unique<Event>(std::move(ended))});
 }
 
 void World::cancel_compute(Place& place, Ticket ticket) {
