@@ -79,6 +79,7 @@ void World::transmit(Place& from, NodeId to, Message&& message) {
     message.envelope.incarnation = from.incarnation;
     message.envelope.generation = options_.generation;
     message.envelope.build = options_.build;
+    message.envelope.handled = Nanos{0};  // on() takes no virtual time
     if (options_.alter) options_.alter(to, message);
     const std::uint64_t bytes = payload_bytes(message.body);
     ++traffic_.sent;
