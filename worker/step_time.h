@@ -13,7 +13,8 @@
 // What else a round trip took is wire and queue, and what the best of the last ones of about that
 // size took is the wire; Mills filters a clock's delays so ("Internet time synchronization: the
 // network time protocol", IEEE Trans. Comm. 39(10), 1991, section IV; RFC 5905, section 10). So a
-// queue that was never empty counts as wire, and what clogs a link as queue.
+// queue that was never empty counts as wire, and what clogs a link as queue. In a simulated run a
+// shard's work takes no virtual time: apply is 0.
 //
 // Pure. Owner: the worker's loop.
 #pragma once
