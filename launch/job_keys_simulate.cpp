@@ -208,7 +208,8 @@ Table fault_table() {
 }  // namespace
 
 std::vector<Table> simulate_tables() {
-    return {simulate_table(), compute_table(), network_table(), collective_table(), staleness_table(), fault_table()};
+    return {simulate_table(),   compute_table(),   network_table(),
+            collective_table(), staleness_table(), fault_table()};
 }
 
 }  // namespace detente

@@ -82,6 +82,7 @@ Summary summary_of(const ClusterView& view, const Outcome& outcome, const RunDir
     summary.interference_index = interference_index(view);
     summary.workers = workers_of(view);
     summary.torn = torn_pulls(view);
+    summary.in_step = in_step(view);
     summary.steps = total_steps(view);
     summary.samples = total_samples(view);
     summary.resumed_from = view.resumed_from;
@@ -148,6 +149,11 @@ std::string to_json(const Summary& summary) {
         object["digest"] = fmt::format("{:016x}", summary.simulated->digest);
         object["events"] = summary.simulated->events;
         object["virtual_s"] = summary.simulated->virtual_s;
+    }
+    if (summary.in_step) {
+        object["sync"] = json::object{{"member_rounds", summary.in_step->member_rounds},
+                                      {"groups_lost", summary.in_step->groups_lost},
+                                      {"wait_ms", summary.in_step->wait_ms}};
     }
     if (summary.best_checkpoint) object["best_checkpoint"] = *summary.best_checkpoint;
     if (summary.failed) {
@@ -223,6 +229,13 @@ std::string table(const Summary& summary) {
                        "  mean pairwise cosine of task gradients: {:+.3f}; in conflict in "
                        "{:.1f} % of the steps\n",
                        *summary.mean_cosine, 100 * summary.conflict_share.value_or(0));
+    }
+    if (summary.in_step) {
+        fmt::format_to(out,
+                       "  in step: {} averages of a worker with its node, {:.2f} ms of waiting "
+                       "each; its node was lost {} times\n",
+                       with_commas(summary.in_step->member_rounds), summary.in_step->wait_ms,
+                       with_commas(summary.in_step->groups_lost));
     }
     const std::uint64_t samples = summary.samples - summary.samples_before;
     fmt::format_to(out, "  {} steps, {} samples in {:.1f} s of training: {} samples/s\n",
