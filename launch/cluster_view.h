@@ -75,6 +75,7 @@ struct CheckpointView {
 struct ClusterView {
     std::string job;
     std::vector<std::string> tasks;
+    std::vector<std::string> metrics;  // what each scores; empty = accuracy
     std::uint32_t shards_per_server = 1;
     Stage stage = Stage::gathering;
     Time now{};  // of the last event

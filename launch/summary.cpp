@@ -76,6 +76,7 @@ Summary summary_of(const ClusterView& view, const Outcome& outcome, const RunDir
     summary.staleness_histogram = total_staleness(view);
     summary.mean_cosine = mean_cosine(view);
     summary.tasks = view.tasks;
+    summary.metrics = view.metrics;
     summary.cosines = pairwise_cosines(view);
     summary.pairs = pair_summaries(view);
     summary.conflict_share = conflict_share(view);
@@ -110,7 +111,7 @@ Summary summary_of(const ClusterView& view, const Outcome& outcome, const RunDir
 std::string to_json(const Summary& summary) {
     json::object tasks;
     for (const auto& [task, accuracy] : summary.accuracy) {
-        tasks[task] = json::object{{"accuracy", accuracy}};
+        tasks[task] = json::object{{"accuracy", accuracy}, {"metric", metric_of(summary, task)}};
     }
     for (const auto& [task, loss] : summary.loss) {
         // JSON has no NaN.
@@ -195,12 +196,26 @@ std::string bars(const std::vector<std::uint64_t>& histogram, std::uint64_t coun
 
 }  // namespace
 
+std::string metric_of(const Summary& summary, const std::string& task) {
+    for (std::size_t i = 0; i < summary.metrics.size() && i < summary.tasks.size(); ++i) {
+        if (summary.tasks[i] == task) return summary.metrics[i];
+    }
+    return "accuracy";
+}
+
 std::string table(const Summary& summary) {
     std::string text;
     const auto out = std::back_inserter(text);
-    if (!summary.accuracy.empty()) fmt::format_to(out, "  test accuracy\n");
+    const bool accuracies =
+        std::all_of(summary.metrics.begin(), summary.metrics.end(),
+                    [](const std::string& metric) { return metric == "accuracy"; });
+    if (!summary.accuracy.empty()) {
+        fmt::format_to(out, "  {}\n", accuracies ? "test accuracy" : "test scores");
+    }
     for (const auto& [task, accuracy] : summary.accuracy) {
-        fmt::format_to(out, "    {:<20} {:6.2f} %\n", task, 100 * accuracy);
+        const std::string metric = metric_of(summary, task);
+        fmt::format_to(out, "    {:<20} {:6.2f} %{}\n", task, 100 * accuracy,
+                       accuracies ? "" : "  " + metric);
     }
     const Books& books = summary.books;
     fmt::format_to(out, "  updates (of one block)\n");
