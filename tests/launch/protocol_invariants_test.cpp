@@ -249,7 +249,8 @@ TEST_CASE("fuzz: seeds that were found stay found") {
     const char* const late_cut = "a shard without blocks hands out a cut of a step that is over";
     const auto [seed, what] =
         GENERATE_COPY(Found{2180, late_cut}, Found{2901, late_cut}, Found{3787, late_cut},
-                      Found{3897, late_cut}, Found{4163, late_cut});
+                      Found{3897, late_cut}, Found{4163, late_cut}, Found{8642, late_cut},
+                      Found{11731, late_cut}, Found{11759, late_cut});
     INFO("seed " << seed << ": " << what);
     const Job job = fuzz_case(seed);
     CHECK(job.policy.name == "ssp");  // else cases are drawn otherwise now, and this one is another
