@@ -107,6 +107,7 @@ struct Job {
 
     // [sync], [launch]
     std::vector<std::string> sync_layers;  // name patterns; empty = all is asynchronous
+    std::string sync_measured;             // a run directory, for layers = "auto"
     std::uint32_t sync_every = 1;          // gradients of a worker from one average to the next
     SyncBackend sync_backend = SyncBackend::automatic;
     Nanos sync_deadline = std::chrono::seconds(30);  // for the other members, at each average

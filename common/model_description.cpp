@@ -30,14 +30,16 @@ std::string to_json(const ModelDescription& description) {
                                      {"task", gate.task.value},
                                      {"gated", json::array(gate.gated.begin(), gate.gated.end())}});
     }
-    return json::serialize(json::object{{"model", description.model},
-                                        {"tasks", std::move(tasks)},
-                                        {"tensors", std::move(tensors)},
-                                        {"gates", std::move(gates)},
-                                        {"training_samples", description.training_samples},
-                                        {"test_samples", description.test_samples},
-                                        {"versions", description.versions},
-                                        {"library", description.library}});
+    return json::serialize(json::object{
+        {"model", description.model},
+        {"tasks", std::move(tasks)},
+        {"metrics", json::array(description.metrics.begin(), description.metrics.end())},
+        {"tensors", std::move(tensors)},
+        {"gates", std::move(gates)},
+        {"training_samples", description.training_samples},
+        {"test_samples", description.test_samples},
+        {"versions", description.versions},
+        {"library", description.library}});
 }
 
 namespace {
@@ -80,6 +82,13 @@ Result<ModelDescription> model_description_from_json(std::string_view text) {
         ModelDescription description;
         description.model = json::value_to<std::string>(object.at("model"));
         description.tasks = json::value_to<std::vector<std::string>>(object.at("tasks"));
+        if (const json::value* metrics = object.if_contains("metrics")) {
+            description.metrics = json::value_to<std::vector<std::string>>(*metrics);
+            if (!description.metrics.empty() &&
+                description.metrics.size() != description.tasks.size()) {
+                return bad_description("a metric for some tasks and not for others");
+            }
+        }
         description.training_samples = object.at("training_samples").to_number<std::uint64_t>();
         description.test_samples = object.at("test_samples").to_number<std::uint64_t>();
         description.versions = json::value_to<std::string>(object.at("versions"));

@@ -29,8 +29,9 @@ struct GateDescription {
 };
 
 struct ModelDescription {
-    std::string model;               // the library's name for it
-    std::vector<std::string> tasks;  // index is TaskId
+    std::string model;                 // the library's name for it
+    std::vector<std::string> tasks;    // index is TaskId
+    std::vector<std::string> metrics;  // what each task scores, for people; empty = accuracy
     std::vector<TensorDescription> tensors;
     std::vector<GateDescription> gates;  // none where they are off
     std::uint64_t training_samples = 0;

@@ -35,9 +35,17 @@ struct SimulatedNetworkConfig {  // [simulate.network]
     double corrupt = 0;
 };
 
+// [simulate.shard]: what a shard takes for a message of a worker's; the next ones wait meanwhile.
+struct SimulatedShardConfig {
+    Nanos message{0};
+    std::uint64_t bytes_per_s =
+        0;  // of a push's gradients, or of the weights it hands out; 0 = any
+};
+
 struct SimulatedCollectiveConfig {  // [simulate.collective]: averages inside a node
     Nanos latency = std::chrono::microseconds(20);
-    std::uint64_t bandwidth_bytes_per_s = 0;  // of each member, as a ring uses it; 0 = without limit
+    std::uint64_t bandwidth_bytes_per_s =
+        0;  // of each member, as a ring uses it; 0 = without limit
 };
 
 struct ImposedStalenessConfig {  // [simulate.staleness]
@@ -74,6 +82,7 @@ struct SimulationConfig {
     bool thorough = false;  // follows every update (launch/protocol_invariants.h)
     ComputeTimeConfig compute;
     SimulatedNetworkConfig network;
+    SimulatedShardConfig shard;
     SimulatedCollectiveConfig collective;
     ImposedStalenessConfig staleness;
     std::vector<FaultConfig> faults;

@@ -277,6 +277,20 @@ std::vector<PairSummary> pair_summaries(const ClusterView& view) {
     return summaries;
 }
 
+std::optional<InStepSummary> in_step(const ClusterView& view) {
+    std::optional<InStepSummary> sum;
+    for (const ProcessView& process : view.processes) {
+        const auto rounds = process.value("sync.rounds");
+        if (!rounds) continue;
+        if (!sum) sum.emplace();
+        sum->member_rounds += static_cast<std::uint64_t>(*rounds);
+        sum->groups_lost += count_of(process.last, "sync.groups_lost");
+        sum->wait_ms += process.value("sync.wait_ms").value_or(0);
+    }
+    if (sum && sum->member_rounds > 0) sum->wait_ms /= static_cast<double>(sum->member_rounds);
+    return sum;
+}
+
 StalenessSummary summarise(const ClusterView& view) {
     const std::vector<std::uint64_t> histogram = total_staleness(view);
     StalenessSummary summary;

@@ -75,6 +75,7 @@ struct CheckpointView {
 struct ClusterView {
     std::string job;
     std::vector<std::string> tasks;
+    std::vector<std::string> metrics;  // what each scores; empty = accuracy
     std::uint32_t shards_per_server = 1;
     Stage stage = Stage::gathering;
     Time now{};  // of the last event
@@ -122,6 +123,13 @@ struct TornPulls {
     std::uint64_t largest = 0;  // difference of versions
 };
 TornPulls torn_pulls(const ClusterView& view);
+// Of layers in step ([sync]), over all workers; nothing without any.
+struct InStepSummary {
+    std::uint64_t member_rounds = 0;  // a round of three members counts three times
+    std::uint64_t groups_lost = 0;    // each as often as members saw it
+    double wait_ms = 0;               // of a member in a round, from its own gradient to the node's
+};
+std::optional<InStepSummary> in_step(const ClusterView& view);
 std::uint64_t total_steps(const ClusterView& view);
 // Mean over the workers that reported losses; empty = none yet.
 std::vector<double> mean_losses(const ClusterView& view);

@@ -49,6 +49,7 @@ Coordinator::Coordinator(CoordinatorOptions options)
     const Job& job = options_.job;
     view_.job = job.name;
     view_.tasks = options_.tasks;
+    view_.metrics = options_.metrics;
     view_.samples_planned = options_.training_samples * job.data_epochs;
     view_.shards_per_server = job.shards_per_server;
     const auto add = [&](NodeId node) {

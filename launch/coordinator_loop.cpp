@@ -28,6 +28,7 @@ CoordinatorOptions node_options(const CoordinatorLoopOptions& options) {
     CoordinatorOptions node;
     node.job = options.job;
     node.job_text = options.job_text;
+    node.metrics = options.model.metrics;
     node.model_json = to_json(options.model);
     node.tasks = options.model.tasks;
     node.training_samples = options.model.training_samples;

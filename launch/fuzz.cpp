@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 #include <signal.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -25,7 +26,7 @@
 namespace detente {
 namespace {
 
-constexpr unsigned kMostSeconds = 60;
+constexpr unsigned kMostSeconds = 600;  // by the clock: for what stands still
 
 struct Ran {
     FuzzVerdict verdict;
@@ -90,9 +91,20 @@ Result<Ran> run_once(const Job& job, const std::string& folder, EventTrace* trac
 struct Child {
     pid_t process = -1;
     int from = -1;
+    std::chrono::milliseconds processor_time{};
 };
 
-Child start(const Job& job, bool twice) {
+// Ends this process when it has used up that much.
+void limit(std::chrono::milliseconds processor_time) {
+    const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(processor_time);
+    itimerval timer{};
+    timer.it_value.tv_sec = seconds.count();
+    timer.it_value.tv_usec = std::chrono::microseconds(processor_time - seconds).count();
+    invariant(::setitimer(ITIMER_PROF, &timer, nullptr) == 0, "a time that a timer can have");
+    ::alarm(kMostSeconds);
+}
+
+Child start(const Job& job, bool twice, std::chrono::milliseconds processor_time) {
     std::array<int, 2> ends{};
     invariant(::pipe(ends.data()) == 0, "a pipe for each child (ulimit -n)");
     std::fflush(nullptr);
@@ -100,9 +112,9 @@ Child start(const Job& job, bool twice) {
     invariant(process >= 0, "a process for each case (ulimit -u)");
     if (process > 0) {
         ::close(ends[1]);
-        return {process, ends[0]};
+        return {process, ends[0], processor_time};
     }
-    ::alarm(kMostSeconds);
+    limit(processor_time);
     const std::string folder =
         (std::filesystem::temp_directory_path() / fmt::format("detente-fuzz-{}", ::getpid()))
             .string();
@@ -123,6 +135,11 @@ FuzzVerdict take(const Child& child, int status) {
         ignored);
     if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM) {
         return {FuzzEnd::no_progress, fmt::format("did not end within {} s", kMostSeconds)};
+    }
+    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGPROF) {
+        return {FuzzEnd::no_progress,
+                fmt::format("did not end within {} s of processor time",
+                            std::chrono::duration<double>(child.processor_time).count())};
     }
     if (WIFSIGNALED(status)) {
         return {FuzzEnd::crashed, fmt::format("SIG{}", ::sigabbrev_np(WTERMSIG(status)))};
@@ -165,7 +182,7 @@ void report_failure(std::uint64_t seed, const FuzzVerdict& verdict, const FuzzOp
     std::error_code failed;
     std::filesystem::create_directories(options.out, failed);
     const auto written = write_text(file, to_toml(job));
-    fmt::print("seed {}: {}: {}\n", seed, name_of(verdict.end), last.text);
+    fmt::print("seed {}: {}: {}\n", seed, name_of(verdict.end), reported(verdict, last));
     if (written.has_error()) {
         fmt::print("  {}\n  again: detente fuzz --seeds {}\n", written.error().text, seed);
     } else {
@@ -210,8 +227,16 @@ FuzzVerdict judge(const Job& job, const std::string& folder, bool twice) {
     return second->verdict;
 }
 
-FuzzVerdict judge_apart(const Job& job, bool twice) {
-    const Child child = start(job, twice);
+std::string reported(const FuzzVerdict& first, const FuzzVerdict& again) {
+    if (again.end == first.end) return again.text;
+    return first.text + " (not again: run once more, it " +
+           (again.end == FuzzEnd::passed
+                ? "passed)"
+                : std::string("was ") + name_of(again.end) + ": " + again.text + ")");
+}
+
+FuzzVerdict judge_apart(const Job& job, bool twice, std::chrono::milliseconds processor_time) {
+    const Child child = start(job, twice, processor_time);
     int status = 0;
     while (::waitpid(child.process, &status, 0) < 0 && errno == EINTR) {
     }
@@ -236,7 +261,7 @@ ExitCode fuzz(const FuzzOptions& options) {
     while (over < count) {
         while (begun < count && running.size() < options.jobs) {
             const std::uint64_t seed = seeds->first + begun++;
-            const Child child = start(fuzz_case(seed), options.twice);
+            const Child child = start(fuzz_case(seed), options.twice, kFuzzProcessorTime);
             running[child.process] = {seed, child};
         }
         int status = 0;

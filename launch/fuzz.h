@@ -4,6 +4,7 @@
 // Thread: the caller's. Requires: the caller has no other thread (children are forked).
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 
@@ -24,9 +25,16 @@ struct FuzzVerdict {
 // event by event; the first that differs is `broken`.
 FuzzVerdict judge(const Job& job, const std::string& folder, bool twice);
 
-// The same in a child: what ends a process is `crashed`, what does not end in a minute
-// `no_progress`.
-FuzzVerdict judge_apart(const Job& job, bool twice);
+// The same in a child: what ends a process is `crashed`; what uses up its processor time, or stands
+// still for ten minutes, is `no_progress`. Not a minute by the clock: a case with many checkpoints
+// waits for the disk (seed 3856 makes 175 and was taken for one that does not end).
+constexpr std::chrono::milliseconds kFuzzProcessorTime = std::chrono::minutes(1);
+FuzzVerdict judge_apart(const Job& job, bool twice,
+                        std::chrono::milliseconds processor_time = kFuzzProcessorTime);
+
+// What there is to say of a case that was run again: a failure that does not come back is told as
+// it was.
+std::string reported(const FuzzVerdict& first, const FuzzVerdict& again);
 
 struct FuzzOptions {
     std::string seeds;                  // "A..B" or "A"

@@ -7,6 +7,7 @@
 #include <set>
 #include <string>
 
+#include "common/conflict/aggregator.h"
 #include "common/random.h"
 #include "common/staleness/policy.h"
 #include "launch/job_keys.h"
@@ -164,6 +165,21 @@ void draw_repairs(Job& job, Random random) {
     if (random.below(5) == 0) job.on_rejection = OnRejection::compensate;
 }
 
+// Any conflict method that a batch of any size and any number of tasks will do for.
+void draw_method(Job& job, Random random) {
+    if (random.below(2) == 0) return;
+    AggregatorConfig config;
+    config.name = one_of(random, aggregator_names());
+    const auto method = make_aggregator(config);
+    const bool counts_tasks = config.name == "krum" || config.name == "trimmed_mean";
+    if (!method || (*method)->needs().second_batch || counts_tasks) return;
+    job.aggregator = std::move(config);
+    if ((*method)->needs().coordinates) return;
+    job.conflict_scope = one_of(
+        random, std::vector{ConflictScope::global, ConflictScope::layer, ConflictScope::block});
+    job.conflict_every = 1 + static_cast<std::uint32_t>(random.below(3));
+}
+
 // Some layers of a node in step, under whatever else was drawn.
 void draw_sync(Job& job, Random random) {
     if (random.below(4) != 0 || decides_steps(job)) return;
@@ -201,6 +217,7 @@ Job fuzz_case(std::uint64_t seed) {
     draw_restart(job, part(4));
     draw_repairs(job, part(5));
     draw_sync(job, part(6));
+    draw_method(job, part(7));
     complete_parameters(job);
     return job;
 }

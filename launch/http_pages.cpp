@@ -76,7 +76,17 @@ std::string status_json(const ClusterView& view) {
                                            {"directory", checkpoint.directory},
                                            {"accuracy", std::move(accuracy)}});
     }
+    json::array groups;
+    for (const Group& group : view.groups) {
+        json::array members;
+        for (const WorkerId member : group.members) {
+            members.emplace_back(to_string(node_of(member)));
+        }
+        groups.push_back(
+            json::object{{"epoch", group.epoch.value}, {"workers", std::move(members)}});
+    }
     return json::serialize(json::object{{"job", view.job},
+                                        {"in_step", std::move(groups)},
                                         {"stage", name_of(view.stage)},
                                         {"stage_s", seconds(view.now - view.stage_since)},
                                         {"run_s", seconds(view.now.time_since_epoch())},

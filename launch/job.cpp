@@ -80,6 +80,8 @@ Result<Job> read_job(const std::string& path, const std::vector<std::string>& ov
     if (!job->dataset_dir.empty()) {
         job->dataset_dir = (job_dir / job->dataset_dir).lexically_normal().string();
     }
+    std::string& measured = job->sync_measured;
+    if (!measured.empty()) measured = (job_dir / measured).lexically_normal().string();
     std::string& trace = job->simulate.compute.trace;
     if (!trace.empty()) trace = (job_dir / trace).lexically_normal().string();
     return job;

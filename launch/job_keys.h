@@ -44,6 +44,7 @@ struct Key {
     Limits limits{};
     NameList valid{};       // what a text or choice may be; empty = anything
     bool required = false;  // an empty text is refused
+    std::string alone{};    // what may be written in place of a list
 };
 
 using ParameterList = std::vector<std::pair<std::string, std::string>>;

@@ -20,8 +20,18 @@ std::vector<Table> node_tables() {
          "Layers that the workers of a node keep in step: their gradients are averaged over the "
          "node, task by task, before conflicts are resolved, and pushed once per node; the rest "
          "stays asynchronous.",
-         {{"layers", "name patterns", "Tensors in step; none: everything is asynchronous.",
-           [](Job& job, std::size_t) -> Slot { return &job.sync_layers; }},
+         {{"layers",
+           "name patterns",
+           "Tensors in step; none: everything is asynchronous; \"auto\": the layers of the run "
+           "`measured` whose cosines were the most negative, up to half of what is shared "
+           "(`detente plan --sync RUN` shows them).",
+           [](Job& job, std::size_t) -> Slot { return &job.sync_layers; },
+           {},
+           {},
+           false,
+           "auto"},
+          {"measured", "", "For layers = \"auto\": a run's directory (from this file's folder).",
+           [](Job& job, std::size_t) -> Slot { return &job.sync_measured; }},
           {"every",
            "gradients",
            "Of a worker from one average to the next; those between push as if there were no "

@@ -116,6 +116,23 @@ Table network_table() {
               in(&SimulatedNetworkConfig::corrupt), kProbability}}};
 }
 
+Table shard_table() {
+    return {
+        "simulate.shard",
+        false,
+        "What a shard takes for a worker's message: one after the other, so that workers queue. "
+        "Without it a shard takes no virtual time.",
+        {{"message_s", "s", "For each message.",
+          [](Job& job, std::size_t) -> Slot { return &job.simulate.shard.message; },
+          kVirtualSeconds},
+         {"bytes_per_s",
+          "bytes per second",
+          "For the gradients of a push, and for the weights that are asked for; 0 = without "
+          "limit.",
+          [](Job& job, std::size_t) -> Slot { return ByteSlot{&job.simulate.shard.bytes_per_s}; },
+          {0, 1e15}}}};
+}
+
 Table collective_table() {
     const auto in = [](auto SimulatedCollectiveConfig::*member) {
         return in_part(&SimulationConfig::collective, member);
@@ -208,7 +225,8 @@ Table fault_table() {
 }  // namespace
 
 std::vector<Table> simulate_tables() {
-    return {simulate_table(), compute_table(), network_table(), collective_table(), staleness_table(), fault_table()};
+    return {simulate_table(),   compute_table(),   network_table(), shard_table(),
+            collective_table(), staleness_table(), fault_table()};
 }
 
 }  // namespace detente

@@ -78,6 +78,11 @@ struct Assign {
     }
     Complaint operator()(NameList* slot) const {
         static constexpr const char* kExpected = "must be a list of texts like [\"a.*\", \"b\"]";
+        if (const auto* one = node.as_string();
+            one != nullptr && !key.alone.empty() && one->get() == key.alone) {
+            *slot = {key.alone};
+            return std::nullopt;
+        }
         const auto* list = node.as_array();
         if (list == nullptr) return wrong(kExpected);
         slot->clear();

@@ -18,21 +18,10 @@ namespace {
 
 Result<std::map<std::string, InterferenceIndex>> measured_indices(const RunDirectory& run) {
     std::map<std::string, InterferenceIndex> indices;
-    bool by_layer = true;
-    const auto read =
-        read_resolved_steps(run, [&](const NamesRecord& names, const ResolvedStep& step) {
-            if (step.gramians.size() != names.layers.size()) by_layer = false;
-            for (std::size_t i = 0; by_layer && i < step.gramians.size(); ++i) {
-                indices[names.layers[i]].add(step.gramians[i]);
-            }
-        });
+    const auto read = visit_layers(run, [&](const std::string& layer, const Gramian& gramian) {
+        indices[layer].add(gramian);
+    });
     if (read.has_error()) return read.error();
-    if (!by_layer) {
-        return fail(ErrorCode::not_supported,
-                    fmt::format("{}: its workers did not record conflicts by layer; run it with "
-                                "ledger.conflicts = \"layers\"",
-                                run.path));
-    }
     return indices;
 }
 
@@ -62,15 +51,36 @@ Result<void> compare(const RunDirectory& run, MaskPlan& masks) {
     return read;
 }
 
-// "trunk.conv1.*"; a tensor without a '.' is a layer by itself.
-std::string pattern_of(const std::string& layer, const ModelDescription& model) {
+}  // namespace
+
+Result<void> visit_layers(const RunDirectory& run, const VisitLayer& visit) {
+    bool by_layer = true;
+    auto read = read_resolved_steps(run, [&](const NamesRecord& names, const ResolvedStep& step) {
+        if (step.gramians.size() != names.layers.size()) by_layer = false;
+        for (std::size_t i = 0; by_layer && i < step.gramians.size(); ++i) {
+            visit(names.layers[i], step.gramians[i]);
+        }
+    });
+    if (read.has_error() || by_layer) return read;
+    return fail(ErrorCode::not_supported,
+                fmt::format("{}: its workers did not record conflicts by layer; run it with "
+                            "ledger.conflicts = \"layers\"",
+                            run.path));
+}
+
+std::string pattern_of_layer(const std::string& layer, const ModelDescription& model) {
     const bool is_tensor =
         std::any_of(model.tensors.begin(), model.tensors.end(),
                     [&](const TensorDescription& tensor) { return tensor.name == layer; });
     return is_tensor ? layer : layer + ".*";
 }
 
-}  // namespace
+Error not_recorded(const RunDirectory& run, const std::string& layer) {
+    return fail(ErrorCode::bad_job,
+                fmt::format("{}: layer {} of this job's model was not recorded there: it is a run "
+                            "of another model, or with a mask or exclude on it",
+                            run.path, layer));
+}
 
 Result<MaskPlan> plan_masks(const RunDirectory& run, const ModelDescription& model, Job job,
                             double shared) {
@@ -84,12 +94,7 @@ Result<MaskPlan> plan_masks(const RunDirectory& run, const ModelDescription& mod
     masks.wanted = shared;
     for (const std::string& name : layers.names) {
         const auto found = indices->find(name);
-        if (found == indices->end()) {
-            return fail(ErrorCode::bad_job,
-                        fmt::format("{}: layer {} of this job's model was not recorded there: it "
-                                    "is a run of another model, or with a mask or exclude on it",
-                                    run.path, name));
-        }
+        if (found == indices->end()) return not_recorded(run, name);
         masks.layers.push_back({name, 0, found->second.value(), 0});
     }
     std::uint64_t total = 0;
@@ -115,7 +120,7 @@ Result<MaskPlan> plan_masks(const RunDirectory& run, const ModelDescription& mod
     for (const MaskedLayer& layer : masks.layers) {
         if (layer.shared < 1) {
             const double rounded = std::round(layer.shared * 1e4) / 1e4;
-            masks.masks.push_back({pattern_of(layer.layer, model), rounded});
+            masks.masks.push_back({pattern_of_layer(layer.layer, model), rounded});
         }
     }
     return masks;

@@ -6,10 +6,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
 #include "common/config.h"
+#include "common/conflict/gramian.h"
 #include "common/model_description.h"
 #include "common/result.h"
 #include "launch/run_directory.h"
@@ -35,5 +37,13 @@ struct MaskPlan {
 Result<MaskPlan> plan_masks(const RunDirectory& run, const ModelDescription& model, Job job,
                             double shared);
 std::string to_text(const MaskPlan& plan);  // a table, and the [[mask]] entries
+
+// ---- shared with what else is planned from a run (sync_plan.h) ----
+// Every layer of every step that a run recorded. not_supported: it did not record by layer.
+using VisitLayer = std::function<void(const std::string& layer, const Gramian& gramian)>;
+Result<void> visit_layers(const RunDirectory& run, const VisitLayer& visit);
+// "trunk.conv1.*"; a tensor without a '.' is a layer by itself.
+std::string pattern_of_layer(const std::string& layer, const ModelDescription& model);
+Error not_recorded(const RunDirectory& run, const std::string& layer);
 
 }  // namespace detente

@@ -15,6 +15,7 @@
 #include "launch/roles.h"
 #include "launch/series.h"
 #include "launch/summary.h"
+#include "launch/sync_plan.h"
 
 namespace detente {
 
@@ -31,13 +32,14 @@ struct Prepared {
     ResumePoint resume;
 };
 
-Result<Prepared> prepare(const Coordination& wanted, Screen& screen) {
+Result<Prepared> prepare(Coordination& wanted, Screen& screen) {
     Prepared prepared;
-    const Job& job = wanted.job;
+    Job& job = wanted.job;
     screen.line(fmt::format("job       {}: {}, {}, {}", job.name, counted(job.servers, "server"),
                             counted(job.shards(), "shard"), counted(job.workers, "worker")));
     auto model = describe_in_child(job);
     if (model.has_error()) return model.error();
+    if (auto done = resolve_sync_layers(job, *model); done.has_error()) return done.error();
     auto plan = make_plan(*model, job);
     if (plan.has_error()) return plan.error();
     screen.line(fmt::format(
@@ -192,7 +194,7 @@ int fail_early(const Error& error) {
 
 }  // namespace
 
-ExitCode coordinate(const Coordination& wanted) {
+ExitCode coordinate(Coordination wanted) {
     Screen screen(stdout, ::isatty(STDOUT_FILENO) == 1);
     const auto refuse = [](const Error& error) { return static_cast<ExitCode>(fail_early(error)); };
     auto prepared = prepare(wanted, screen);
@@ -248,6 +250,12 @@ ExitCode coordinate(const Coordination& wanted) {
 ExitCode run_job(const RunOptions& options) {
     const auto job = read_job(options.job);
     if (job.has_error()) return static_cast<ExitCode>(fail_early(job.error()));
+    if (!job->sync_layers.empty() && job->sync_backend == SyncBackend::mpi) {
+        return static_cast<ExitCode>(
+            fail_early(fail(ErrorCode::bad_job,
+                            "sync.backend: 'mpi' needs ranks that mpirun started: use mpirun -n N "
+                            "detente join JOB, or set sync.backend = \"auto\"")));
+    }
     Coordination wanted;
     wanted.job = *job;
     wanted.out = options.out;

@@ -35,6 +35,6 @@ struct Coordination {
     // The coordinator listens: tell the others where.
     std::function<Result<void>(const CoordinatorLoop&)> opened;
 };
-ExitCode coordinate(const Coordination& wanted);
+ExitCode coordinate(Coordination wanted);
 
 }  // namespace detente

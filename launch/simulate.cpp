@@ -16,6 +16,7 @@
 #include "launch/series.h"
 #include "launch/simulation.h"
 #include "launch/summary.h"
+#include "launch/sync_plan.h"
 #include "worker/builtin/catalog.h"
 
 namespace detente {
@@ -171,6 +172,10 @@ Result<Prepared> prepare(const SimulateOptions& options) {
     });
     if (engines.has_error()) return engines.error();
     prepared.engines = std::move(*engines);
+    if (auto done = resolve_sync_layers(prepared.job, prepared.engines->description());
+        done.has_error()) {
+        return done.error();
+    }
     auto plan = make_plan(prepared.engines->description(), prepared.job);
     if (plan.has_error()) return plan.error();
     prepared.plan = std::move(*plan);

@@ -93,6 +93,11 @@ sim::WorldOptions Simulation::world_options() {
         if (!std::holds_alternative<GradientWork>(work)) return Nanos{0};
         return times_->next(node.index, count);
     };
+    if (simulate.shard.message.count() > 0 || simulate.shard.bytes_per_s > 0) {
+        options.service_time = [this](NodeId node, const Message& message) {
+            return shard_time(node, message);
+        };
+    }
     options.store = [this](StoreOp& operation) { return store(operation); };
     options.record = [this](NodeId id, Incarnation incarnation, const LedgerEntry& entry) {
         record(id, incarnation, entry);
@@ -108,6 +113,24 @@ sim::WorldOptions Simulation::world_options() {
         options.alter = [this](NodeId to, Message& message) { sent(to, message); };
     }
     return options;
+}
+
+// Of a worker's push or pull; what is said to the coordinator and between shards takes no time.
+Nanos Simulation::shard_time(NodeId node, const Message& message) const {
+    if (node.role != Role::shard || message.envelope.from.role != Role::worker) return Nanos{0};
+    const SimulatedShardConfig& shard = job_->simulate.shard;
+    std::uint64_t bytes = payload_bytes(message.body);
+    if (const auto* pull = std::get_if<PullRequest>(&message.body)) {
+        for (const BlockId id : pull->blocks) {
+            if (id.value < plan_->blocks.size()) bytes += plan_->block(id).bytes();
+        }
+    }
+    Nanos time = shard.message;
+    if (shard.bytes_per_s > 0) {
+        const double taken = static_cast<double>(bytes) / static_cast<double>(shard.bytes_per_s);
+        time += Nanos{static_cast<std::int64_t>(taken * 1e9)};
+    }
+    return time;
 }
 
 // ---- faults ----

@@ -91,6 +91,7 @@ class Simulation {
     explicit Simulation(SimulationSetup setup) : setup_(std::move(setup)) {}
     Result<void> make_world();
     sim::WorldOptions world_options();
+    Nanos shard_time(NodeId node, const Message& message) const;
     // Nodes (simulation_nodes.cpp).
     Result<void> add_nodes();
     Result<void> add_shard(ShardId id);

@@ -33,6 +33,7 @@ void Simulation::add_coordinator() {
     options.job_text = to_toml(*job_);
     options.model_json = to_json(model);
     options.tasks = model.tasks;
+    options.metrics = model.metrics;
     options.training_samples = model.training_samples;
     options.checkpoint_dir = run_.checkpoint_dir();
     options.first_checkpoint = point_.first_checkpoint;

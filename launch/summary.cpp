@@ -77,6 +77,7 @@ Summary summary_of(const ClusterView& view, const Outcome& outcome, const RunDir
     summary.staleness_histogram = total_staleness(view);
     summary.mean_cosine = mean_cosine(view);
     summary.tasks = view.tasks;
+    summary.metrics = view.metrics;
     summary.cosines = pairwise_cosines(view);
     summary.pairs = pair_summaries(view);
     summary.conflict_share = conflict_share(view);
@@ -84,6 +85,7 @@ Summary summary_of(const ClusterView& view, const Outcome& outcome, const RunDir
     summary.workers = workers_of(view);
     summary.step_times = total_step_times(view);
     summary.torn = torn_pulls(view);
+    summary.in_step = in_step(view);
     summary.steps = total_steps(view);
     summary.samples = total_samples(view);
     summary.resumed_from = view.resumed_from;
@@ -111,7 +113,7 @@ Summary summary_of(const ClusterView& view, const Outcome& outcome, const RunDir
 std::string to_json(const Summary& summary) {
     json::object tasks;
     for (const auto& [task, accuracy] : summary.accuracy) {
-        tasks[task] = json::object{{"accuracy", accuracy}};
+        tasks[task] = json::object{{"accuracy", accuracy}, {"metric", metric_of(summary, task)}};
     }
     for (const auto& [task, loss] : summary.loss) {
         // JSON has no NaN.
@@ -151,6 +153,11 @@ std::string to_json(const Summary& summary) {
         object["digest"] = fmt::format("{:016x}", summary.simulated->digest);
         object["events"] = summary.simulated->events;
         object["virtual_s"] = summary.simulated->virtual_s;
+    }
+    if (summary.in_step) {
+        object["sync"] = json::object{{"member_rounds", summary.in_step->member_rounds},
+                                      {"groups_lost", summary.in_step->groups_lost},
+                                      {"wait_ms", summary.in_step->wait_ms}};
     }
     if (summary.best_checkpoint) object["best_checkpoint"] = *summary.best_checkpoint;
     if (summary.failed) {
@@ -192,12 +199,26 @@ std::string bars(const std::vector<std::uint64_t>& histogram, std::uint64_t coun
 
 }  // namespace
 
+std::string metric_of(const Summary& summary, const std::string& task) {
+    for (std::size_t i = 0; i < summary.metrics.size() && i < summary.tasks.size(); ++i) {
+        if (summary.tasks[i] == task) return summary.metrics[i];
+    }
+    return "accuracy";
+}
+
 std::string table(const Summary& summary) {
     std::string text;
     const auto out = std::back_inserter(text);
-    if (!summary.accuracy.empty()) fmt::format_to(out, "  test accuracy\n");
+    const bool accuracies =
+        std::all_of(summary.metrics.begin(), summary.metrics.end(),
+                    [](const std::string& metric) { return metric == "accuracy"; });
+    if (!summary.accuracy.empty()) {
+        fmt::format_to(out, "  {}\n", accuracies ? "test accuracy" : "test scores");
+    }
     for (const auto& [task, accuracy] : summary.accuracy) {
-        fmt::format_to(out, "    {:<20} {:6.2f} %\n", task, 100 * accuracy);
+        const std::string metric = metric_of(summary, task);
+        fmt::format_to(out, "    {:<20} {:6.2f} %{}\n", task, 100 * accuracy,
+                       accuracies ? "" : "  " + metric);
     }
     const Books& books = summary.books;
     fmt::format_to(out, "  updates (of one block)\n");
@@ -226,6 +247,13 @@ std::string table(const Summary& summary) {
                        "  mean pairwise cosine of task gradients: {:+.3f}; in conflict in "
                        "{:.1f} % of the steps\n",
                        *summary.mean_cosine, 100 * summary.conflict_share.value_or(0));
+    }
+    if (summary.in_step) {
+        fmt::format_to(out,
+                       "  in step: {} averages of a worker with its node, {:.2f} ms of waiting "
+                       "each; its node was lost {} times\n",
+                       with_commas(summary.in_step->member_rounds), summary.in_step->wait_ms,
+                       with_commas(summary.in_step->groups_lost));
     }
     const std::uint64_t samples = summary.samples - summary.samples_before;
     fmt::format_to(out, "  {} steps, {} samples in {:.1f} s of training: {} samples/s\n",

@@ -35,6 +35,7 @@ struct Summary {
     std::vector<std::uint64_t> staleness_histogram;
     std::optional<double> mean_cosine;
     std::vector<std::string> tasks;
+    std::vector<std::string> metrics;          // what each scores; empty = accuracy
     std::vector<std::vector<double>> cosines;  // mean of each pair, in the order of `tasks`
     std::vector<PairSummary> pairs;
     std::optional<double> conflict_share;      // of the steps: some pair below zero
@@ -43,6 +44,7 @@ struct Summary {
     StepTimes step_times;  // of all workers
     // Step scope: steps computed at weights of several versions, and by how much they differed.
     TornPulls torn;
+    std::optional<InStepSummary> in_step;
     std::uint64_t steps = 0;
     std::uint64_t samples = 0;             // those before a resume included
     std::string resumed_from;              // directory of a checkpoint; empty = none
@@ -68,6 +70,8 @@ struct Summary {
 Summary summary_of(const ClusterView& view, const Outcome& outcome, const RunDirectory& run);
 // The keys of summary.json; counts are numbers.
 std::string to_json(const Summary& summary);
+// What a task scores under the name `accuracy`: that, unless its model says otherwise.
+std::string metric_of(const Summary& summary, const std::string& task);
 // For people, at the end of a run: accuracies, updates, staleness as bars, cosine, where it lies.
 std::string table(const Summary& summary);
 

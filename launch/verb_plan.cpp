@@ -1,5 +1,5 @@
 // detente plan JOB: which block lives where, and how even the shards are; or, from a measured run,
-// which parts of the model tasks should have for themselves.
+// which parts of the model tasks should have for themselves, or nodes keep in step.
 #include <cstdio>
 #include <memory>
 
@@ -7,6 +7,7 @@
 #include "launch/cli.h"
 #include "launch/describe.h"
 #include "launch/mask_plan.h"
+#include "launch/sync_plan.h"
 
 namespace detente {
 namespace {
@@ -15,10 +16,12 @@ struct Options {
     JobArguments job;
     std::string masks_from;  // a run directory; empty = print the plan
     double shared = 0.6;
+    std::string sync_from;  // likewise
+    double part = 0.5;
 };
 
 int print_plan(const Options& options) {
-    const auto job = read_job(options.job);
+    auto job = read_job(options.job);
     if (!job) return report("plan", job.error());
     const auto model = describe_in_child(*job);
     if (!model) return report("plan", model.error());
@@ -28,6 +31,15 @@ int print_plan(const Options& options) {
         if (!masks) return report("plan", masks.error());
         std::fputs(to_text(*masks).c_str(), stdout);
         return 0;
+    }
+    if (!options.sync_from.empty()) {
+        const auto sync = plan_sync(RunDirectory{options.sync_from}, *model, *job, options.part);
+        if (!sync) return report("plan", sync.error());
+        std::fputs(to_text(*sync).c_str(), stdout);
+        return 0;
+    }
+    if (auto resolved = resolve_sync_layers(*job, *model); !resolved) {
+        return report("plan", resolved.error());
     }
     const auto plan = make_plan(*model, *job);
     if (!plan) return report("plan", plan.error());
@@ -47,6 +59,14 @@ void add_plan_verb(CLI::App& app, int& exit_code) {
         "Instead: [[mask]] entries that keep shared what conflicted least in this run");
     verb->add_option("--shared", options->shared, "With --masks: the part that stays shared (0.6)")
         ->needs(masks)
+        ->check(CLI::Range(0.0, 1.0));
+    CLI::Option* sync = verb->add_option(
+        "--sync", options->sync_from,
+        "Instead: the [sync] table that keeps in step what conflicted most in this run");
+    sync->excludes(masks);
+    verb->add_option("--part", options->part,
+                     "With --sync: the part of the shared parameters that may be in step (0.5)")
+        ->needs(sync)
         ->check(CLI::Range(0.0, 1.0));
     verb->callback([options, &exit_code] { exit_code = print_plan(*options); });
 }

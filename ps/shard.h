@@ -169,7 +169,9 @@ class Shard : public Node {
     void act();  // on the decisions that are due
     bool commit(const StepCommit& commit, Sequence decision);
     void abort(const StepAbort& abort, Sequence decision, Answers& answers);
-    // Pulls of one place in the lead's order (shard_cuts.cpp). True: answered when it is reached.
+    // Pulls of one place in the lead's order (shard_cuts.cpp).
+    bool keeps_cuts() const;
+    // True: answered when that place is reached. Requires: keeps_cuts().
     bool awaits_cut(const Envelope& from, const PullRequest& body);
     void make_cut(const PushId& step);
     // Makes copies of what cuts hold, so that updates find spares; false: nothing was held.

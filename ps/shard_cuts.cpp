@@ -3,6 +3,12 @@
 // committed while its requests travel. The request to the lead shard makes the lead number a cut;
 // each shard keeps the weights of that place, and what was asked for before waits for it.
 //
+// A shard that trains nothing keeps no cuts: what it hands out is the same at every place, no step
+// is ever open there, and no worker waits for it after its first pull. Cuts there went two ways
+// wrong. A decision that came late made one of a step long over, and the ledger told of weights
+// handed out to a worker that ssp held (detente fuzz, seed 2180); and a pull of frozen blocks, its
+// step over as soon as it was opened, was never answered.
+//
 // What is kept shares the blocks' bytes until an update finds no spare for them: then it is copied,
 // or shards could wait for one another. Per worker at most one cut, gone with its next message.
 #include <cstring>
@@ -10,6 +16,8 @@
 #include "ps/shard.h"
 
 namespace detente {
+
+bool Shard::keeps_cuts() const { return decides_steps() && store_.trainable() > 0; }
 
 bool Shard::awaits_cut(const Envelope& from, const PullRequest& body) {
     const WorkerId worker{from.from.index};
@@ -29,6 +37,7 @@ bool Shard::awaits_cut(const Envelope& from, const PullRequest& body) {
 }
 
 void Shard::make_cut(const PushId& step) {
+    if (!keeps_cuts()) return;
     // Its worker is gone, or has got over this step in another way.
     if (duplicates_.is_over(step) || !store_.initialised()) return;
     Cut& cut = cuts_[step.worker];

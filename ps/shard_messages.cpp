@@ -169,7 +169,7 @@ void Shard::pull(const Envelope& from, const PullRequest& body) {
             lead_->pulled(worker, body.step);
         }
     }
-    const bool cut = body.cut && decides_steps();
+    const bool cut = body.cut && keeps_cuts();
     if (cut && awaits_cut(from, body)) return;
     ++pulls_;
     if (!cut) record_pull(from, body.step, blocks);

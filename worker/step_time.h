@@ -14,7 +14,7 @@
 // size took is the wire; Mills filters a clock's delays so ("Internet time synchronization: the
 // network time protocol", IEEE Trans. Comm. 39(10), 1991, section IV; RFC 5905, section 10). So a
 // queue that was never empty counts as wire, and what clogs a link as queue. In a simulated run a
-// shard's work takes no virtual time: apply is 0.
+// shard takes what [simulate.shard] says, or no time.
 //
 // Pure. Owner: the worker's loop.
 #pragma once

@@ -36,6 +36,7 @@ class Tagging : public Model {
                static_cast<double>(std::max<std::int64_t>(asked, 1));
     }
 
+    std::string metric(std::size_t task) const override { return kMetricNames[task]; }
     Score score(std::size_t task, const torch::Tensor& output,
                 const torch::Tensor& target) override {
         const torch::Tensor said = output.argmax(1).contiguous();

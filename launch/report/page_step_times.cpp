@@ -16,7 +16,9 @@ std::string times_caption(const RunRecord& run) {
         "others of its node. What travels while a worker computes costs no time and is not "
         "here.{}",
         text_of(run.step_times),
-        run.virtual_time ? " In a simulated run a shard's work takes no virtual time." : "");
+        run.virtual_time
+            ? " In a simulated run a shard takes what [simulate.shard] says, or no time."
+            : "");
 }
 
 // Of a run that was killed, from its last point.

@@ -193,7 +193,7 @@ TEST_CASE("runtime: an answer in the same event says how long its sender took ov
     CHECK(at_worker[7] == Nanos{0});
     CHECK(at_other[6] == Nanos{0});
     REQUIRE(at_worker.size() == 4);
-    if (kind.name == simulated().name) {  // no event takes virtual time
+    if (kind.name == simulated().name) {  // a message takes no virtual time, unless asked
         CHECK(at_shard[3] == Nanos{0});
         CHECK(at_worker[4] == Nanos{0});
         CHECK(at_worker[5] == Nanos{0});

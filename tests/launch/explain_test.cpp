@@ -7,6 +7,7 @@
 
 #include "launch/mask_plan.h"
 #include "launch/report/conflict_history.h"
+#include "launch/sync_plan.h"
 #include "tests/launch/simulated_run.h"
 
 namespace detente::test {
@@ -208,6 +209,40 @@ TEST_CASE("masks: layers of another model are refused by name") {
     const auto refused = plan_masks(run, other, Job{}, 0.5);
     REQUIRE(refused.has_error());
     CHECK_THAT(refused.error().text, Catch::Contains("trunk.c"));
+}
+
+TEST_CASE("plan --sync: the layers whose cosines are the most negative are kept in step") {
+    const TemporaryFolder folder;
+    const RunDirectory run{folder.path()};
+    write_record(run);
+    const auto plan = plan_sync(run, two_layers(), Job{}, 0.5);
+    INFO((plan ? "" : plan.error().text));
+    REQUIRE(plan.has_value());
+    CHECK(plan->layers[0].cosine == Approx(-0.25));
+    CHECK(plan->layers[0].negative == 1);
+    CHECK(plan->layers[1].cosine == Approx(0.5));
+    // The first is taken although it holds 3,000 of 4,000; then no more fit.
+    CHECK(plan->patterns == std::vector<std::string>{"trunk.a.*"});
+    CHECK(plan_sync(run, two_layers(), Job{}, 1)->patterns.size() == 2);
+    CHECK_THAT(to_text(*plan), Catch::Contains("[sync]\nlayers = [\"trunk.a.*\"]"));
+}
+
+TEST_CASE("plan --sync: auto is the layers of the run that the job names") {
+    const TemporaryFolder folder;
+    const RunDirectory run{folder.path()};
+    write_record(run);
+    Job job;
+    job.sync_layers = {"auto"};
+    CHECK_THAT(resolve_sync_layers(job, two_layers()).error().text,
+               Catch::Contains("sync.measured"));
+    job.sync_measured = run.path;
+    REQUIRE(resolve_sync_layers(job, two_layers()).has_value());
+    CHECK(job.sync_layers == std::vector<std::string>{"trunk.a.*"});
+    job.sync_layers = {"auto", "trunk.b.*"};
+    CHECK_THAT(resolve_sync_layers(job, two_layers()).error().text, Catch::Contains("alone"));
+    job.sync_layers = {"trunk.*"};
+    REQUIRE(resolve_sync_layers(job, two_layers()).has_value());
+    CHECK(job.sync_layers == std::vector<std::string>{"trunk.*"});
 }
 
 }  // namespace

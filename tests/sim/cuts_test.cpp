@@ -81,6 +81,43 @@ TEST_CASE("cuts: a worker that is lost between its requests leaves nothing that 
     }
 }
 
+// Found by detente fuzz (seed 2180): a decision that was lost and sent again made a shard without
+// blocks hand out nothing, late, to a worker that was held by then. And one that has frozen blocks
+// only took every pull for a late double, so that workers waited for ever.
+TEST_CASE("cuts: a shard that trains nothing makes none, and hands out what it is asked for once") {
+    for (std::uint64_t seed = 1; seed <= 3; ++seed) {
+        INFO("seed " << seed);
+        ClusterOptions options = torn_cluster("ssp", seed);
+        options.job.consistent_pulls = true;
+        options.job.servers = 5;  // for a trunk and two heads
+        options.job.frozen = {"head1.*"};
+        options.world.network.drop = 0.15;
+        Cluster cluster(options);
+        REQUIRE(cluster.run());
+        require_no_failure(cluster);
+        REQUIRE(cluster.books().in_flight == 0);
+        REQUIRE(cluster.finished_batches == batches_of(options));
+        std::size_t without_blocks = 0;
+        std::size_t frozen = 0;
+        for (std::uint32_t i = 0; i < cluster.job().shards(); ++i) {
+            const auto& blocks = cluster.plan().by_shard[i];
+            const bool trains = std::any_of(blocks.begin(), blocks.end(), [&](BlockId block) {
+                return cluster.plan().block(block).trainable();
+            });
+            if (trains) continue;
+            ++(blocks.empty() ? without_blocks : frozen);
+            for (const LedgerEntry& entry : cluster.world().ledger(node_of(ShardId{i}))) {
+                const auto* pull = std::get_if<PullRecord>(&entry.record);
+                if (pull == nullptr) continue;
+                CHECK_FALSE(blocks.empty());
+                CHECK(pull->step == Step{1});
+            }
+        }
+        CHECK(without_blocks == 2);
+        CHECK(frozen == 1);
+    }
+}
+
 TEST_CASE("cuts: what they hold is copied where updates would wait for it") {
     ClusterOptions options = torn_cluster("softsync", 1);
     options.job.servers = 2;

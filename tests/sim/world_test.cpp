@@ -95,5 +95,56 @@ TEST_CASE("world: what an older generation sent is refused and its timers are no
     CHECK(heard == std::vector<std::string>{"timer"});
 }
 
+// Answers every message at once.
+class Answers final : public Node {
+  public:
+    void on(Event&& event, Time /*now*/, Effects& effects) override {
+        const auto* received = std::get_if<Received>(&event);
+        if (received == nullptr) return;
+        Message message;
+        message.body = CancelReply{Step{1}};
+        effects.send(received->message.envelope.from, std::move(message));
+    }
+};
+
+// Asks once, and writes down when it was answered and how long that took over there.
+class Asks final : public Node {
+  public:
+    Asks(std::vector<Time>& when, std::vector<Nanos>& handled) : when_(when), handled_(handled) {}
+    void on(Event&& event, Time now, Effects& effects) override {
+        if (std::holds_alternative<Started>(event)) {
+            Message message;
+            message.body = CancelNote{Step{1}, CancelReason::dropped, Step{0}};
+            effects.send(node_of(ShardId{0}), std::move(message));
+        }
+        if (const auto* received = std::get_if<Received>(&event)) {
+            when_.push_back(now);
+            handled_.push_back(received->message.envelope.handled);
+        }
+    }
+
+  private:
+    std::vector<Time>& when_;
+    std::vector<Nanos>& handled_;
+};
+
+TEST_CASE("world: messages wait their turn at a node that takes time over each") {
+    sim::WorldOptions options;
+    options.network.latency = Nanos(100);
+    options.service_time = [](NodeId node, const Message&) {
+        return node.role == Role::shard ? Nanos(1000) : Nanos(0);
+    };
+    sim::World world(options);
+    std::vector<Time> when;
+    std::vector<Nanos> handled;
+    world.add(node_of(ShardId{0}), Incarnation{1}, std::make_unique<Answers>());
+    for (std::uint32_t i = 0; i < 3; ++i) {
+        world.add(node_of(WorkerId{i}), Incarnation{1}, std::make_unique<Asks>(when, handled));
+    }
+    REQUIRE(world.run_until([&] { return when.size() == 3; }, Time(std::chrono::seconds(1))));
+    CHECK(when == std::vector<Time>{Time(Nanos(1200)), Time(Nanos(2200)), Time(Nanos(3200))});
+    CHECK(handled == std::vector<Nanos>(3, Nanos(1000)));
+}
+
 }  // namespace
 }  // namespace detente::test

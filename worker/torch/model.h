@@ -108,6 +108,8 @@ class Model : public torch::nn::Module {
                                const torch::Tensor& target);
     // Hits of one task. Here: the largest logit is the target's.
     virtual Score score(std::size_t task, const torch::Tensor& output, const torch::Tensor& target);
+    // What score() of that task is, for tables.
+    virtual std::string metric(std::size_t /*task*/) const { return "accuracy"; }
     // Scores on one batch, one per task; run without gradients and in evaluation mode.
     virtual std::vector<Score> scores(const Batch& batch);
 

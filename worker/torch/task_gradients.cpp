@@ -201,6 +201,7 @@ void TaskGradientEngine::describe_tensors() {
     }
     for (Task& task : model_->tasks()) {
         description_.tasks.push_back(task.name);
+        description_.metrics.push_back(model_->metric(task.id.value));
         owned_.emplace_back();
         for (std::size_t k = 0; k < tensors_.size(); ++k) {
             if (!tensors_[k].owners.contains(task.id)) continue;

@@ -45,6 +45,9 @@ struct WorldOptions {
     // Virtual duration of a computation; `count` is how many the node has started before, in all
     // its incarnations.
     std::function<Nanos(NodeId, const Work&, std::uint64_t count)> compute_time;
+    // How long a node is busy with a message before it has done with it; none: no time. Others
+    // wait their turn.
+    std::function<Nanos(NodeId, const Message&)> service_time;
     // Where computations that take time run; none: on the world's thread, at their virtual finish.
     ComputePool* pool = nullptr;
     // Bytes and back, for tests (tests/sim/codec_wire.h): this runtime does not depend on the
@@ -153,6 +156,7 @@ class World {
         bool paused = false;
         bool spoil = false;
         bool buffers_due = false;
+        Time busy_until{};
     };
     // What outlives a node's incarnations.
     struct Seat {
@@ -184,7 +188,8 @@ class World {
         std::unique_ptr<Message> message;
         std::uint64_t key = 0;
         bool corrupt = false;
-        bool through_link = false;  // has waited its turn at the receiver's end
+        bool through_link = false;      // has waited its turn at the receiver's end
+        std::optional<Nanos> served{};  // … and in its node, and took so long there
     };
     struct ComputeDue {
         Whose at;
@@ -224,6 +229,7 @@ class World {
     void schedule_arrival(const Network::Copy& copy, ArrivalDue arrival);
     void arrive(ArrivalDue&& arrival);
     bool admitted(const ArrivalDue& arrival);
+    void hand_in(ArrivalDue&& arrival, Whose to);
     void came_to_end(Whose sender);
     void buffers_back(Whose sender);
     std::unique_ptr<Message> boxed(Message&& message);
@@ -246,6 +252,8 @@ class World {
     EventQueue<Due> queue_;
     std::array<std::vector<Seat>, 4> seats_;  // by role and index
     std::unique_ptr<NodeEffects> effects_;
+    // Whom the node that has the turn answers, and how long it took.
+    std::optional<std::pair<NodeId, Nanos>> answering_;
     std::vector<std::unique_ptr<Message>> spare_messages_;
     std::map<NodeId, Outcome> outcomes_;
     std::map<NodeId, std::vector<LedgerEntry>> ledgers_;

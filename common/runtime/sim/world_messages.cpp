@@ -79,7 +79,8 @@ void World::transmit(Place& from, NodeId to, Message&& message) {
     message.envelope.incarnation = from.incarnation;
     message.envelope.generation = options_.generation;
     message.envelope.build = options_.build;
-    message.envelope.handled = Nanos{0};  // on() takes no virtual time
+    message.envelope.handled = Nanos{0};
+    if (answering_ && answering_->first == to) message.envelope.handled = answering_->second;
     if (options_.alter) options_.alter(to, message);
     const std::uint64_t bytes = payload_bytes(message.body);
     ++traffic_.sent;
@@ -100,10 +101,10 @@ void World::transmit(Place& from, NodeId to, Message&& message) {
     if (bytes > 0) from.underway += fate.count;
     if (fate.count == 2) {
         schedule_arrival(fate.copies[0],
-                         {sender, to, boxed(Message(message)), fate.key, false, false});
+                         {sender, to, boxed(Message(message)), fate.key, false, false, {}});
     }
     schedule_arrival(fate.copies[fate.count - 1],
-                     {sender, to, boxed(std::move(message)), fate.key, false, false});
+                     {sender, to, boxed(std::move(message)), fate.key, false, false, {}});
 }
 
 void World::schedule_arrival(const Network::Copy& copy, ArrivalDue arrival) {
@@ -127,7 +128,22 @@ void World::arrive(ArrivalDue&& arrival) {
             return;
         }
     }
-    const Whose to = whose(*receiver);
+    if (!arrival.served && options_.service_time) {
+        arrival.served = options_.service_time(arrival.to, message);
+        if (arrival.served->count() > 0) {
+            receiver->busy_until = std::max(receiver->busy_until, now_) + *arrival.served;
+            queue_.push(receiver->busy_until, std::move(arrival));
+            return;
+        }
+    }
+    answering_ = {message.envelope.from, arrival.served.value_or(Nanos{0})};
+    hand_in(std::move(arrival), whose(*receiver));
+    answering_.reset();
+}
+
+void World::hand_in(ArrivalDue&& arrival, Whose to) {
+    Message& message = *arrival.message;
+    const std::uint64_t bytes = payload_bytes(message.body);
     if (options_.wire) {
         std::optional<Message> arrived =
             options_.wire(message, arrival.corrupt, scatter(arrival.key));

@@ -1,0 +1,128 @@
+// Layers in step, with real processes: averages in shared memory and over both MPIs, and what
+// becomes of a node one of whose workers dies or stands still.
+#include <signal.h>
+
+#include <catch2/catch.hpp>
+#include <cstdlib>
+
+#include "launch/exit_code.h"
+#include "tests/system/daemons.h"
+
+namespace detente::test {
+namespace {
+
+using std::chrono::seconds;
+namespace json = boost::json;
+
+// Three workers that keep all in step; the tiny model takes `step_ms` per gradient.
+constexpr const char* kInStep = R"(
+[sync]
+layers = ["*"]
+deadline_s = 2
+[staleness]
+policy = "async"
+)";
+
+std::uint64_t count(const json::object& object, const char* name) {
+    return object.at(name).to_number<std::uint64_t>();
+}
+
+json::object ended_well(const TinyRun& run, Launched& launched) {
+    const auto code = launched.wait(seconds(60));
+    INFO(launched.output());
+    REQUIRE(code == 0);
+    json::object summary = run.summary();
+    const json::object& books = summary.at("updates").as_object();
+    CHECK(count(books, "computed") == count(books, "applied") + count(books, "rejected") +
+                                          count(books, "cancelled") + count(books, "lost"));
+    CHECK(summary.at("batches").as_object().at("done").to_number<double>() == 1);
+    return summary;
+}
+
+TEST_CASE("in step: three processes of one host are one worker to the servers") {
+    const TinyRun run("step_ms = 1", kInStep);
+    Launched launched(run.folder(), run.arguments({"--set", "workers=3"}));
+    const json::object summary = ended_well(run, launched);
+    CHECK(count(summary.at("staleness").as_object(), "max") == 0);
+    const json::object& sync = summary.at("sync").as_object();
+    CHECK(count(sync, "member_rounds") > 0);
+    // Each round is pushed once, and every member's own books hold what it did not push.
+    const json::object& books = summary.at("updates").as_object();
+    CHECK(count(books, "cancelled") >= 2 * count(books, "applied") / 2);
+}
+
+TEST_CASE("in step: a killed member is left out and the job goes on") {
+    const TinyRun run("step_ms = 10", kInStep);
+    Launched launched(run.folder(), run.arguments({"--set", "workers=3"}));
+    REQUIRE(run.reaches_training());
+    REQUIRE(eventually(seconds(20), [&] { return run.value("worker:1", "sync.rounds") > 3; }));
+    ::kill(run.pids().at("worker:1"), SIGKILL);
+    const json::object summary = ended_well(run, launched);
+    CHECK(count(summary, "processes_lost") == 1);
+    CHECK_THAT(launched.output(), Catch::Contains("in step, epoch 2: worker:0 and worker:2"));
+}
+
+TEST_CASE("in step: a member that stands still is missed by name at the deadline of an average") {
+    // Silence is borne for longer than an average waits.
+    const TinyRun run("step_ms = 10", kInStep);
+    Launched launched(run.folder(),
+                      run.arguments({"--set", "workers=3", "--set", "deadlines.peer_s=20"}));
+    REQUIRE(run.reaches_training());
+    REQUIRE(eventually(seconds(20), [&] { return run.value("worker:2", "sync.rounds") > 3; }));
+    const pid_t frozen = run.pids().at("worker:2");
+    ::kill(frozen, SIGSTOP);
+    CHECK(eventually(seconds(10), [&] {
+        return launched.output().find("in step, epoch 3: worker:0 and worker:1") !=
+               std::string::npos;
+    }));
+    ::kill(frozen, SIGCONT);
+    const json::object summary = ended_well(run, launched);
+    CHECK(count(summary, "processes_lost") == 0);
+    CHECK_THAT(launched.output(), Catch::Contains("worker:2 had not done its part"));
+}
+
+TEST_CASE("in step: over Open MPI and over MPICH where they started the job") {
+    ::setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
+    ::setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
+    const std::vector<std::pair<std::string, std::string>> mpis = {
+        {"mpirun.openmpi", "openmpi-bin"}, {"mpirun.mpich", "mpich"}};
+    for (const auto& [program, package] : mpis) {
+        const std::string lacks = missing({{program, package}});
+        if (!lacks.empty()) {
+            WARN("skipped: " << lacks);
+            continue;
+        }
+        const TinyRun run("step_ms = 1", kInStep);
+        std::vector<std::string> words = {"-n", "5"};
+        if (program == "mpirun.openmpi") words.insert(words.begin(), "--oversubscribe");
+        for (const std::string& word : std::vector<std::string>{
+                 DETENTE_PROGRAM, "join", run.job_file(), "--out", run.run_dir(), "--set",
+                 "sync.backend=mpi", "--set", "sync.deadline_s=30"}) {
+            words.push_back(word);
+        }
+        Launched launched(run.folder(), words, program);
+        INFO(program);
+        const json::object summary = ended_well(run, launched);
+        CHECK(count(summary.at("staleness").as_object(), "max") == 0);
+        CHECK(count(summary.at("sync").as_object(), "groups_lost") <= 2);  // at the end
+    }
+}
+
+TEST_CASE("in step: a backend that cannot be is said before or at the start") {
+    const TinyRun run("step_ms = 1", kInStep);
+    Launched mpi(run.folder(), run.arguments({"--set", "sync.backend=mpi"}));
+    CHECK(mpi.wait(seconds(20)) == value_of(ExitCode::usage));
+    CHECK_THAT(mpi.output(), Catch::Contains("mpirun -n N"));
+    const TinyRun other("step_ms = 1", kInStep);
+    Launched nccl(other.folder(), other.arguments({"--set", "sync.backend=nccl"}));
+    const auto code = nccl.wait(seconds(30));
+    if (code == 0) {
+        WARN("this machine has a GPU and NCCL");
+        return;
+    }
+    INFO(nccl.output());
+    CHECK_THAT(nccl.output(), Catch::Contains("NCCL") || Catch::Contains("module of collectives"));
+}
+
+}  // namespace
+}  // namespace detente::test
