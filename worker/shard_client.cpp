@@ -48,6 +48,7 @@ void ShardClient::send(Outstanding outstanding, Time now, Effects& effects) {
     outstanding.first_sent = now;
     outstanding.heard = now;
     outstanding.sent = now;
+    outstanding.open_since = now;
     transmit(outstanding, effects);
     outstanding_.push_back(std::move(outstanding));
 }
@@ -119,7 +120,7 @@ std::optional<ShardClient::Weights> ShardClient::on(PullReply&& reply, Time now,
     found->sent = now;  // the rest is on its way
     Weights weights{reply.step, std::move(reply.blocks)};
     if (seen.size() == asked.size()) {
-        weights.answered = Answered{Asked::pull, found->bytes, found->first_sent, found->straight};
+        weights.answered = Answered{Asked::pull, found->bytes, found->open_since, found->straight};
         outstanding_.erase(found);
         next_pull(now, effects);
     }
@@ -172,7 +173,7 @@ std::optional<Answered> ShardClient::on(const PushReply& reply, Time now, Effect
     const bool brings_blocks = asked.opens.value != 0;
     if (brings_blocks && !answers(reply.blocks)) return std::nullopt;
     in_flight_bytes_ -= found->bytes;
-    const Answered answered{Asked::push, found->bytes * (brings_blocks ? 2 : 1), found->first_sent,
+    const Answered answered{Asked::push, found->bytes * (brings_blocks ? 2 : 1), found->open_since,
                             found->straight};
     outstanding_.erase(found);
     send_within_credit(now, effects);
@@ -180,24 +181,27 @@ std::optional<Answered> ShardClient::on(const PushReply& reply, Time now, Effect
 }
 
 // The shard is alive and has the request: its answer takes as long as others take.
-void ShardClient::on(const Wait& wait, Time now, Effects& effects) {
+std::optional<Answered> ShardClient::on(const Wait& wait, Time now, Effects& effects) {
     const bool about_pull = wait.request != 0;
     const auto found = find(about_pull ? Kind::pull : Kind::push, wait.step,
                             about_pull ? wait.request : wait.part.value);
-    if (found == outstanding_.end()) return;
+    if (found == outstanding_.end()) return std::nullopt;
     found->heard = now;
     found->sent = now;
-    found->straight = false;
-    if (about_pull) return;
+    const Answered answered{about_pull ? Asked::pull : Asked::push, about_pull ? 0 : found->bytes,
+                            std::exchange(found->open_since, now),
+                            std::exchange(found->straight, false)};
+    if (about_pull) return answered;
     if (wait.why == WaitFor::push_again) {
         found->staged = false;
         ++sent_again_;
         transmit(*found, effects);
-        return;
+        return answered;
     }
     found->staged = true;
     in_flight_bytes_ -= std::exchange(found->bytes, 0);
     send_within_credit(now, effects);
+    return answered;
 }
 
 void ShardClient::cancel(Step step, CancelReason reason, Time now, Effects& effects) {

@@ -54,7 +54,8 @@ class ShardClient {
     // What it answers, if it is the first answer to that part.
     std::optional<Answered> on(const PushReply& reply, Time now, Effects& effects);
     bool on(const CancelReply& reply);
-    void on(const Wait& wait, Time now, Effects& effects);
+    // What it answers for now; nothing but waiting follows until the answer proper.
+    std::optional<Answered> on(const Wait& wait, Time now, Effects& effects);
     void on(const InitialiseReply& reply, Time now, Effects& effects);
     void on(const FarewellReply& reply);
     // What was altered on its way is sent again; any other refusal ends the worker.
@@ -89,6 +90,7 @@ class ShardClient {
         Time sent{};
         std::set<BlockId> blocks_seen{};  // of a pull
         bool sent_again_at_once = false;
+        Time open_since{};      // when it was first sent, or answered by a Wait
         bool straight = true;   // neither sent again nor told to wait
         bool staged = false;    // the shard has it and will answer: asked after without its blocks
         std::string refused{};  // why, if it was

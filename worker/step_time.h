@@ -16,6 +16,14 @@
 // queue that was never empty counts as wire, and what clogs a link as queue. In a simulated run a
 // shard takes what [simulate.shard] says, or no time.
 //
+// A shard that cannot answer yet says so at once (Wait), which measures the way as an answer does.
+// From then on it is waiting, the way of the late answer included; so is a request that was sent
+// again.
+//
+// A shard that cannot answer yet says so at once (Wait), which measures the way as an answer does.
+// From then on it is waiting, the way of the late answer included; so is a request that was sent
+// again.
+//
 // Pure. Owner: the worker's loop.
 #pragma once
 
@@ -28,12 +36,12 @@ namespace detente {
 
 enum class Asked : std::uint8_t { pull, push };
 
-// A request that its shard has answered, whole.
+// A request that its shard has answered, whole; or by a Wait, after which it is open anew.
 struct Answered {
     Asked asked = Asked::pull;
     std::uint64_t bytes = 0;  // of its payloads, both ways
     Time sent{};
-    // Neither sent again nor told to wait: how long it took says something of the way.
+    // Neither sent again nor told to wait before: how long it took says something of the way.
     bool straight = true;
 };
 

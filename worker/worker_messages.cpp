@@ -53,7 +53,9 @@ void Worker::receive(Message&& message) {
     } else if (auto* verdicts = std::get_if<PushReply>(&body)) {
         verdicts_arrived(index, std::move(*verdicts), message.envelope.handled);
     } else if (const auto* wait = std::get_if<Wait>(&body)) {
-        client.on(*wait, now_, *effects_);
+        if (const auto answered = client.on(*wait, now_, *effects_)) {
+            step_time_.answered(client.shard(), *answered, message.envelope.handled, now_);
+        }
     } else if (const auto* anew = std::get_if<Restart>(&body)) {
         restart(anew->step);
     } else if (const auto* lease = std::get_if<LeaseReply>(&body)) {

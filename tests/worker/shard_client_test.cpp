@@ -105,6 +105,74 @@ TEST_CASE("pushes travel within the credit, the rest as answers come") {
     CHECK(talk.client.idle());
 }
 
+TEST_CASE("an answer says when it was asked for, and whether the way there and back was straight") {
+    Talk talk;
+    const auto at_ms = [](int ms) { return Time(std::chrono::milliseconds(ms)); };
+    const auto answer = [&](int ms, Step opened = {}) {
+        talk.effects.now = at_ms(ms);
+        PushReply reply = Talk::answer(1, 0);
+        if (opened.value != 0) {
+            reply.opened = opened;
+            reply.blocks = {{BlockId{0}, {1}, {}, {}, {}}};
+        }
+        return talk.client.on(reply, talk.effects.now, talk.effects);
+    };
+    talk.effects.now = at_ms(10);
+    talk.push(1, 0);
+    auto answered = answer(14);
+    REQUIRE(answered.has_value());
+    CHECK(answered->asked == Asked::push);
+    CHECK(answered->bytes == kMiB);
+    CHECK(answered->sent == at_ms(10));
+    CHECK(answered->straight);
+    CHECK_FALSE(answer(15).has_value());
+    // With the weights that come back.
+    talk.push(1, 0, Step{2});
+    answered = answer(20, Step{2});
+    REQUIRE(answered.has_value());
+    CHECK(answered->bytes == 2 * kMiB);
+    // A Wait answers the request, which is open anew.
+    talk.push(1, 0);
+    talk.effects.now = at_ms(23);
+    answered =
+        talk.client.on(Wait{Step{1}, Part{0}, 0, WaitFor::verdict}, talk.effects.now, talk.effects);
+    REQUIRE(answered.has_value());
+    CHECK(answered->sent == at_ms(20));
+    CHECK(answered->straight);
+    CHECK(answered->bytes == kMiB);
+    answered = answer(40);
+    REQUIRE(answered.has_value());
+    CHECK(answered->sent == at_ms(23));
+    CHECK_FALSE(answered->straight);
+    // Sent again: nobody knows which one was answered.
+    talk.push(1, 0);
+    talk.effects.now = at_ms(40);
+    REQUIRE(talk.later(kDeadline).has_value());
+    talk.effects.now += std::chrono::milliseconds(1);
+    answered = talk.client.on(Talk::answer(1, 0), talk.effects.now, talk.effects);
+    REQUIRE(answered.has_value());
+    CHECK(answered->sent == at_ms(40));
+    CHECK_FALSE(answered->straight);
+}
+
+TEST_CASE("a pull is answered when its last block is here") {
+    Talk talk(2);
+    talk.pull(1);
+    const Time asked = talk.effects.now;
+    talk.effects.now += std::chrono::milliseconds(3);
+    auto first = talk.client.on(talk.weights(1, 1, 0, 2), talk.effects.now, talk.effects);
+    REQUIRE(first.has_value());
+    CHECK_FALSE(first->answered.has_value());
+    talk.effects.now += std::chrono::milliseconds(3);
+    auto last = talk.client.on(talk.weights(1, 1, 1, 2), talk.effects.now, talk.effects);
+    REQUIRE(last.has_value());
+    REQUIRE(last->answered.has_value());
+    CHECK(last->answered->asked == Asked::pull);
+    CHECK(last->answered->bytes == 2 * kMiB);
+    CHECK(last->answered->sent == asked);
+    CHECK(last->answered->straight);
+}
+
 TEST_CASE("one part may always travel, however small the credit") {
     Talk talk(4, 1);
     talk.push(1, 0);
