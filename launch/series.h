@@ -5,8 +5,11 @@
 //    "samples_planned":180000}                            the first line
 //   {"seconds":1.5,"stage":"training","steps":90,"samples":5760,"workers_up":3,
 //    "updates":{"computed":…,"applied":…,"rejected":…,"cancelled":…,"lost":…,"in_flight":…},
-//    "loss":[…],"staleness":{"mean":…,"p50":…,"p99":…,"max":…}}                     a point
+//    "loss":[…],"staleness":{"mean":…,"p50":…,"p99":…,"max":…},
+//    "step_time_us":[[steps,compute,wait,wire,queue,apply],…]}                      a point
 //   {"seconds":20.1,"samples":180000,"checkpoint":3,"accuracy":{"left":0.76,…}}     a score
+//
+// step_time_us: of worker 0, 1, …, the first kMostWorkers of them, so far.
 //
 // Bounded: when there are kMostLines of a kind, every second one goes, and points are taken half as
 // often from then on; the first and the newest always stay. A crash may cut off the last line.
@@ -33,6 +36,7 @@ struct SeriesOptions {
 class SeriesWriter {
   public:
     static constexpr std::size_t kMostLines = 2048;
+    static constexpr std::size_t kMostWorkers = 32;
 
     // Creates the file. io: not writable.
     static Result<SeriesWriter> create(const std::string& path, SeriesOptions options);

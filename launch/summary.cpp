@@ -26,7 +26,7 @@ std::vector<WorkerSummary> workers_of(const ClusterView& view) {
         const auto value = [&process](const char* name) { return process.value(name).value_or(0); };
         workers.push_back({process.node.index, static_cast<std::uint64_t>(value("steps")),
                            static_cast<std::uint64_t>(value("samples")), value("compute_ms") / 1e3,
-                           value("wait_ms") / 1e3});
+                           value("wait_ms") / 1e3, step_times_of(process)});
     }
     return workers;
 }
@@ -54,7 +54,8 @@ json::array workers_json(const std::vector<WorkerSummary>& workers) {
                                     {"steps", worker.steps},
                                     {"samples", worker.samples},
                                     {"computing_s", worker.computing_s},
-                                    {"waiting_s", worker.waiting_s}});
+                                    {"waiting_s", worker.waiting_s},
+                                    {"step_time", json_of(worker.step_times)}});
     }
     return rows;
 }
@@ -82,6 +83,7 @@ Summary summary_of(const ClusterView& view, const Outcome& outcome, const RunDir
     summary.conflict_share = conflict_share(view);
     summary.interference_index = interference_index(view);
     summary.workers = workers_of(view);
+    summary.step_times = total_step_times(view);
     summary.torn = torn_pulls(view);
     summary.in_step = in_step(view);
     summary.steps = total_steps(view);
@@ -131,6 +133,7 @@ std::string to_json(const Summary& summary) {
                                                {"torn_max", summary.torn.largest}}},
                         {"conflict", conflict_of(summary)},
                         {"workers", workers_json(summary.workers)},
+                        {"step_time", json_of(summary.step_times)},
                         {"steps", summary.steps},
                         {"samples", summary.samples},
                         {"wall_s", summary.wall_s},
@@ -256,6 +259,9 @@ std::string table(const Summary& summary) {
     fmt::format_to(out, "  {} steps, {} samples in {:.1f} s of training: {} samples/s\n",
                    with_commas(summary.steps), with_commas(samples), summary.training_s,
                    with_commas(static_cast<std::uint64_t>(summary.samples_per_s)));
+    if (summary.step_times.steps > 0) {
+        fmt::format_to(out, "  {}\n", text_of(summary.step_times));
+    }
     if (!summary.resumed_from.empty()) {
         fmt::format_to(out, "  with the {} before the resume: {} samples\n",
                        with_commas(summary.samples_before), with_commas(summary.samples));

@@ -10,6 +10,7 @@
 #include "launch/cluster_view.h"
 #include "launch/coordinator_loop.h"
 #include "launch/run_directory.h"
+#include "launch/step_times.h"
 
 namespace detente {
 
@@ -19,6 +20,7 @@ struct WorkerSummary {
     std::uint64_t samples = 0;
     double computing_s = 0;
     double waiting_s = 0;  // for replies: with weights, a verdict or a batch to come
+    StepTimes step_times{};
 };
 
 struct Summary {
@@ -39,6 +41,7 @@ struct Summary {
     std::optional<double> conflict_share;      // of the steps: some pair below zero
     std::optional<double> interference_index;  // of what is shared
     std::vector<WorkerSummary> workers;
+    StepTimes step_times;  // of all workers
     // Step scope: steps computed at weights of several versions, and by how much they differed.
     TornPulls torn;
     std::optional<InStepSummary> in_step;

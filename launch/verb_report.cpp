@@ -75,6 +75,7 @@ Result<void> report_run(const ReportOptions& options) {
     auto timeline = read_timeline(RunDirectory{options.directory}.ledger_dir());
     if (timeline.has_error()) return timeline.error();
     timeline->step_scope = decided_steps(*run);
+    timeline->step_times = stretches_by_worker(run->points);
     if (!options.trace.empty()) {
         if (auto done = put(options.trace, to_trace_json(*timeline, run->job)); done.has_error()) {
             return done;

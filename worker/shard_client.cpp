@@ -117,11 +117,13 @@ std::optional<ShardClient::Weights> ShardClient::on(PullReply&& reply, Time now,
     if (reply.blocks.empty()) return std::nullopt;
     if (reply.credit_bytes > 0) credit_bytes_ = reply.credit_bytes;
     found->sent = now;  // the rest is on its way
+    Weights weights{reply.step, std::move(reply.blocks)};
     if (seen.size() == asked.size()) {
+        weights.answered = Answered{Asked::pull, found->bytes, found->first_sent, found->straight};
         outstanding_.erase(found);
         next_pull(now, effects);
     }
-    return Weights{reply.step, std::move(reply.blocks)};
+    return weights;
 }
 
 void ShardClient::push(Push push, Time now, Effects& effects) {
@@ -156,9 +158,9 @@ void ShardClient::send_within_credit(Time now, Effects& effects) {
     }
 }
 
-bool ShardClient::on(const PushReply& reply, Time now, Effects& effects) {
+std::optional<Answered> ShardClient::on(const PushReply& reply, Time now, Effects& effects) {
     const auto found = find(Kind::push, reply.step, reply.part.value);
-    if (found == outstanding_.end()) return false;
+    if (found == outstanding_.end()) return std::nullopt;
     // An answer to something else than was asked is as if lost: sent again, then given up by name.
     const Push& asked = std::get<Push>(found->body);
     const auto same = [](const auto& a, const GradientBlock& b) { return a.block == b.block; };
@@ -166,12 +168,15 @@ bool ShardClient::on(const PushReply& reply, Time now, Effects& effects) {
         return std::equal(blocks.begin(), blocks.end(), asked.blocks.begin(), asked.blocks.end(),
                           same);
     };
-    if (!answers(reply.verdicts) || reply.opened != asked.opens) return false;
-    if (asked.opens.value != 0 && !answers(reply.blocks)) return false;
+    if (!answers(reply.verdicts) || reply.opened != asked.opens) return std::nullopt;
+    const bool brings_blocks = asked.opens.value != 0;
+    if (brings_blocks && !answers(reply.blocks)) return std::nullopt;
     in_flight_bytes_ -= found->bytes;
+    const Answered answered{Asked::push, found->bytes * (brings_blocks ? 2 : 1), found->first_sent,
+                            found->straight};
     outstanding_.erase(found);
     send_within_credit(now, effects);
-    return true;
+    return answered;
 }
 
 // The shard is alive and has the request: its answer takes as long as others take.
@@ -182,6 +187,7 @@ void ShardClient::on(const Wait& wait, Time now, Effects& effects) {
     if (found == outstanding_.end()) return;
     found->heard = now;
     found->sent = now;
+    found->straight = false;
     if (about_pull) return;
     if (wait.why == WaitFor::push_again) {
         found->staged = false;
@@ -255,6 +261,7 @@ Result<void> ShardClient::on(const Refusal& refusal, Effects& effects) {
             // Once at once; refused again, it waits until it is overdue, so that giving up counts.
             if (std::exchange(one.sent_again_at_once, true)) return {};
             ++sent_again_;
+            one.straight = false;
             transmit(one, effects);
             return {};
         }
@@ -285,6 +292,7 @@ Result<void> ShardClient::send_overdue_again(Time now, Effects& effects) {
                                                  : "it was refused: " + one.refused));
         }
         ++sent_again_;
+        one.straight = false;
         one.sent = now;
         transmit(one, effects);
     }

@@ -15,6 +15,7 @@
 #include "common/config.h"
 #include "common/partition/plan.h"
 #include "common/runtime/contracts.h"
+#include "worker/step_time.h"
 
 namespace detente {
 
@@ -47,10 +48,11 @@ class ShardClient {
     struct Weights {
         Step step;
         std::vector<WeightBlock> blocks;
+        std::optional<Answered> answered{};  // with these, all that was asked for is here
     };
     std::optional<Weights> on(PullReply&& reply, Time now, Effects& effects);
-    // Whether this is the first answer to that part.
-    bool on(const PushReply& reply, Time now, Effects& effects);
+    // What it answers, if it is the first answer to that part.
+    std::optional<Answered> on(const PushReply& reply, Time now, Effects& effects);
     bool on(const CancelReply& reply);
     void on(const Wait& wait, Time now, Effects& effects);
     void on(const InitialiseReply& reply, Time now, Effects& effects);
@@ -87,6 +89,7 @@ class ShardClient {
         Time sent{};
         std::set<BlockId> blocks_seen{};  // of a pull
         bool sent_again_at_once = false;
+        bool straight = true;   // neither sent again nor told to wait
         bool staged = false;    // the shard has it and will answer: asked after without its blocks
         std::string refused{};  // why, if it was
     };

@@ -173,6 +173,7 @@ void Worker::start_gradient() {
     }
     if (waiting_since_) wait_time_ += now_ - *waiting_since_;
     waiting_since_.reset();
+    step_time_.gradient_begins(now_);
     Preparing prepared = std::move(preparing_.front());
     preparing_.pop_front();
     Computing computing;
@@ -247,6 +248,7 @@ void Worker::computed(ComputeEnded&& event) {
         return;
     }
     if (!computing_ || event.ticket != computing_->ticket) return;
+    step_time_.computation_ends(now_);
     if (!event.result) {
         if (event.result.error().code != ErrorCode::cancelled) {
             return not_usable(event.result.error());
@@ -300,6 +302,7 @@ void Worker::restart(Step step) {
 
 void Worker::combine(CombineWork work) {
     work.layout = lay_out_push();
+    step_time_.next_half_begins(now_);
     computing_->ticket = effects_->compute(std::move(work));
 }
 
@@ -498,6 +501,7 @@ void Worker::leave() {
     for (const ShardClient& client : clients_) {
         if (!client.idle()) return;
     }
+    step_time_.ends(now_);
     if (!final_lease_) {
         final_lease_ = true;
         ask_for_batches(false);

@@ -21,6 +21,7 @@
 #include "common/runtime/contracts.h"
 #include "worker/resolver.h"
 #include "worker/shard_client.h"
+#include "worker/step_time.h"
 #include "worker/sync_rounds.h"
 
 namespace detente {
@@ -126,7 +127,7 @@ class Worker : public Node {
     bool unaltered(const std::vector<WeightBlock>& blocks);
     void weights_arrived(Step step, std::vector<WeightBlock> blocks);
     void leased(const LeaseReply& reply);
-    void verdicts_arrived(std::size_t client, PushReply&& reply);
+    void verdicts_arrived(std::size_t client, PushReply&& reply, Nanos handled);
     void settle(Settling& settling);
     void finish_or_repair(Batch batch, const std::vector<BlockId>& rejected,
                           std::shared_ptr<Kept> kept);
@@ -240,6 +241,7 @@ class Worker : public Node {
     Nanos round_time_{0};  // from its own gradient to the node's
     std::uint64_t groups_lost_ = 0;
     std::optional<Time> waiting_since_;
+    StepTime step_time_;
 
     Time now_{};
     Effects* effects_ = nullptr;

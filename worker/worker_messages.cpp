@@ -44,10 +44,14 @@ void Worker::receive(Message&& message) {
         return;  // as if lost: asked for again when overdue
     if (auto* weights = std::get_if<PullReply>(&body)) {
         if (auto fresh = client.on(std::move(*weights), now_, *effects_)) {
+            if (fresh->answered) {
+                step_time_.answered(client.shard(), *fresh->answered, message.envelope.handled,
+                                    now_);
+            }
             weights_arrived(fresh->step, std::move(fresh->blocks));
         }
     } else if (auto* verdicts = std::get_if<PushReply>(&body)) {
-        verdicts_arrived(index, std::move(*verdicts));
+        verdicts_arrived(index, std::move(*verdicts), message.envelope.handled);
     } else if (const auto* wait = std::get_if<Wait>(&body)) {
         client.on(*wait, now_, *effects_);
     } else if (const auto* anew = std::get_if<Restart>(&body)) {
@@ -121,8 +125,10 @@ void Worker::weights_arrived(Step step, std::vector<WeightBlock> blocks) {
     for (WeightBlock& block : blocks) found->weights.push_back(std::move(block));
 }
 
-void Worker::verdicts_arrived(std::size_t index, PushReply&& reply) {
-    if (!clients_[index].on(reply, now_, *effects_)) return;
+void Worker::verdicts_arrived(std::size_t index, PushReply&& reply, Nanos handled) {
+    const auto answered = clients_[index].on(reply, now_, *effects_);
+    if (!answered) return;
+    step_time_.answered(clients_[index].shard(), *answered, handled, now_);
     if (reply.opened.value != 0) weights_arrived(reply.opened, std::move(reply.blocks));
     const auto found = std::find_if(settling_.begin(), settling_.end(),
                                     [&](const Settling& one) { return one.step == reply.step; });
@@ -264,6 +270,12 @@ Status Worker::status() const {
     add("altered", static_cast<double>(altered_));
     add("compute_ms", milliseconds(compute_time_));
     add("wait_ms", milliseconds(wait_time_));
+    add("step_time.steps", static_cast<double>(step_time_.steps()));
+    add("step_time.compute_ms", milliseconds(step_time_.total().compute));
+    add("step_time.wait_ms", milliseconds(step_time_.total().wait));
+    add("step_time.wire_ms", milliseconds(step_time_.total().wire));
+    add("step_time.queue_ms", milliseconds(step_time_.total().queue));
+    add("step_time.apply_ms", milliseconds(step_time_.total().apply));
     if (rounds_.designated()) add("sync.wait_ms", milliseconds(round_time_));
     status.losses = losses_;
     status.cosine_bins = cosine_bins_;

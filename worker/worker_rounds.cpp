@@ -48,6 +48,7 @@ void Worker::measure_averages() {
     work.of = std::move(computing_->measured);
     work.computed = std::move(*computing_->own);
     work.averages = std::move(averages->by_task);
+    step_time_.next_half_begins(now_);
     computing_->ticket = effects_->compute(std::move(work));
 }
 

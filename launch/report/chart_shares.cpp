@@ -105,6 +105,11 @@ std::string draw(const ShareBars& bars) {
     const double names = bars.rows.size() == 1 && bars.rows[0].name.empty() ? 20 : 300;
     const double height = kLegend + kRow * static_cast<double>(bars.rows.size()) + 24;
     Svg svg(kWidth, height, bars.label);
+    const auto sum_of = [](const ShareBars::Row& row) {
+        return std::accumulate(row.values.begin(), row.values.end(), 0.0);
+    };
+    double longest = 0;
+    for (const ShareBars::Row& row : bars.rows) longest = std::max(longest, sum_of(row));
     double at = names;
     for (const auto& [name, colour] : bars.parts) {
         svg.box({at, 6}, 12, 12, colour);
@@ -115,8 +120,9 @@ std::string draw(const ShareBars& bars) {
         const auto& row = bars.rows[i];
         const double y = kLegend + kRow * static_cast<double>(i);
         svg.text({names - 12, y + 18}, shortened(row.name, 44), Anchor::end);
-        const double sum = std::accumulate(row.values.begin(), row.values.end(), 0.0);
-        const Scale x{0, sum > 0 ? sum : 1, names, kWidth - 40};
+        const double sum = sum_of(row);
+        const double whole = bars.unit.empty() ? sum : longest;
+        const Scale x{0, whole > 0 ? whole : 1, names, kWidth - 40};
         double before = 0;
         for (std::size_t part = 0; part < row.values.size(); ++part) {
             const double value = row.values[part];
@@ -133,10 +139,20 @@ std::string draw(const ShareBars& bars) {
         }
     }
     const double base = kLegend + kRow * static_cast<double>(bars.rows.size()) + 4;
-    for (const double mark : {0.0, 0.25, 0.5, 0.75, 1.0}) {
-        const double x = names + mark * (kWidth - 40 - names);
+    const Scale whole{0, bars.unit.empty() ? 1 : longest, names, kWidth - 40};
+    const auto mark = [&](double at_value, const std::string& text) {
+        const double x = whole.at(at_value);
         svg.line({x, base - 4}, {x, base}, "axis");
-        svg.text({x, base + 14}, fmt::format("{:.0f} %", 100 * mark), Anchor::middle, "tick");
+        svg.text({x, base + 14}, text, Anchor::middle, "tick");
+    };
+    if (bars.unit.empty()) {
+        for (const double share : {0.0, 0.25, 0.5, 0.75, 1.0}) {
+            mark(share, fmt::format("{:.0f} %", 100 * share));
+        }
+    } else {
+        for (const double value : ticks(0, whole.high, 6)) {
+            mark(value, short_number(value) + " " + bars.unit);
+        }
     }
     return svg.finish();
 }

@@ -39,7 +39,8 @@ struct Histogram {
 };
 std::string draw(const Histogram& histogram);
 
-// One horizontal bar per row, divided; a row's parts are shares of its sum.
+// One horizontal bar per row, divided; a row's parts are shares of its sum. With a `unit` the bars
+// are as long as their sums, on one axis.
 struct ShareBars {
     std::string label;
     std::vector<std::pair<std::string, std::string>> parts;  // name, colour
@@ -48,6 +49,7 @@ struct ShareBars {
         std::vector<double> values;  // one per part
     };
     std::vector<Row> rows;
+    std::string unit{};
 };
 std::string draw(const ShareBars& bars);
 

@@ -46,7 +46,8 @@ json::array workers_json(const RunRecord& run) {
                                        {"steps", worker.steps},
                                        {"samples", worker.samples},
                                        {"computing_s", number(worker.computing_s)},
-                                       {"waiting_s", number(worker.waiting_s)}});
+                                       {"waiting_s", number(worker.waiting_s)},
+                                       {"step_time", json_of(worker.step_times)}});
     }
     return workers;
 }
@@ -96,6 +97,7 @@ json::object run_json(const NamedRun& named) {
                                                              run.staleness_histogram.end())}}},
         {"conflict", conflict_json(run)},
         {"workers", workers_json(run)},
+        {"step_time", json_of(run.step_times)},
         {"steps", run.steps},
         {"samples", run.samples},
         {"wall_s", number(run.wall_s)},
@@ -170,6 +172,9 @@ void add_run(std::string& out, const NamedRun& named) {
     }
     if (run.interference_index) csv.add("interference_index", "", *run.interference_index);
     if (named.reach) csv.add("reached_s", "", seconds_to_reach(run, *named.reach));
+    for (std::size_t part = 0; part < kStepTimeParts && run.step_times.steps > 0; ++part) {
+        csv.add("step_time_ms", kStepTimeNames[part], run.step_times.mean_ms(part));
+    }
     csv.add("wall_s", "", run.wall_s);
     csv.add("training_s", "", run.training_s);
     csv.add("samples_per_s", "", run.samples_per_s);

@@ -1,7 +1,7 @@
 // The numbers behind a report's drawings, for other programs.
 //
 // JSON: {"runs":[{"name":…,"settings":{…},"seed":…,"directory":…,"failed":…,"accuracy":{…},
-//        "updates":{…},"staleness":{…,"histogram":[…]},"conflict":{…},"workers":[…],
+//        "updates":{…},"staleness":{…,"histogram":[…]},"conflict":{…},"workers":[…],"step_time":{…},
 //        "steps":…,"samples":…,"wall_s":…,"training_s":…,"samples_per_s":…,
 //        "series":[{"seconds":…,"steps":…,"samples":…,"applied":…,"computed":…,"rejected":…,
 //                   "cancelled":…,"lost":…,"in_flight":…,"staleness_mean":…,"loss":{task:…}}],
@@ -9,7 +9,7 @@
 //        "gaps":[{"staleness":…,"gradients":…,"gap":…,"cosine":…}]}]}
 // reached_s: where it was asked for, null if never; gaps: where they were measured.
 // CSV (RFC 4180), one number a line: run,quantity,of,seconds,applied,value; `of` is the task, the
-// staleness, the kind of update or the pair that the number is of.
+// staleness, the kind of update, the pair or the part of a step that the number is of.
 //
 // Thread: pure functions.
 #pragma once

@@ -47,4 +47,7 @@ std::vector<Point> mean_loss_points(const RunRecord& run, Against against);
 std::string axis_title(Against against, bool virtual_time);
 double mean_accuracy(const RunRecord& run);  // NaN = not evaluated
 
+// A section of the page of one run; nothing, if it did not say.
+void show_step_times(Page& page, const RunRecord& run);
+
 }  // namespace detente

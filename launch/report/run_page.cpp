@@ -251,6 +251,7 @@ std::string run_page(const RunRecord& run, const Timeline& timeline,
     show_gaps(page, run);
     show_updates(page, run);
     show_cosines(page, run, conflicts);
+    show_step_times(page, run);
     show_timeline(page, run, timeline);
     page.heading("Where it comes from");
     page.paragraph("Run directory: " + run.directory);

@@ -102,6 +102,12 @@ void read_staleness(const json::object& staleness, RunRecord& run) {
     }
 }
 
+// Older builds did not say.
+StepTimes step_times_in(const json::object& object) {
+    if (!object.contains("step_time")) return {};
+    return step_times_from(object_at(object, "step_time"));
+}
+
 void read_summary(std::string_view text, RunRecord& run) {
     const json::object summary = object_from(text);
     run.job = text_at(summary, "job");
@@ -120,13 +126,15 @@ void read_summary(std::string_view text, RunRecord& run) {
     run.training_s = number_at(summary, "training_s");
     run.samples_per_s = number_at(summary, "samples_per_s");
     if (summary.contains("virtual_s")) run.virtual_time = true;
+    run.step_times = step_times_in(summary);
     if (!summary.contains("workers")) return;  // of an older build
     for (const json::value& entry : array_at(summary, "workers")) {
         if (!entry.is_object()) throw BadMember{"'workers' must hold an object per worker"};
         const json::object& worker = entry.as_object();
         run.workers.push_back({static_cast<std::uint32_t>(count_at(worker, "worker")),
                                count_at(worker, "steps"), count_at(worker, "samples"),
-                               number_at(worker, "computing_s"), number_at(worker, "waiting_s")});
+                               number_at(worker, "computing_s"), number_at(worker, "waiting_s"),
+                               step_times_in(worker)});
     }
 }
 
@@ -135,6 +143,25 @@ void read_header(const json::object& header, RunRecord& run) {
     run.job = text_at(header, "job");
     run.tasks = texts_at(header, "tasks");
     run.virtual_time = flag_at(header, "virtual");
+}
+
+void read_step_times(const json::object& line, SeriesPoint& point) {
+    if (!line.contains("step_time_us")) return;  // of an older build
+    const json::array& rows = array_at(line, "step_time_us");
+    if (rows.size() > SeriesWriter::kMostWorkers) {
+        throw BadMember{"'step_time_us' has more workers than a series ever has"};
+    }
+    for (const json::value& row : rows) {
+        if (!row.is_array() || row.as_array().size() != 1 + kStepTimeParts) {
+            throw BadMember{"'step_time_us' must hold the steps and five sums per worker"};
+        }
+        const json::array& numbers = row.as_array();
+        StepTimes& times = point.step_times.emplace_back();
+        times.steps = count_of(numbers[0], "step_time_us");
+        for (std::size_t part = 0; part < kStepTimeParts; ++part) {
+            times.ms[part] = static_cast<double>(count_of(numbers[1 + part], "step_time_us")) / 1e3;
+        }
+    }
 }
 
 void read_line(const json::object& line, RunRecord& run) {
@@ -165,6 +192,7 @@ void read_line(const json::object& line, RunRecord& run) {
     // No worker has computed yet: nothing to draw, but the place in time.
     point.losses.resize(run.tasks.size(), std::numeric_limits<double>::quiet_NaN());
     point.staleness_mean = number_at(object_at(line, "staleness"), "mean");
+    read_step_times(line, point);
     run.points.push_back(std::move(point));
 }
 
@@ -258,6 +286,7 @@ Result<RunRecord> read_run(const std::string& directory) {
             run.steps = run.points.back().steps;
             run.samples = run.points.back().samples;
             run.staleness.mean = run.points.back().staleness_mean;
+            for (const StepTimes& one : run.points.back().step_times) run.step_times += one;
         }
     }
     if (fs::exists(at.gaps_file(), ignored)) {

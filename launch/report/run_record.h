@@ -23,6 +23,7 @@ struct SeriesPoint {
     Books books;
     std::vector<double> losses;  // per task; NaN = none
     double staleness_mean = 0;
+    std::vector<StepTimes> step_times{};  // so far, of worker 0, 1, …
 };
 
 struct SeriesScore {
@@ -58,6 +59,7 @@ struct RunRecord {
     std::vector<std::string> cosine_tasks;
     std::vector<std::vector<double>> cosines;  // square, or empty
     std::vector<WorkerSummary> workers;
+    StepTimes step_times;  // of all workers; without steps: of an older build
     std::uint64_t steps = 0;
     std::uint64_t samples = 0;
     double wall_s = 0;

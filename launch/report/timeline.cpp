@@ -237,6 +237,17 @@ std::string to_trace_json(const Timeline& timeline, const std::string& job) {
         slice["args"] = std::move(more);
         events.push_back(std::move(slice));
     }
+    for (const StepTimeStretch& stretch : timeline.step_times) {
+        json::object parts;
+        for (std::size_t part = 0; part < kStepTimeParts; ++part) {
+            parts[kStepTimeNames[part]] = stretch.times.mean_ms(part);
+        }
+        events.push_back(json::object{{"name", to_string(node_of(stretch.worker)) + " step, ms"},
+                                      {"ph", "C"},
+                                      {"pid", 1},
+                                      {"ts", stretch.begin_s * 1e6},
+                                      {"args", std::move(parts)}});
+    }
     return json::serialize(
                json::object{{"displayTimeUnit", "ms"}, {"traceEvents", std::move(events)}}) +
            "\n";

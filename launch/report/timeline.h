@@ -15,6 +15,7 @@
 
 #include "common/ids.h"
 #include "common/result.h"
+#include "launch/report/step_time_stretches.h"
 
 namespace detente {
 
@@ -41,6 +42,8 @@ struct Timeline {
     double end_s = 0;
     bool step_scope = false;
     std::vector<std::string> remarks;  // what is left out and why
+    // Counters of the trace, by worker; of the run's series, not of the ledgers.
+    std::vector<StepTimeStretch> step_times{};
 
     // Of what is shown of a run; the rest is left out, and a remark says so.
     static constexpr std::size_t kMostSteps = 200'000;
@@ -51,7 +54,10 @@ struct Timeline {
 // altered, named.
 Result<Timeline> read_timeline(const std::string& ledger_dir);
 
-// For Perfetto (ui.perfetto.dev) and chrome://tracing: one track per worker, one slice per span.
+// For Perfetto (ui.perfetto.dev) and chrome://tracing: one track per worker, one slice per span;
+// and five counters per worker, the milliseconds of a step that went to each part, mean of the
+// steps of a stretch. The stretches begin where training does, and so do the spans: their clocks,
+// the coordinator's and the lead shard's, are laid one on the other there.
 std::string to_trace_json(const Timeline& timeline, const std::string& job);
 
 }  // namespace detente

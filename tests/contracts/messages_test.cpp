@@ -1,6 +1,7 @@
 // What every runtime promises of events, effects and messages.
 #include <catch2/catch.hpp>
 #include <cstring>
+#include <map>
 
 #include "tests/contracts/runtime_under_test.h"
 #include "tests/contracts/scripted_node.h"
@@ -130,6 +131,78 @@ TEST_CASE("runtime: the envelope says who sent a message and for whom it is") {
     CHECK(seen.to == kShard);
     CHECK(seen.incarnation == Incarnation{1});
     CHECK(seen.request_class == RequestClass::tune);
+}
+
+TEST_CASE("runtime: an answer in the same event says how long its sender took over the question") {
+    const auto& kind = GENERATE_REF(from_range(runtimes()));
+    CAPTURE(kind.name);
+    const auto runtime = kind.make();
+    constexpr Nanos kWork = std::chrono::milliseconds(3);
+    constexpr NodeId kOther = node_of(WorkerId{1});
+    using ByNumber = std::map<std::uint64_t, Nanos>;
+    ByNumber at_shard;
+    ByNumber at_worker;
+    ByNumber at_other;
+    const auto note = [](ByNumber& handled, const Event& event) {
+        if (number_of(event) == 0) return;
+        handled[number_of(event)] = std::get<Received>(event).message.envelope.handled;
+    };
+    ScriptedNode shard([&](Event&& event, Time, Effects& effects) {
+        note(at_shard, event);
+        const bool greeting = number_of(event) == 1 || number_of(event) == 8;
+        if (greeting && at_shard.size() == 2) effects.after(Nanos{0}, {1, 0});
+        if (number_of(event) == 3) {
+            const auto begin = std::chrono::steady_clock::now();
+            while (std::chrono::steady_clock::now() - begin < kWork) continue;
+            Message answer = numbered(4);
+            answer.envelope.handled = std::chrono::hours(1);  // not the node's to say
+            effects.send(kWorker, std::move(answer));
+            effects.send(kWorker, numbered(5));
+            effects.send(kOther, numbered(6));  // has not asked
+            effects.after(Nanos{0}, {2, 0});
+        }
+        const auto* fired = std::get_if<TimerFired>(&event);
+        if (fired == nullptr) return;
+        effects.send(kWorker, numbered(fired->tag.kind == 1 ? 2 : 7));  // in a later event
+        if (fired->tag.kind == 2) effects.finish({});
+    });
+    Time asked{};
+    Nanos round_trip{0};
+    ScriptedNode worker([&](Event&& event, Time now, Effects& effects) {
+        if (std::holds_alternative<Started>(event)) effects.send(kShard, numbered(8));
+        note(at_worker, event);
+        if (number_of(event) == 2) {
+            asked = now;
+            effects.send(kShard, numbered(3));
+        }
+        if (number_of(event) == 5) round_trip = now - asked;
+        if (number_of(event) == 7) effects.finish({});
+    });
+    ScriptedNode other([&](Event&& event, Time, Effects& effects) {
+        if (std::holds_alternative<Started>(event)) effects.send(kShard, numbered(1));
+        note(at_other, event);
+        if (number_of(event) == 6) effects.finish({});
+    });
+    runtime->spawn(kShard, shard, nullptr);
+    runtime->spawn(kWorker, worker, nullptr);
+    runtime->spawn(kOther, other, nullptr);
+    REQUIRE(runtime->run(kDeadline));
+    CHECK(at_shard[1] == Nanos{0});
+    CHECK(at_shard[8] == Nanos{0});
+    CHECK(at_worker[2] == Nanos{0});
+    CHECK(at_worker[7] == Nanos{0});
+    CHECK(at_other[6] == Nanos{0});
+    REQUIRE(at_worker.size() == 4);
+    if (kind.name == simulated().name) {  // a message takes no virtual time, unless asked
+        CHECK(at_shard[3] == Nanos{0});
+        CHECK(at_worker[4] == Nanos{0});
+        CHECK(at_worker[5] == Nanos{0});
+        return;
+    }
+    CHECK(at_shard[3] > Nanos{0});
+    CHECK(at_worker[4] >= kWork);
+    CHECK(at_worker[5] >= at_worker[4]);
+    CHECK(round_trip >= at_worker[5]);
 }
 
 TEST_CASE("runtime: what was sent in the last on() is delivered, and no event follows finish") {

@@ -204,7 +204,11 @@ TEST_CASE("coordinator: a worker that is asked to leave does and the others go o
 TEST_CASE("coordinator: a new process takes a lost worker's place and what it counts is added") {
     Scene scene;
     scene.train();
-    scene.heartbeat(Scene::worker(0), {{"steps", 5}, {"samples", 50}, {"cosine.mean.0.1", 0.5}});
+    scene.heartbeat(Scene::worker(0), {{"steps", 5},
+                                       {"samples", 50},
+                                       {"cosine.mean.0.1", 0.5},
+                                       {"step_time.steps", 5},
+                                       {"step_time.wire_ms", 10}});
     CHECK(scene.node.vacancies().empty());
     Event gone = PeerDown{Scene::worker(0), Incarnation{1}, "killed"};
     scene.world.give(std::move(gone));
@@ -233,8 +237,12 @@ TEST_CASE("coordinator: a new process takes a lost worker's place and what it co
     scene.world.receive(Scene::worker(0), Ready{});
     REQUIRE(scene.world.of<Go>().size() == started + 1);
     CHECK(scene.world.of<Go>().back().first == Scene::worker(0));
-    scene.heartbeat(Scene::worker(0), {{"steps", 2}, {"samples", 20}});
+    scene.heartbeat(
+        Scene::worker(0),
+        {{"steps", 2}, {"samples", 20}, {"step_time.steps", 2}, {"step_time.wire_ms", 3}});
     CHECK(scene.node.view().find(Scene::worker(0))->value("steps") == 7.0);
+    CHECK(scene.node.view().find(Scene::worker(0))->value("step_time.steps") == 7.0);
+    CHECK(scene.node.view().find(Scene::worker(0))->value("step_time.wire_ms") == 13.0);
     CHECK(total_samples(scene.node.view()) == 70);
     CHECK(scene.node.view().find(Scene::worker(0))->endpoint.host == "there");
 }

@@ -82,6 +82,10 @@ TEST_CASE("report: a summary that is none of ours is refused by file and member"
         {with(kSummary, "\"conflict\":{}", "\"conflict\":{\"tasks\":[\"a\"],\"cosines\":[]}"),
          "'cosines' must have a row"},
         {with(kSummary, "\"tasks\":{}", "\"tasks\":{\"a\":1}"), "'tasks'"},
+        {with(kSummary, "\"steps\":0", "\"steps\":0,\"step_time\":{\"steps\":1}"),
+         "'compute_ms' is missing"},
+        {with(kSummary, "\"steps\":0", "\"steps\":0,\"step_time\":{\"steps\":1,\"compute_ms\":-1}"),
+         "'compute_ms' must be a number of milliseconds"},
         {std::string(100, '['), "not JSON"},
     };
     for (const auto& [summary, why] : cases) {
@@ -102,6 +106,10 @@ TEST_CASE("report: a series that is none of ours is refused by line") {
         {header + with(kPoint, "[null]", "[1,2]"), "'loss' must have a number for each"},
         {header + with(kPoint, "[null]", "[\"x\"]"), "'loss' must be a number"},
         {header + with(kPoint, "\"seconds\":1", "\"seconds\":null"), "'seconds' must be a number"},
+        {header + with(kPoint, "[null]", "[null],\"step_time_us\":[[1,2,3]]"),
+         "'step_time_us' must hold the steps and five sums"},
+        {header + with(kPoint, "[null]", "[null],\"step_time_us\":[[1,2,3,4,5,-6]]"),
+         "'step_time_us' must be a whole number"},
     };
     for (const auto& [series, why] : cases) {
         CAPTURE(series);

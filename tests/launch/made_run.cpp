@@ -43,7 +43,13 @@ ClusterView view_at(int at) {
                               {"cosine.count", done},
                               {std::string("cosine.mean.") + kHostile + ".b", -0.25},
                               {"compute_ms", at * 900.0},
-                              {"wait_ms", at * 100.0}};
+                              {"wait_ms", at * 100.0},
+                              {"step_time.steps", done / 2},
+                              {"step_time.compute_ms", at * 700.0},
+                              {"step_time.wait_ms", at * 50.0},
+                              {"step_time.wire_ms", at * (i + 1) * 100.0},
+                              {"step_time.queue_ms", at * at * 10.0},
+                              {"step_time.apply_ms", at * 25.0}};
         worker.last.losses = {2.0 / at, i == 0 ? 1.0 / at : 3.0 / at};
         view.processes.push_back(worker);
     }

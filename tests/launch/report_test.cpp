@@ -60,15 +60,16 @@ TEST_CASE("report: one page, well-formed, that fetches and runs nothing, and sho
                                              "Staleness",
                                              "What became of the updates",
                                              "Do the tasks agree?",
+                                             "Where a step's time goes",
                                              "Who did what when"};
     const auto headings = markup.texts_of("h2");
     for (const std::string& heading : wanted) {
         CAPTURE(heading);
         CHECK(any_contains(headings, heading));
     }
-    // Loss twice, staleness, outcomes and waste, cosines, timeline twice.
-    CHECK(markup.count("svg") == 8);
-    CHECK(markup.count("figcaption") == 8);
+    // Loss twice, staleness, outcomes and waste, cosines, step times twice, timeline twice.
+    CHECK(markup.count("svg") == 10);
+    CHECK(markup.count("figcaption") == 10);
     for (const std::string title : {"seconds since the run began", "updates of one block, applied",
                                     "training loss, smoothed"}) {
         CHECK(any_contains(markup.texts_of("text"), title));
@@ -222,6 +223,48 @@ TEST_CASE("timeline: Perfetto's format names workers and has a slice for each sp
     }
     CHECK(slices == timeline.spans.size());
     CHECK(names == std::vector<std::string>{"worker:0", "worker:1"});
+}
+
+TEST_CASE("timeline: Perfetto's format counts where each worker's steps spent their time") {
+    const TemporaryFolder folder;
+    write_run(folder / "run");
+    Timeline timeline = timeline_in(folder / "run");
+    timeline.step_times = stretches_by_worker(run_in(folder / "run").points);
+    REQUIRE(timeline.step_times.size() == 12);  // of seven points and two workers
+    const json::object trace = json::parse(to_trace_json(timeline, "job")).as_object();
+    std::vector<json::object> counters;
+    for (const json::value& event : trace.at("traceEvents").as_array()) {
+        if (event.at("ph").as_string() == "C") counters.push_back(event.as_object());
+    }
+    REQUIRE(counters.size() == 12);
+    // From the third point to the fourth, 50 steps: 700 ms of computing, 10·(16 − 9) in the queue.
+    const json::object& counter = counters[6 + 2];
+    CHECK(counter.at("name").as_string() == "worker:1 step, ms");
+    CHECK(counter.at("ts").to_number<double>() == Approx(2e6));  // since the first point
+    const json::object& parts = counter.at("args").as_object();
+    CHECK(parts.at("compute").to_number<double>() == Approx(14));
+    CHECK(parts.at("wait").to_number<double>() == Approx(1));
+    CHECK(parts.at("wire").to_number<double>() == Approx(4));
+    CHECK(parts.at("queue").to_number<double>() == Approx(1.4));
+    CHECK(parts.at("apply").to_number<double>() == Approx(0.5));
+}
+
+TEST_CASE("report: each worker's step is a bar as long as it took, divided") {
+    const TemporaryFolder folder;
+    write_run(folder / "run");
+    const std::string page = run_page(run_in(folder / "run"), timeline_in(folder / "run"));
+    const test::Markup markup = test::read_markup(page);
+    REQUIRE(markup.error == "");
+    // 18.9 and 20.9 ms: the second worker's wire takes 4 ms instead of 2.
+    const auto cells = markup.texts_of("td");
+    for (const std::string cell :
+         {"14.000", "1.000", "2.000", "1.400", "0.500", "18.900", "4.000", "20.900"}) {
+        CAPTURE(cell);
+        CHECK(any_contains(cells, cell));
+    }
+    CHECK(any_contains(markup.texts_of("text"), "20 ms"));  // the axis, up to the longest
+    CHECK(
+        any_contains(markup.texts_of("figcaption"), "19.9 ms a step: compute 14, wait 1, wire 3"));
 }
 
 }  // namespace

@@ -73,6 +73,25 @@ TEST_CASE("series: a header, then points with what the view knew, losses that ar
     CHECK(lines[1].at("loss").at(1).is_null());
 }
 
+TEST_CASE("series: a point says where the time of the first workers' steps went") {
+    const TemporaryFolder folder;
+    SeriesWriter series = made(folder / "s", {seconds(1), false});
+    ClusterView view = training_view();
+    std::erase_if(view.processes, [](const auto& p) { return p.node.role == Role::worker; });
+    for (std::uint32_t i = 0; i < SeriesWriter::kMostWorkers + 3; ++i) {
+        ProcessView worker;
+        worker.node = node_of(WorkerId{i});
+        worker.last.values = {{"step_time.steps", 10.0 * i},
+                              {"step_time.compute_ms", 1.5},
+                              {"step_time.apply_ms", 0.0004}};
+        view.processes.push_back(worker);
+    }
+    REQUIRE(series.note(view).has_value());
+    const json::array& rows = lines_of(folder / "s").at(1).at("step_time_us").as_array();
+    REQUIRE(rows.size() == SeriesWriter::kMostWorkers);
+    CHECK(json::serialize(rows[3]) == "[30,1500,0,0,0,0]");
+}
+
 TEST_CASE("series: points come at the interval, scores when there are some, the last one always") {
     const TemporaryFolder folder;
     SeriesWriter series = made(folder / "s", {seconds(1), false});

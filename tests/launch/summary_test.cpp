@@ -30,9 +30,19 @@ ClusterView finished_view() {
     }
     ProcessView worker;
     worker.node = node_of(WorkerId{0});
-    worker.last.values = {{"steps", 25},        {"samples", 1600},         {"cosine.sum", -5},
-                          {"cosine.count", 25}, {"cosine.mean.a.b", -0.2}, {"compute_ms", 6000},
-                          {"wait_ms", 500}};
+    worker.last.values = {{"steps", 25},
+                          {"samples", 1600},
+                          {"cosine.sum", -5},
+                          {"cosine.count", 25},
+                          {"cosine.mean.a.b", -0.2},
+                          {"compute_ms", 6000},
+                          {"wait_ms", 500},
+                          {"step_time.steps", 24},
+                          {"step_time.compute_ms", 4800},
+                          {"step_time.wait_ms", 240},
+                          {"step_time.wire_ms", 60},
+                          {"step_time.queue_ms", 36},
+                          {"step_time.apply_ms", 12}};
     view.processes.push_back(worker);
     CheckpointView checkpoint;
     checkpoint.number = 3;
@@ -65,6 +75,15 @@ TEST_CASE("summary: summary.json has every promised key, counts as numbers") {
     CHECK(object.at("conflict").at("tasks").at(1).as_string() == "b");
     CHECK(object.at("workers").at(0).at("computing_s").to_number<double>() == 6);
     CHECK(object.at("workers").at(0).at("waiting_s").to_number<double>() == 0.5);
+    for (const json::value& times :
+         {object.at("step_time"), object.at("workers").at(0).at("step_time")}) {
+        CHECK(times.at("steps").to_number<int>() == 24);
+        CHECK(times.at("compute_ms").to_number<double>() == 200);
+        CHECK(times.at("wait_ms").to_number<double>() == 10);
+        CHECK(times.at("wire_ms").to_number<double>() == 2.5);
+        CHECK(times.at("queue_ms").to_number<double>() == 1.5);
+        CHECK(times.at("apply_ms").to_number<double>() == 0.5);
+    }
     CHECK(object.at("wall_s").to_number<double>() == 12);
     CHECK(object.at("samples_per_s").to_number<double>() == 200);
 }
@@ -77,6 +96,24 @@ TEST_CASE("summary: the table shows accuracies, updates, staleness and where the
                          Catch::Contains("mean 0.20, p50 0, p99 4, max 4") &&
                          Catch::Contains("-0.200") && Catch::Contains("/runs/small") &&
                          Catch::Contains("   0 ████"));
+}
+
+TEST_CASE("summary: step times are means over the steps of all workers, told in one line") {
+    ClusterView view = finished_view();
+    CHECK_THAT(table(summary_of(view, Outcome{}, RunDirectory{"/r"})),
+               Catch::Contains("\n  214.5 ms a step: compute 200, wait 10, wire 2.5, queue 1.5, "
+                               "apply 0.5\n"));
+    ProcessView slow;
+    slow.node = node_of(WorkerId{1});
+    slow.last.values = {{"step_time.steps", 8}, {"step_time.compute_ms", 3200}};
+    view.processes.push_back(slow);
+    const Summary summary = summary_of(view, Outcome{}, RunDirectory{"/r"});
+    CHECK(summary.step_times.steps == 32);
+    CHECK(summary.step_times.mean_ms(0) == 250);
+    CHECK(summary.workers.at(1).step_times.mean_ms(0) == 400);
+    for (ProcessView& process : view.processes) process.last.values.clear();
+    const std::string none = table(summary_of(view, Outcome{}, RunDirectory{"/r"}));
+    CHECK_THAT(none, !Catch::Contains("ms a step"));
 }
 
 TEST_CASE("summary: a resumed run tells from where, and how many updates the restore took back") {

@@ -56,7 +56,9 @@ struct Talk {
         reply.verdicts[0].block = BlockId{part};
         return reply;
     }
-    bool answered(const PushReply& reply) { return client.on(reply, effects.now, effects); }
+    bool answered(const PushReply& reply) {
+        return client.on(reply, effects.now, effects).has_value();
+    }
     void pull(std::uint64_t step) {
         client.pull({step}, client.all_blocks(), effects.now, effects);
     }

@@ -79,6 +79,7 @@ void World::transmit(Place& from, NodeId to, Message&& message) {
     message.envelope.incarnation = from.incarnation;
     message.envelope.generation = options_.generation;
     message.envelope.build = options_.build;
+    message.envelope.handled = Nanos{0};
     if (answering_ && answering_->first == to) message.envelope.handled = answering_->second;
     if (options_.alter) options_.alter(to, message);
     const std::uint64_t bytes = payload_bytes(message.body);

@@ -99,6 +99,10 @@ void ZmqLoop::round() {
 void ZmqLoop::dispatch(Event&& event) {
     if (finished_) return;
     const Time at = now();
+    const auto* received = std::get_if<Received>(&event);
+    answering_.reset();
+    if (received != nullptr) answering_ = received->message.envelope.from;
+    dispatched_ = at;
     node_->on(std::move(event), at, effects_);
     release(at);
 }
@@ -203,6 +207,9 @@ void ZmqLoop::apply(Effect&& effect, Time emitted) {
 }
 
 void ZmqLoop::send(NodeId to, Message&& message, Time emitted) {
+    Nanos& handled = message.envelope.handled;
+    handled = Nanos{0};
+    if (answering_ == to) handled = std::max(Nanos{1}, now() - dispatched_);  // 0: no answer
     if (to != kCoordinator) {
         transport_->send(to, std::move(message), emitted);
         return;

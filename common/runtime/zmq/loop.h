@@ -8,6 +8,7 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "common/runtime/loop.h"
@@ -86,6 +87,10 @@ class ZmqLoop final : public EventSink {
     std::vector<Event> deferred_;  // results known at once; dispatched after the release
     std::unique_ptr<ComputeThread> compute_;
     std::unique_ptr<SideThread> disk_;
+    // Whose message is being handled, since when: what goes back to it in the same event answers
+    // it.
+    std::optional<NodeId> answering_;
+    Time dispatched_{};
     Time last_flush_;
     bool ledger_dirty_ = false;
     Node* node_ = nullptr;
