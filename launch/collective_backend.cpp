@@ -2,6 +2,8 @@
 
 #include <fmt/core.h>
 
+#include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <utility>
 
@@ -21,6 +23,12 @@ std::string module_path(const std::string& name) {
         if (std::filesystem::exists(path, ignored)) return path.string();
     }
     return (program / "worker/collectives" / (name + ".so")).string();
+}
+
+// What join_collectives() began: MPI is begun and ended once in a process.
+std::unique_ptr<CollectiveBackend>& begun_mpi() {
+    static std::unique_ptr<CollectiveBackend> begun;
+    return begun;
 }
 
 Result<std::unique_ptr<CollectiveBackend>> over_mpi(const Job& job, const Variables& variables) {
@@ -47,7 +55,10 @@ Result<std::unique_ptr<CollectiveBackend>> over_mpi(const Job& job, const Variab
 
 Result<std::unique_ptr<CollectiveBackend>> make_collectives(const Job& job, const std::string& run,
                                                             const Variables& variables) {
-    if (job.sync_backend == SyncBackend::mpi) return over_mpi(job, variables);
+    if (job.sync_backend == SyncBackend::mpi) {
+        if (begun_mpi() != nullptr) return std::move(begun_mpi());
+        return over_mpi(job, variables);
+    }
     if (job.sync_backend == SyncBackend::nccl) {
         return load_collectives(module_path("detente_nccl"), {run, {}});
     }
@@ -56,12 +67,20 @@ Result<std::unique_ptr<CollectiveBackend>> make_collectives(const Job& job, cons
     return backend;
 }
 
-Result<std::unique_ptr<CollectiveBackend>> join_collectives(const Job& job,
-                                                            const Variables& variables) {
-    if (job.sync_layers.empty() || job.sync_backend != SyncBackend::mpi) {
-        return std::unique_ptr<CollectiveBackend>{};
-    }
-    return over_mpi(job, variables);
+Result<void> join_collectives(const Job& job, const Variables& variables) {
+    if (job.sync_layers.empty() || job.sync_backend != SyncBackend::mpi) return {};
+    auto begun = over_mpi(job, variables);
+    if (begun.has_error()) return begun.error();
+    begun_mpi() = std::move(*begun);
+    return {};
+}
+
+void leave_collectives(ExitCode code) {
+    if (begun_mpi() == nullptr) return;
+    if (code == ExitCode::ok) return begun_mpi().reset();
+    // MPI's end waits for every rank, and some may be gone or never come to it.
+    std::fflush(nullptr);
+    std::_Exit(value_of(code));
 }
 
 NodeReducer::NodeReducer(std::unique_ptr<CollectiveBackend> backend, WorkerId self, ZmqLoop& loop)

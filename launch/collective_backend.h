@@ -7,6 +7,7 @@
 #include "common/config.h"
 #include "common/runtime/zmq/loop.h"
 #include "launch/environment.h"
+#include "launch/exit_code.h"
 #include "worker/collectives/collective_thread.h"
 
 namespace detente {
@@ -16,10 +17,13 @@ namespace detente {
 Result<std::unique_ptr<CollectiveBackend>> make_collectives(const Job& job, const std::string& run,
                                                             const Variables& variables);
 
-// Of processes that average nothing: MPI has to be begun by every rank of the job, or none gets
-// beyond its beginning. Nothing for other backends.
-Result<std::unique_ptr<CollectiveBackend>> join_collectives(const Job& job,
-                                                            const Variables& variables);
+// Where mpirun started the job: MPI has to be begun by every rank, those that average nothing too,
+// or none gets beyond its beginning. Does nothing for other backends; a worker's make_collectives()
+// then takes what was begun.
+Result<void> join_collectives(const Job& job, const Variables& variables);
+// At the process's end. After a failure it ends the process itself, where MPI was begun: MPI's own
+// end would wait for ranks that are gone.
+void leave_collectives(ExitCode code);
 
 // A worker's: what comes of it goes to its loop. Thread: the loop's; outlives the loop's run().
 class NodeReducer final : public Reducer {

@@ -127,7 +127,8 @@ void Coordinator::form_groups(const std::vector<Group>& groups, Effects& effects
 
 void Coordinator::left_its_node(const ProcessView& process, Effects& effects) {
     if (!nodes_.designated() || process.node.role != Role::worker) return;
-    form_groups(nodes_.gone(WorkerId{process.node.index}), effects);
+    const bool in_order = process.phase == Phase::stopped;
+    form_groups(nodes_.gone(WorkerId{process.node.index}, in_order), effects);
     view_.groups = nodes_.groups();
 }
 

@@ -52,8 +52,9 @@ std::vector<Table> node_tables() {
            {"auto", "shared_memory", "nccl", "mpi"}},
           {"deadline_s",
            "s",
-           "What a member waits for the others at each average, the slowest gradient included; "
-           "then the node goes on without who is missing.",
+           "What a member waits for the others at each average: for the slowest one's gradients up "
+           "to it (`every` of them), and for the push of the one who pushes to be judged; then the "
+           "node goes on without who is missing.",
            [](Job& job, std::size_t) -> Slot { return &job.sync_deadline; },
            {0.001, 1e6}}}}};
 }

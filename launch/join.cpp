@@ -267,18 +267,19 @@ ExitCode join_job(const JoinOptions& options, const Variables& variables) {
     }
     const OwnWishes own = own_wishes(options, variables);
     // Before anything waits for another rank: MPI's beginning waits for all of them.
-    std::unique_ptr<CollectiveBackend> mpi;  // to the end of this process's part
+    if (options.run.dry_run && role->role != Role::coordinator)
+        return ExitCode::ok;  // rank 0 speaks
     if (!options.run.dry_run) {
-        auto begun = join_collectives(*job, variables);
-        if (begun.has_error()) {
+        if (auto begun = join_collectives(*job, variables); begun.has_error()) {
             return (*placement)->rank == 0 ? refuse(begun.error())
                                            : exit_code_of(begun.error().code);
         }
-        mpi = std::move(*begun);
     }
-    if (role->role == Role::coordinator) return coordinate_rank(options, *job, **placement, own);
-    if (options.run.dry_run) return ExitCode::ok;  // rank 0 speaks
-    return serve_rank(options, *job, **placement, *role, own);
+    const ExitCode code = role->role == Role::coordinator
+                              ? coordinate_rank(options, *job, **placement, own)
+                              : serve_rank(options, *job, **placement, *role, own);
+    leave_collectives(code);
+    return code;
 }
 
 }  // namespace detente

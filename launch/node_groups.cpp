@@ -61,6 +61,8 @@ std::vector<Group> NodeGroups::joined(const Endpoint& worker) {
     Node& node = node_of_worker(worker);
     std::vector<WorkerId> members = node.group.members;
     const WorkerId id{worker.node.index};
+    std::erase_if(members, [&](WorkerId member) { return node.left.contains(member); });
+    node.left.clear();
     if (std::find(members.begin(), members.end(), id) == members.end()) members.push_back(id);
     if (members.size() > kMostGroupMembers) {  // it goes on by itself
         node.apart.push_back(next_group({id}));
@@ -68,6 +70,7 @@ std::vector<Group> NodeGroups::joined(const Endpoint& worker) {
     }
     node.group = next_group(std::move(members));
     node.reported.clear();
+    node.attempts = 0;
     return {node.group};
 }
 
@@ -76,6 +79,7 @@ std::vector<Group> NodeGroups::without(Node& node, const std::set<WorkerId>& lef
     std::vector<WorkerId> members;
     std::vector<Group> formed;
     for (const WorkerId member : node.group.members) {
+        if (node.left.contains(member)) continue;
         if (!left_out.contains(member)) {
             members.push_back(member);
         } else if (alive) {
@@ -85,16 +89,22 @@ std::vector<Group> NodeGroups::without(Node& node, const std::set<WorkerId>& lef
     }
     node.group = next_group(std::move(members));
     node.reported.clear();
+    node.left.clear();
     if (!node.group.members.empty()) formed.push_back(node.group);
     return formed;
 }
 
-std::vector<Group> NodeGroups::gone(WorkerId worker) {
+std::vector<Group> NodeGroups::gone(WorkerId worker, bool in_order) {
     Node* node = find(worker);
     if (node == nullptr) return {};
     std::erase_if(node->apart,
                   [worker](const Group& group) { return group.members.front() == worker; });
     if (node->group.index_of(worker) == node->group.members.size()) return {};
+    node->attempts = 0;
+    if (in_order) {
+        node->left.insert(worker);
+        return {};
+    }
     return without(*node, {worker}, false);
 }
 
@@ -116,6 +126,9 @@ std::vector<Group> NodeGroups::lost(WorkerId from, const LostGroup& lost, Time n
 std::vector<Group> NodeGroups::tick(Time now) {
     std::vector<Group> formed;
     for (Node& node : nodes_) {
+        if (!node.left.empty()) {
+            for (Group& group : without(node, {}, true)) formed.push_back(std::move(group));
+        }
         if (node.reported.empty() || now - node.first_report < kReportsWithin) continue;
         std::set<WorkerId> silent;
         for (const WorkerId member : node.group.members) {

@@ -27,7 +27,9 @@ class NodeGroups {
     Result<std::vector<Group>> begin(const std::vector<Endpoint>& workers);
     // Below: the groups to be formed now, because …
     std::vector<Group> joined(const Endpoint& worker);  // … this one came
-    std::vector<Group> gone(WorkerId worker);           // … it left or was lost
+    // … it was lost; of one that left in order the others hear at the next tick, when those that
+    // end with it have ended, too.
+    std::vector<Group> gone(WorkerId worker, bool in_order = false);
     std::vector<Group> lost(WorkerId from, const LostGroup& lost, Time now);
     // … a group could not be formed, and some did not even say so.
     std::vector<Group> tick(Time now);
@@ -35,7 +37,7 @@ class NodeGroups {
     std::vector<Group> groups() const;  // as they are, those of one worker too
 
     // Those who can tell that a group was not formed have this long to say so.
-    static constexpr Nanos kReportsWithin = std::chrono::seconds(1);
+    static constexpr Nanos kReportsWithin = std::chrono::seconds(5);
     // So often a group is tried that all say they could not form.
     static constexpr int kMostAttempts = 3;
 
@@ -44,6 +46,7 @@ class NodeGroups {
         std::string name;
         Group group;
         std::vector<Group> apart;  // of one worker each
+        std::set<WorkerId> left;   // in order, since it was formed
         std::set<WorkerId> reported;
         Time first_report{};
         int attempts = 0;

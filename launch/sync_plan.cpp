@@ -69,8 +69,9 @@ Result<SyncPlan> plan_sync(const RunDirectory& run, const ModelDescription& mode
     double left = part * static_cast<double>(total);
     for (const std::size_t i : order) {
         MeasuredLayer& layer = sync.layers[i];
-        left -= static_cast<double>(layer.parameters);
-        if (left < 0 && i != order.front()) break;
+        const auto size = static_cast<double>(layer.parameters);
+        if (size > left && i != order.front()) continue;
+        left -= size;
         layer.in_step = true;
     }
     for (const MeasuredLayer& layer : sync.layers) {

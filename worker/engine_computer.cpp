@@ -129,10 +129,17 @@ Result<std::shared_ptr<HeldGradients>> EngineComputer::gradients_of(
     outcome.losses.assign(tasks_, 0.0);
     invariant(!(halved && work.in_step), "a node does not average halves of batches");
     TaskSet told;  // whose rows in step are on their way
+    std::optional<TaskId> not_finite;
     const auto tell = [&](TaskId task, const TaskGradients& rows) {
         if (told.contains(task) || in_step_.elements(task) == 0) return;
         told.insert(task);
-        part(task.value, in_step_.pack(task, rows));
+        Payload packed = in_step_.pack(task, rows);
+        const auto* values = reinterpret_cast<const float*>(packed.bytes.data());
+        if (!std::isfinite(squared_norm(values, in_step_.elements(task)))) {
+            if (!not_finite) not_finite = task;  // it would be in every member's average
+            return;
+        }
+        part(task.value, std::move(packed));
     };
     const std::size_t halves = halved ? 2 : 1;
     for (std::size_t half = 0; half < halves; ++half) {
@@ -160,6 +167,12 @@ Result<std::shared_ptr<HeldGradients>> EngineComputer::gradients_of(
         }
         for (std::uint32_t task = 0; work.in_step && task < tasks_; ++task) {
             tell(TaskId{task}, *report->gradients);
+        }
+        if (not_finite) {
+            return fail(ErrorCode::not_finite,
+                        "the gradient of task " + engine_->description().tasks[not_finite->value] +
+                            " has NaN or Inf in layers in step; lower the learning rate or clip "
+                            "gradients");
         }
         held->batches.push_back(std::move(report->gradients));
         held->shares.push_back(share);

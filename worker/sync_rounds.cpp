@@ -42,27 +42,33 @@ SyncRounds::SyncRounds(WorkerId self, const Plan& plan, const Job& job, std::siz
 
 // ---- the group ----
 
-void SyncRounds::form(Group group, Effects& effects) {
-    const bool had_others = group_.members.size() > 1;
-    rounds_.clear();
-    next_ = Step{1};
-    group_ = std::move(group);
+bool SyncRounds::form(Group group, Effects& effects) {
+    if (group.epoch <= this->group().epoch) return false;
+    const bool told = this->group().members.size() > 1 || group.members.size() > 1;
     state_ = State::forming;
-    if (group_.members.size() > 1 || had_others) {
-        effects.form(group_, form_deadline_);
-    } else {
-        state_ = State::ready;  // alone from the start: nobody is told
+    if (told) {
+        forming_ = std::move(group);
+        effects.form(*forming_, form_deadline_);
+        return true;
     }
+    group_ = std::move(group);  // alone as before: there is nobody to meet or to leave
+    state_ = State::ready;
+    return true;
 }
 
-bool SyncRounds::formed(const GroupFormed& event) {
-    if (event.epoch != group_.epoch || state_ != State::forming) return false;
-    state_ = event.result ? State::ready : State::lost;
-    return event.result.has_value();
+SyncRounds::Formed SyncRounds::formed(const GroupFormed& event) {
+    if (!forming_ || event.epoch != forming_->epoch) return Formed::no;
+    group_ = std::move(*forming_);
+    forming_.reset();
+    rounds_.clear();
+    next_ = Step{1};
+    const bool there = event.result.has_value() || group_.members.size() == 1;
+    state_ = there ? State::ready : State::lost;
+    return there ? Formed::ready : Formed::lost;
 }
 
 bool SyncRounds::broke(const GroupBroken& event) {
-    if (event.epoch != group_.epoch || state_ == State::lost) return false;
+    if (forming_ || event.epoch != group_.epoch || state_ == State::lost) return false;
     state_ = State::lost;
     rounds_.clear();
     return true;
@@ -227,7 +233,7 @@ std::optional<SyncRounds::Ended> SyncRounds::reduced(Reduced&& event) {
     }
     Ended ended{key.step, {}};
     if (averaged == nullptr) {
-        ended.rejected = blocks();  // who was to push was cancelled
+        ended.dropped = true;
     } else {
         const std::vector<float> word = floats_of(averaged->mean);
         for (std::size_t i = 0; i < word.size(); ++i) {
@@ -247,7 +253,7 @@ bool SyncRounds::passes() const {
 std::string SyncRounds::waiting_for() const {
     if (!designated()) return "";
     std::string members;
-    for (const WorkerId id : group_.members) {
+    for (const WorkerId id : group().members) {
         if (id == self_) continue;
         members += (members.empty() ? "" : ", ") + to_string(node_of(id));
     }

@@ -39,13 +39,18 @@ class SyncRounds {
 
     // ---- the group ----
 
-    // Gives up every round. Requires: the group has this worker.
-    void form(Group group, Effects& effects);
-    // Whether this is the answer to the last form(), and it is there.
-    bool formed(const GroupFormed& event);
+    // Asks for a newer group; false for one that is not newer. Rounds of the group before go on
+    // until formed() says that all their ends are known: one key ends alike at all members, so that
+    // what was averaged is pushed by one, and what was not is computed again by all. Requires: the
+    // group has this worker.
+    bool form(Group group, Effects& effects);
+    enum class Formed { no, ready, lost };
+    // What the event says of the group asked for last; `no`: nothing. Every round is given up
+    // otherwise. A group of one is ready whatever became of its forming.
+    Formed formed(const GroupFormed& event);
     // Whether it is the present group that broke; every round is given up then.
     bool broke(const GroupBroken& event);
-    const Group& group() const { return group_; }
+    const Group& group() const { return forming_ ? *forming_ : group_; }
     // Gradients may be computed: alone, or with a group that is there.
     bool ready() const { return !designated() || state_ == State::ready; }
     // Gradients are averaged with others.
@@ -78,6 +83,7 @@ class SyncRounds {
     struct Ended {
         Step round;
         std::vector<BlockId> rejected;
+        bool dropped = false;  // who was to push was cancelled: nobody has pushed
     };
     std::optional<Ended> reduced(Reduced&& event);
     bool has(Step round) const { return rounds_.contains(round); }
@@ -109,6 +115,7 @@ class SyncRounds {
     const Nanos form_deadline_;
     const InStepRows rows_;
     Group group_;
+    std::optional<Group> forming_;
     State state_ = State::none;
     Step next_{1};
     std::map<Step, Round> rounds_;

@@ -11,7 +11,7 @@ namespace detente {
 namespace {
 
 // How long a worker looks out for a batch before it lets the others' round pass.
-constexpr Nanos kPassAfter = std::chrono::milliseconds(10);
+constexpr Nanos kPassAfter = std::chrono::milliseconds(50);
 
 }  // namespace
 
@@ -75,9 +75,7 @@ void Worker::on(Event&& event, Time now, Effects& effects) {
         measure_averages();
         if (round) round_ended(*round);
     } else if (const auto* formed = std::get_if<GroupFormed>(&event)) {
-        if (!rounds_.formed(*formed) && formed->epoch == rounds_.group().epoch && !formed->result) {
-            group_lost({}, formed->result.error());
-        }
+        group_formed(*formed);
     } else if (const auto* broken = std::get_if<GroupBroken>(&event)) {
         if (rounds_.broke(*broken)) group_lost(broken->broken.missing, broken->broken.error);
     } else if (const auto* stored = std::get_if<Stored>(&event)) {
@@ -281,7 +279,7 @@ void Worker::end_cancelled() {
         ++restarted_steps_;
     }
     computing_.reset();
-    if (again && preparing_.empty()) open_next_step();
+    while (again && preparing_.size() <= setup_.job->pull_ahead) open_next_step();
 }
 
 // What this step computes would be rejected: the sooner it starts anew the better.
@@ -338,6 +336,7 @@ std::vector<std::vector<BlockId>> Worker::lay_out_push() {
     settling.in_step = computing_->in_step;
     settling.round = computing_->round;
     settling.rejected = computing_->in_step_rejected;
+    settling.dropped = computing_->in_step_dropped;
     std::size_t trainable = 0;
     for (std::size_t i = 0; i < clients_.size(); ++i) {
         const std::size_t before = computing_->places.size();
@@ -441,14 +440,19 @@ void Worker::settle(Settling& settling) {
     Batch batch = std::move(settling.batch);
     std::shared_ptr<Kept> kept = std::move(settling.kept);
     const std::vector<BlockId> rejected = std::move(settling.rejected);
+    const bool dropped = settling.dropped;
     const bool opens = settling.in_step && setup_.job->pull_ahead == 0;
     std::erase_if(settling_, [&](const Settling& one) { return one.parts_missing == 0; });
-    finish_or_repair(std::move(batch), rejected, std::move(kept));
+    finish_or_repair(std::move(batch), rejected, std::move(kept), dropped);
     if (opens && preparing_.empty() && phase_ == Phase::training) open_next_step();
 }
 
 void Worker::finish_or_repair(Batch batch, const std::vector<BlockId>& rejected,
-                              std::shared_ptr<Kept> kept) {
+                              std::shared_ptr<Kept> kept, bool dropped) {
+    if (dropped && phase_ == Phase::training) {  // no rejection: the node's push was never made
+        batch.only = rounds_.blocks();
+        return batches_.push_front(std::move(batch));
+    }
     if (rejected.empty()) return finish_batch(batch);
     ++rejected_steps_;
     const bool repairs = setup_.job->on_rejection == OnRejection::recompute ||
@@ -486,9 +490,10 @@ void Worker::drain(const std::string& why) {
     if (phase_ != Phase::training) return;
     effects_->log(LogLevel::information, "draining: " + why);
     phase_ = Phase::settling;
-    if (computing_ && !computing_->combining && !computing_->cancelled) {
+    // In a round it is finished: the others may have its rows already.
+    if (computing_ && !computing_->combining && !computing_->cancelled &&
+        computing_->round.value == 0) {
         computing_->cancelled = true;
-        if (computing_->own && !computing_->averaged) return end_cancelled();
         effects_->cancel(computing_->ticket);
     }
 }

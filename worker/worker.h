@@ -92,7 +92,8 @@ class Worker : public Node {
         Time own_since;
         bool averaged = false;
         std::vector<BlockId> in_step_rejected;  // by a word that came before the own push was made
-        bool pushes_in_step = true;             // and not another of its node
+        bool in_step_dropped = false;
+        bool pushes_in_step = true;  // and not another of its node
         std::uint32_t node_samples = 0;
         struct PartPlace {
             std::size_t client = 0;
@@ -116,6 +117,7 @@ class Worker : public Node {
         Step round;                       // whose end is awaited; {0}: none
         std::size_t in_step_missing = 0;  // verdicts, where this worker pushed for its node
         std::vector<BlockId> in_step_rejected;
+        bool dropped = false;  // the node's push was never made
     };
 
     Worker(WorkerSetup setup, Resolver resolver);
@@ -130,7 +132,7 @@ class Worker : public Node {
     void verdicts_arrived(std::size_t client, PushReply&& reply, Nanos handled);
     void settle(Settling& settling);
     void finish_or_repair(Batch batch, const std::vector<BlockId>& rejected,
-                          std::shared_ptr<Kept> kept);
+                          std::shared_ptr<Kept> kept, bool dropped);
     void on_overdue();
     void heartbeat();
     Status status() const;
@@ -154,6 +156,7 @@ class Worker : public Node {
     void round_ended(const SyncRounds::Ended& ended);
     void tell_node(Settling& settling);
     void form_group(const FormGroup& form);
+    void group_formed(const GroupFormed& event);
     void group_lost(const std::vector<WorkerId>& missing, const Error& error);
     void give_up_rounds();
     void pass_rounds();
@@ -178,7 +181,6 @@ class Worker : public Node {
     void drain(const std::string& why);
     void leave();
     void fail_with(Error error);
-    // One list of weights per group; states advance only if all are there.
     // A gradient that cannot be used: the step is given up, or the run ends, as the job says.
     void not_usable(Error error);
 

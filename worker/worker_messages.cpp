@@ -221,7 +221,14 @@ Status Worker::status() const {
         since = computing_->own_since;
         status.waiting_for = rounds_.waiting_for();
     }
-    if (!rounds_.ready() && waiting_since_ && *waiting_since_ < since) {
+    for (const Settling& settling : settling_) {
+        if (settling.round.value == 0 || settling.parts_missing > 1 || settling.began >= since) {
+            continue;
+        }
+        since = settling.began;
+        status.waiting_for = "word of the push of " + rounds_.waiting_for();
+    }
+    if ((!rounds_.ready() || rounds_.passes()) && waiting_since_ && *waiting_since_ < since) {
         since = *waiting_since_;
         status.waiting_for = rounds_.waiting_for();
     }

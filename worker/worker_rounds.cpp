@@ -52,7 +52,12 @@ void Worker::measure_averages() {
     computing_->ticket = effects_->compute(std::move(work));
 }
 
+// Blocks in step are repaired all or none: members may have other batches in the next round, and
+// what was applied of this one must not come again.
 void Worker::tell_node(Settling& settling) {
+    if (settling.in_step_rejected.size() < rounds_.blocks().size()) {
+        settling.in_step_rejected.clear();
+    }
     rounds_.tell(settling.round, settling.in_step_rejected, *effects_);
 }
 
@@ -65,18 +70,24 @@ void Worker::round_ended(const SyncRounds::Ended& ended) {
         if (computing_ && computing_->round == ended.round) {
             computing_->round = {};
             computing_->in_step_rejected = ended.rejected;
+            computing_->in_step_dropped = ended.dropped;
         }
         return;
     }
     found->round = {};
+    found->dropped = ended.dropped;
     found->rejected.insert(found->rejected.end(), ended.rejected.begin(), ended.rejected.end());
     if (--found->parts_missing == 0) settle(*found);
 }
 
 void Worker::form_group(const FormGroup& form) {
-    if (!rounds_.designated()) return;
-    rounds_.form(form.group, *effects_);
-    give_up_rounds();
+    if (rounds_.designated()) rounds_.form(form.group, *effects_);
+}
+
+void Worker::group_formed(const GroupFormed& event) {
+    const SyncRounds::Formed formed = rounds_.formed(event);
+    if (formed == SyncRounds::Formed::lost) return group_lost({}, event.result.error());
+    if (formed == SyncRounds::Formed::ready) give_up_rounds();
 }
 
 void Worker::group_lost(const std::vector<WorkerId>& missing, const Error& error) {

@@ -246,7 +246,7 @@ TEST_CASE("codec: a block listed twice is refused, wherever blocks are listed") 
 }
 
 TEST_CASE("codec: a number beyond its enumeration is refused") {
-    CHECK(Forged({{}, CancelNote{.reason = static_cast<CancelReason>(4)}}).refused() ==
+    CHECK(Forged({{}, CancelNote{.reason = static_cast<CancelReason>(5)}}).refused() ==
           ErrorCode::bad_message);
     CHECK(Forged({{}, Wait{.why = static_cast<WaitFor>(3)}}).refused() == ErrorCode::bad_message);
     CHECK(Forged({{}, StageDecision{.aborts = {{.advice = static_cast<Advice>(5)}}}}).refused() ==

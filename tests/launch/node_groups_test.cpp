@@ -71,6 +71,17 @@ TEST_CASE("node groups: who is lost is left out once and who comes is taken in")
     CHECK(nodes.gone(WorkerId{2}).empty());  // nobody is left
 }
 
+TEST_CASE("node groups: of those that leave in order the others hear together at the next tick") {
+    NodeGroups nodes(job_with(4));
+    REQUIRE(nodes.begin({worker(0), worker(1), worker(2), worker(3)}).has_value());
+    CHECK(nodes.gone(WorkerId{0}, true).empty());
+    CHECK(nodes.gone(WorkerId{2}, true).empty());
+    CHECK(members(nodes.tick({})) == Members{{1, 3}});
+    CHECK(nodes.tick({}).empty());
+    CHECK(nodes.gone(WorkerId{1}, true).empty());
+    CHECK(members(nodes.joined(worker(0))) == Members{{0, 3}});
+}
+
 TEST_CASE("node groups: one that is missed goes on by itself and word of an old group is ignored") {
     NodeGroups nodes(job_with(3));
     const Group group = nodes.begin({worker(0), worker(1), worker(2)})->front();
@@ -88,7 +99,7 @@ TEST_CASE("node groups: a group that could not be formed is tried again without 
     const LostGroup lost{group.epoch, {}, ErrorCode::timed_out, "not formed"};
     CHECK(nodes.lost(WorkerId{0}, lost, {}).empty());
     CHECK(nodes.lost(WorkerId{1}, lost, {}).empty());
-    CHECK(nodes.tick({}).empty());  // worker 2 has a second to speak
+    CHECK(nodes.tick({}).empty());  // worker 2 has some seconds to speak
     CHECK(members(nodes.tick(kLater)) == Members{{2}, {0, 1}});
 }
 

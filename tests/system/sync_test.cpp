@@ -48,7 +48,9 @@ TEST_CASE("in step: three processes of one host are one worker to the servers") 
     CHECK(count(sync, "member_rounds") > 0);
     // Each round is pushed once, and every member's own books hold what it did not push.
     const json::object& books = summary.at("updates").as_object();
-    CHECK(count(books, "cancelled") >= 2 * count(books, "applied") / 2);
+    // At the end members leave one by one, and who is left pushes for fewer.
+    const auto applied = static_cast<double>(count(books, "applied"));
+    CHECK(static_cast<double>(count(books, "cancelled")) == Approx(2 * applied).epsilon(0.1));
 }
 
 TEST_CASE("in step: a killed member is left out and the job goes on") {

@@ -99,7 +99,7 @@ struct Members {
             rounds.push_back(std::make_unique<SyncRounds>(WorkerId{i}, plan, job_in_step(), 2));
             rounds[i]->form({GroupEpoch{5}, {WorkerId{0}, WorkerId{1}, WorkerId{2}}}, *effects[i]);
             CHECK_FALSE(rounds[i]->averages());
-            REQUIRE(rounds[i]->formed({GroupEpoch{5}, {}}));
+            REQUIRE(rounds[i]->formed({GroupEpoch{5}, {}}) == SyncRounds::Formed::ready);
             REQUIRE(rounds[i]->averages());
         }
     }
@@ -224,30 +224,38 @@ TEST_CASE("in step: where who is to push is cancelled nothing is pushed and all 
     CHECK_FALSE(members.rounds[0]->take_averages(Step{1}, *members.effects[0]).has_value());
     for (const auto& ended : members.exchange(Step{1}, 3)) {
         REQUIRE(ended.has_value());
-        CHECK(ended->rejected.size() == 3);
+        CHECK(ended->dropped);
+        CHECK(ended->rejected.empty());
     }
 }
 
 TEST_CASE(
-    "in step: a new group gives up every round and what comes late of the old one is ignored") {
+    "in step: a new group gives up every round once it is there and what comes late is ignored") {
     Members members;
     const SyncRounds::Base base = Members::base(3);
     SyncRounds& rounds = *members.rounds[0];
     RecordedEffects& effects = *members.effects[0];
     rounds.open(&base, 16, effects);
     const CollectiveKey old = effects.reduced.back().first;
-    rounds.form({GroupEpoch{6}, {WorkerId{0}, WorkerId{2}}}, effects);
-    CHECK_FALSE(rounds.has(Step{1}));
+    using Formed = SyncRounds::Formed;
+    REQUIRE(rounds.form({GroupEpoch{6}, {WorkerId{0}, WorkerId{2}}}, effects));
+    CHECK(rounds.has(Step{1}));  // until all its ends are known
     CHECK_FALSE(rounds.ready());
-    CHECK_FALSE(rounds.formed({GroupEpoch{5}, {}}));
-    REQUIRE(rounds.formed({GroupEpoch{6}, {}}));
+    CHECK(rounds.formed({GroupEpoch{5}, {}}) == Formed::no);
+    REQUIRE(rounds.formed({GroupEpoch{6}, {}}) == Formed::ready);
+    CHECK_FALSE(rounds.has(Step{1}));
     CHECK(rounds.open(&base, 16, effects) == Step{1});  // counted anew
     CHECK_FALSE(rounds.reduced({{old, Weightless{}, {}}}).has_value());
     CHECK_FALSE(rounds.broke({GroupEpoch{5}, {}}));
     CHECK(rounds.broke({GroupEpoch{6}, {}}));
     CHECK_FALSE(rounds.ready());
-    rounds.form({GroupEpoch{7}, {WorkerId{0}}}, effects);  // alone; the others are told by leaving
-    REQUIRE(rounds.formed({GroupEpoch{7}, {}}));
+    CHECK_FALSE(rounds.form({GroupEpoch{6}, {WorkerId{0}, WorkerId{2}}}, effects));  // an old one
+    rounds.form({GroupEpoch{7}, {WorkerId{0}, WorkerId{2}}}, effects);
+    CHECK(rounds.formed({GroupEpoch{7}, fail(ErrorCode::timed_out, "late")}) == Formed::lost);
+    // Alone; the others are told by leaving, and whether that went well is no matter.
+    rounds.form({GroupEpoch{8}, {WorkerId{0}}}, effects);
+    CHECK(effects.formed.back().members.size() == 1);
+    CHECK(rounds.formed({GroupEpoch{8}, fail(ErrorCode::io, "no memory")}) == Formed::ready);
     CHECK(rounds.ready());
     CHECK_FALSE(rounds.averages());
 }

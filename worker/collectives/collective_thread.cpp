@@ -112,7 +112,7 @@ void CollectiveThread::do_begin(Beginning beginning) {
                                    now() + beginning.deadline);
     }
     if (begun.has_value()) {
-        in_flight_.push_back(beginning.key);
+        in_flight_.emplace_back(beginning.key, std::move(gradient));
         return;
     }
     Broken broken{begun.error(), {}};
@@ -122,17 +122,17 @@ void CollectiveThread::do_begin(Beginning beginning) {
 }
 
 void CollectiveThread::give_up_what_is_in_flight() {
-    for (const CollectiveKey& key : in_flight_) {
+    for (auto& [key, gradient] : in_flight_) {
         const Error error = fail(ErrorCode::cancelled, to_string(node_of(self_)) +
                                                            " left the group of " + to_string(key));
-        sink_.ended({key, Broken{error, {self_}}, {}});
+        sink_.ended({key, Broken{error, {self_}}, std::move(gradient)});
     }
     in_flight_.clear();
 }
 
 void CollectiveThread::poll_once() {
     for (CollectiveEnd& end : collective_->poll(now())) {
-        std::erase(in_flight_, end.key);
+        std::erase_if(in_flight_, [&end](const auto& one) { return one.first == end.key; });
         sink_.ended(std::move(end));
     }
     if (collective_->broken() && !std::exchange(told_broken_, true)) {

@@ -72,7 +72,8 @@ class CollectiveThread {
     std::deque<Request> requests_;
     bool stopping_ = false;
     std::shared_ptr<Collective> collective_;
-    std::vector<CollectiveKey> in_flight_;  // the collective thread's
+    // Keys and what was brought to them; the collective thread's.
+    std::vector<std::pair<CollectiveKey, Payload>> in_flight_;
     bool told_broken_ = false;
     std::thread thread_;
 };
