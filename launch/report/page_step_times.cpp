@@ -9,8 +9,8 @@ namespace {
 
 std::string times_caption(const RunRecord& run) {
     return fmt::format(
-        "A step lasts from the start of a worker's gradient to the start of its next: in the mean "
-        "of all steps {}. Compute: the gradient and the push made of it. What is left it was "
+        "A step lasts from the start of a worker's gradient to the start of its next. In the mean "
+        "that is {}. Compute: the gradient and the push made of it. What is left it was "
         "blocked by answers on the wire, in the queue at their shard (or in a full link), by the "
         "shard's own work on them (apply), or it waited: for a batch, the staleness policy, the "
         "others of its node. What travels while a worker computes costs no time and is not "

@@ -87,7 +87,8 @@ TEST_CASE("series: a point says where the time of the first workers' steps went"
         view.processes.push_back(worker);
     }
     REQUIRE(series.note(view).has_value());
-    const json::array& rows = lines_of(folder / "s").at(1).at("step_time_us").as_array();
+    const auto lines = lines_of(folder / "s");
+    const json::array& rows = lines.at(1).at("step_time_us").as_array();
     REQUIRE(rows.size() == SeriesWriter::kMostWorkers);
     CHECK(json::serialize(rows[3]) == "[30,1500,0,0,0,0]");
 }

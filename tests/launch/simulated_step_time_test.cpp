@@ -36,16 +36,17 @@ latency_s = 0.002
 enum Part : std::size_t { kCompute, kWait, kWire, kQueue, kApply };
 
 // What one job setting after the other gives, with all its promises kept.
-SimulatedRun run_of(const std::vector<std::string>& settings) {
+SimulatedRun run_of(const std::vector<std::string>& settings, double least_told = 0.98) {
     SimulatedRun run = simulate(kSteadyJob, settings);
     require_whole(run);
     for (const WorkerSummary& worker : run.summary.workers) {
         INFO("worker " << worker.worker << ": " << text_of(worker.step_times));
         CHECK(worker.step_times.steps == worker.steps);
-        // From its first gradient to its last verdict, without a gap and without overlap.
+        // From its first gradient to its last verdict, without a gap and without overlap; what is
+        // before, its first pull, and after, is not told.
         const double told_s = worker.step_times.mean_ms() * 1e-3 * double(worker.steps);
         CHECK(told_s <= run.summary.training_s + 1e-9);
-        CHECK(told_s >= 0.98 * run.summary.training_s);
+        CHECK(told_s >= least_told * run.summary.training_s);
     }
     return run;
 }
@@ -68,9 +69,9 @@ TEST_CASE("step time: alone on a quiet network a step is its gradient and a roun
 
 TEST_CASE("step time: the wire is what latency and bandwidth are set to") {
     // The push carries 4,000 bytes one way and the same the other, with a header of 256 bytes, over
-    // two links each time; a byte takes a microsecond.
-    const SimulatedRun run = run_of({"simulate.network.bandwidth=1e6"});
-    CHECK(mean_of(run, 0, kWire) == Approx(4 + 4 * 4.256).epsilon(0.01));
+    // two links each time.
+    const SimulatedRun run = run_of({"simulate.network.bandwidth=1000KiB"});
+    CHECK(mean_of(run, 0, kWire) == Approx(4 + 4 * 4256 / 1024.0).epsilon(0.01));
     CHECK(mean_of(run, 0, kQueue) < 0.2);
     CHECK(mean_of(run, 0, kCompute) == Approx(20));
 }
@@ -92,7 +93,7 @@ TEST_CASE("step time: with pull_ahead only what is longer than a gradient is tol
 
 TEST_CASE("step time: apply is what the shard takes") {
     const SimulatedRun run =
-        run_of({"simulate.shard.message_s=0.003", "simulate.shard.bytes_per_s=4e6"});
+        run_of({"simulate.shard.message_s=0.003", "simulate.shard.bytes_per_s=4000KiB"});
     // 4,000 bytes take a millisecond; the weights come with the answer.
     CHECK(mean_of(run, 0, kApply) == Approx(4).epsilon(0.02));
     CHECK(mean_of(run, 0, kWire) == Approx(4).epsilon(0.02));
@@ -100,14 +101,15 @@ TEST_CASE("step time: apply is what the shard takes") {
 }
 
 TEST_CASE("step time: workers that share a shard wait in its queue") {
-    // A step alone takes 20 ms of computing, 4 on the wire and 8 of the shard: three fill it. Of
-    // six workers each is served every 48 ms, and finds the shard free now and then at the start.
+    // A step alone takes 20 ms of computing, 4 on the wire and 8 of the shard: four fill it. Of six
+    // workers each is served every 48 ms, and leases are served besides.
     const SimulatedRun run = run_of({"workers=6", "simulate.shard.message_s=0.008",
-                                     "simulate.compute.distribution=exponential"});
+                                     "simulate.compute.distribution=exponential"},
+                                    0.9);
     const StepTimes& mean = run.summary.step_times;
     CHECK(mean.mean_ms(kApply) == Approx(8).epsilon(0.02));
     CHECK(mean.mean_ms(kWire) + mean.mean_ms(kQueue) > 15);
-    CHECK(mean.mean_ms(kQueue) > 2);
+    CHECK(mean.mean_ms(kQueue) > 10);
     const SimulatedRun alone = run_of({"simulate.shard.message_s=0.008"});
     CHECK(alone.summary.step_times.mean_ms(kQueue) < 2);
     CHECK(mean.mean_ms() > alone.summary.step_times.mean_ms());
@@ -124,7 +126,7 @@ TEST_CASE("step time: a straggler computes as much longer as it was told") {
 
 TEST_CASE("step time: what ssp holds back waits, and the straggler does not") {
     const SimulatedRun run =
-        run_of({"workers=2", "staleness.policy=ssp", "staleness.bound=2",
+        run_of({"workers=2", "staleness.policy=ssp", "staleness.s=2",
                 "simulate.compute.straggler=1", "simulate.compute.straggler_factor=4"});
     // In the long run both make a step in the straggler's time: 80 ms and what travels.
     CHECK(mean_of(run, 0, kCompute) == Approx(20));
@@ -135,7 +137,7 @@ TEST_CASE("step time: what ssp holds back waits, and the straggler does not") {
 
 TEST_CASE("step time: what was lost and sent again is waiting") {
     const SimulatedRun whole = run_of({});
-    const SimulatedRun run = run_of({"simulate.network.drop=0.05", "deadlines.reply_s=0.5"});
+    const SimulatedRun run = run_of({"simulate.network.drop=0.05", "deadlines.reply_s=0.5"}, 0.9);
     CHECK(mean_of(run, 0, kWait) > 10);
     CHECK(mean_of(run, 0, kWire) <= mean_of(whole, 0, kWire) + 1e-9);
     CHECK(mean_of(run, 0, kQueue) < 0.2);

@@ -136,7 +136,7 @@ TEST_CASE("in step: a rejection binds the node and all its members compute again
     const SimulatedRun run =
         simulate(kNodesJob, {"sync.layers=[\"*\"]", "staleness.policy=bounded_reject",
                              "staleness.tau_max=0", "worker.on_rejection=recompute",
-                             "worker.recomputes=50", "simulate.thorough=true"});
+                             "worker.most_recomputes=50", "simulate.thorough=true"});
     require_ended(run);
     CHECK(run.summary.books.rejected > 0);
     CHECK(run.summary.books.applied == 100 * 4);  // every batch's gradient came in
@@ -196,7 +196,7 @@ TEST_CASE("in step: a member that has no batch lets the round of the others pass
     // 25 batches of four workers, leased one by one: at the end three wait for the one that
     // computes.
     const SimulatedRun run =
-        simulate(kNodesJob, {"launch.nodes=1", "sync.layers=[\"*\"]", "data.lease=1",
+        simulate(kNodesJob, {"launch.nodes=1", "sync.layers=[\"*\"]", "data.lease_batches=1",
                              "model.options.samples=400", "simulate.thorough=true"});
     require_ended(run);
     CHECK(run.summary.batches_done == 1);
