@@ -204,7 +204,8 @@ TEST_CASE("job: an unknown key names file, line and the nearest valid key") {
           "job.toml:1: wrokers: no such key; did you mean 'workers'? Valid at the top: name, seed, "
           "servers, shards_per_server, workers, model, task, mask, data, worker, conflict, gates, "
           "staleness, "
-          "rule, blocks, transport, on_loss, evaluate, checkpoint, ledger, deadlines, simulate");
+          "rule, blocks, transport, on_loss, evaluate, checkpoint, ledger, deadlines, launch, "
+          "sync, simulate");
     CHECK(mistake(std::string(kSmallest) + "[data]\nbacth = 2\n") ==
           "job.toml:4: data.bacth: no such key; did you mean 'data.batch'? Valid in [data]: dir, "
           "batch, epochs, lease_batches");
