@@ -385,11 +385,12 @@ struct LostGroup {
     std::string error;
 };
 
-using Body = std::variant<PullRequest, PullReply, Push, PushReply, CancelNote, CancelReply,
-                          Initialise, InitialiseReply, LeaseRequest, LeaseReply, Farewell,
-                          FarewellReply, Refusal, StageNotice, StageDecision, StageReply, Wait,
-                          Restart, Hello, Welcome, Ready, Go, Status, PeerChange, CheckpointRequest,
-                          CheckpointReply, Stop, Stopped, PolicyChange, PolicyChanged, FormGroup, LostGroup>;
+using Body =
+    std::variant<PullRequest, PullReply, Push, PushReply, CancelNote, CancelReply, Initialise,
+                 InitialiseReply, LeaseRequest, LeaseReply, Farewell, FarewellReply, Refusal,
+                 StageNotice, StageDecision, StageReply, Wait, Restart, Hello, Welcome, Ready, Go,
+                 Status, PeerChange, CheckpointRequest, CheckpointReply, Stop, Stopped,
+                 PolicyChange, PolicyChanged, FormGroup, LostGroup>;
 
 struct Message {
     Envelope envelope;

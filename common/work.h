@@ -65,8 +65,8 @@ struct GradientOutcome {
         0;  // XXH3 over all task gradients, for the ledger; 0 = not asked for
     std::shared_ptr<const GradientSet> gradients;
 };
-// What GradientWork with in_step left: rows of blocks in step become the node's averages, and all is
-// measured. Ends as GradientWork does.
+// What GradientWork with in_step left: rows of blocks in step become the node's averages, and all
+// is measured. Ends as GradientWork does.
 struct MeasureWork {
     GradientWork of;  // its weights were used and may be left out
     GradientOutcome computed;

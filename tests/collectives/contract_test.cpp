@@ -2,8 +2,8 @@
 #include <catch2/catch.hpp>
 
 #include "common/checksum.h"
-#include "tests/collectives/kinds.h"
 #include "common/collective/average.h"
+#include "tests/collectives/kinds.h"
 
 using namespace detente;
 using namespace detente::testing;

@@ -2,8 +2,8 @@
 
 #include <utility>
 
-#include "common/invariant.h"
 #include "common/collective/average.h"
+#include "common/invariant.h"
 
 namespace detente {
 

@@ -6,9 +6,9 @@
 #include <map>
 #include <utility>
 
+#include "common/collective/average.h"
 #include "common/invariant.h"
 #include "worker/collectives/arena.h"
-#include "common/collective/average.h"
 #include "worker/collectives/board.h"
 #include "worker/collectives/key_posts.h"
 #include "worker/collectives/keys_in_flight.h"

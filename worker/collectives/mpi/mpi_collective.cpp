@@ -8,8 +8,8 @@
 #include <limits>
 #include <utility>
 
-#include "common/invariant.h"
 #include "common/collective/average.h"
+#include "common/invariant.h"
 
 namespace detente {
 
