@@ -20,10 +20,6 @@
 // From then on it is waiting, the way of the late answer included; so is a request that was sent
 // again.
 //
-// A shard that cannot answer yet says so at once (Wait), which measures the way as an answer does.
-// From then on it is waiting, the way of the late answer included; so is a request that was sent
-// again.
-//
 // Pure. Owner: the worker's loop.
 #pragma once
 

@@ -439,7 +439,8 @@ void Worker::settle(Settling& settling) {
     }
     Batch batch = std::move(settling.batch);
     std::shared_ptr<Kept> kept = std::move(settling.kept);
-    const std::vector<BlockId> rejected = std::move(settling.rejected);
+    const std::vector<BlockId> rejected =
+        settling.in_step ? repairable(std::move(settling.rejected)) : std::move(settling.rejected);
     const bool dropped = settling.dropped;
     const bool opens = settling.in_step && setup_.job->pull_ahead == 0;
     std::erase_if(settling_, [&](const Settling& one) { return one.parts_missing == 0; });
@@ -451,6 +452,9 @@ void Worker::finish_or_repair(Batch batch, const std::vector<BlockId>& rejected,
                               std::shared_ptr<Kept> kept, bool dropped) {
     if (dropped && phase_ == Phase::training) {  // no rejection: the node's push was never made
         batch.only = rounds_.blocks();
+        if (setup_.job->on_rejection == OnRejection::recompute) {  // of its own blocks besides
+            batch.only.insert(batch.only.end(), rejected.begin(), rejected.end());
+        }
         return batches_.push_front(std::move(batch));
     }
     if (rejected.empty()) return finish_batch(batch);

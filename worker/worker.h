@@ -155,6 +155,8 @@ class Worker : public Node {
     void measure_averages();
     void round_ended(const SyncRounds::Ended& ended);
     void tell_node(Settling& settling);
+    // Without blocks in step, unless all of them are there.
+    std::vector<BlockId> repairable(std::vector<BlockId> rejected) const;
     void form_group(const FormGroup& form);
     void group_formed(const GroupFormed& event);
     void group_lost(const std::vector<WorkerId>& missing, const Error& error);

@@ -16,9 +16,13 @@ std::uint32_t Worker::samples_in(const Batch& batch) const {
 
 bool Worker::joins_round(const Batch& batch) {
     if (!rounds_.averages()) return false;
-    const auto in_step = [this](BlockId id) { return setup_.plan->block(id).in_step; };
+    // Some of the blocks in step only: the others' rows of the rest would be pushed by nobody.
+    const std::vector<BlockId>& only = batch.only;
     const bool concerns =
-        batch.only.empty() || std::any_of(batch.only.begin(), batch.only.end(), in_step);
+        only.empty() ||
+        std::all_of(rounds_.blocks().begin(), rounds_.blocks().end(), [&only](BlockId id) {
+            return std::find(only.begin(), only.end(), id) != only.end();
+        });
     return concerns && ++since_round_ >= setup_.job->sync_every;
 }
 
@@ -54,10 +58,15 @@ void Worker::measure_averages() {
 
 // Blocks in step are repaired all or none: members may have other batches in the next round, and
 // what was applied of this one must not come again.
+std::vector<BlockId> Worker::repairable(std::vector<BlockId> rejected) const {
+    const auto in_step = [this](BlockId id) { return setup_.plan->block(id).in_step; };
+    const auto found = std::count_if(rejected.begin(), rejected.end(), in_step);
+    if (static_cast<std::size_t>(found) < rounds_.blocks().size()) std::erase_if(rejected, in_step);
+    return rejected;
+}
+
 void Worker::tell_node(Settling& settling) {
-    if (settling.in_step_rejected.size() < rounds_.blocks().size()) {
-        settling.in_step_rejected.clear();
-    }
+    settling.in_step_rejected = repairable(std::move(settling.in_step_rejected));
     rounds_.tell(settling.round, settling.in_step_rejected, *effects_);
 }
 

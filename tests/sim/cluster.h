@@ -24,6 +24,29 @@ struct ClusterOptions {
     Incarnation incarnation{1};
 };
 
+// Three workers, two servers, plain SGD without a bound.
+inline ClusterOptions small_cluster(std::uint64_t seed = 1) {
+    ClusterOptions options;
+    options.job.servers = 2;
+    options.job.workers = 3;
+    options.job.batch_samples = 16;
+    options.job.data_epochs = 2;
+    options.job.lease_batches = 4;
+    options.job.rule.name = "sgd";
+    options.job.rule.learning_rate = 0.05;
+    options.job.policy.name = "async";
+    options.job.policy.parameters = {};
+    options.job.seed = seed;
+    options.world.seed = seed;
+    return options;
+}
+
+inline std::uint64_t batches_of(const ClusterOptions& options) {
+    const std::uint64_t per_epoch =
+        (options.model.samples + options.job.batch_samples - 1) / options.job.batch_samples;
+    return per_epoch * options.job.data_epochs;
+}
+
 // Welcomes everybody, says Go when all are ready, stops the shards when all workers have left.
 class ScriptedCoordinator : public Node {
   public:

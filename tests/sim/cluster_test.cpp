@@ -6,28 +6,6 @@
 namespace detente::test {
 namespace {
 
-ClusterOptions small_cluster(std::uint64_t seed = 1) {
-    ClusterOptions options;
-    options.job.servers = 2;
-    options.job.workers = 3;
-    options.job.batch_samples = 16;
-    options.job.data_epochs = 2;
-    options.job.lease_batches = 4;
-    options.job.rule.name = "sgd";
-    options.job.rule.learning_rate = 0.05;
-    options.job.policy.name = "async";
-    options.job.policy.parameters = {};
-    options.job.seed = seed;
-    options.world.seed = seed;
-    return options;
-}
-
-std::uint64_t batches_of(const ClusterOptions& options) {
-    const std::uint64_t per_epoch =
-        (options.model.samples + options.job.batch_samples - 1) / options.job.batch_samples;
-    return per_epoch * options.job.data_epochs;
-}
-
 // (worker, incarnation, step, block) → times applied, over all shards' ledgers.
 std::map<std::tuple<std::uint32_t, std::uint32_t, std::uint64_t, std::uint64_t>, int> applied_times(
     Cluster& cluster) {

@@ -7,27 +7,10 @@ namespace detente::test {
 namespace {
 
 ClusterOptions cluster_of(std::uint64_t seed) {
-    ClusterOptions options;
-    options.job.servers = 2;
-    options.job.workers = 3;
-    options.job.batch_samples = 16;
-    options.job.data_epochs = 2;
-    options.job.lease_batches = 4;
-    options.job.rule.name = "sgd";
-    options.job.rule.learning_rate = 0.05;
-    options.job.policy.name = "async";
-    options.job.policy.parameters = {};
-    options.job.seed = seed;
+    ClusterOptions options = small_cluster(seed);
     options.job.reply_deadline = std::chrono::milliseconds(20);
-    options.world.seed = seed;
     if (seed % 3 == 0) options.job.push_pull = false;
     return options;
-}
-
-std::uint64_t batches_of(const ClusterOptions& options) {
-    const std::uint64_t per_epoch =
-        (options.model.samples + options.job.batch_samples - 1) / options.job.batch_samples;
-    return per_epoch * options.job.data_epochs;
 }
 
 std::shared_ptr<WireCounts> travel_as_bytes(ClusterOptions& options) {

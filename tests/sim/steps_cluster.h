@@ -45,12 +45,6 @@ inline ClusterOptions cluster_of(const std::string& policy, std::uint64_t seed) 
     return options;
 }
 
-inline std::uint64_t batches_of(const ClusterOptions& options) {
-    const std::uint64_t per_epoch =
-        (options.model.samples + options.job.batch_samples - 1) / options.job.batch_samples;
-    return per_epoch * options.job.data_epochs;
-}
-
 using Applied =
     std::tuple<std::uint32_t, std::uint32_t, std::uint64_t>;  // worker, incarnation, step
 
