@@ -50,6 +50,12 @@ Result<Replay::Worker*> Replay::worker_of(const StepKey& key) {
         std::make_unique<EngineComputer>(engines_->engine(), plan_, orders_, job_->gradient_hashes);
     if (auto used = worker.computer->use_methods_of(*job_); used.has_error()) return used.error();
     worker.resolver = first_;
+    const auto remembered = remembered_.find(key.worker);
+    if (remembered != remembered_.end()) {
+        auto restored = worker.resolver->restore(remembered->second);
+        if (restored.has_error()) return restored.error();
+        remembered_.erase(remembered);  // of its first incarnation only
+    }
     if (options_.gaps) {
         worker.beside = std::make_unique<EngineComputer>(engines_->engine(), plan_, orders_, false);
     }
@@ -70,7 +76,7 @@ Result<void> Replay::compute(const StepKey& key, const RecordedStep& step) {
         const bool ahead = handed != handed_.end() && handed->second.contains(block);
         const auto kept = kept_.find({block, version});
         weights.push_back(
-            {block, Epoch{1}, version, ahead ? handed->second.at(block) : kept->second, {}});
+            {block, epoch_, version, ahead ? handed->second.at(block) : kept->second, {}});
         if (kept != kept_.end()) let_go(kept->first);
     }
     if (handed != handed_.end()) handed_.erase(handed);
