@@ -15,7 +15,9 @@ std::uint8_t number(Enum value) {
     return static_cast<std::uint8_t>(value);
 }
 
-wire::BatchRange wire_of(const BatchRange& in) { return {in.data_epoch, in.first, in.count, in.tasks.bits}; }
+wire::BatchRange wire_of(const BatchRange& in) {
+    return {in.data_epoch, in.first, in.count, in.tasks.bits};
+}
 
 }  // namespace
 
