@@ -176,7 +176,8 @@ Table worker_table() {
           at(&Job::threads),
           {1, 1024}},
          {"split_tasks", "",
-          "Each step is of one task; tasks are placed on workers (`detente plan` says which where), "
+          "Each step is of one task; tasks are placed on workers (`detente plan` says which "
+          "where), "
           "and a worker without work of its own takes others'. Every batch is then computed once "
           "per task: samples, where they are counted (schedules, evaluate.every, progress), count "
           "once per task. Conflicts between tasks are not seen by workers then: see [across].",

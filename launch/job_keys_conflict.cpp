@@ -78,43 +78,44 @@ Table gates_table() {
 }
 
 Table across_table() {
-    return {"across",
-            false,
-            "Conflicts between tasks on different workers (worker.split_tasks). The server keeps an "
-            "average of each task's gradients per block that tasks share, T times their bytes "
-            "(`detente plan` says how many), and takes out of an arriving gradient what points "
-            "against the others'.",
-            {{"method",
-              "",
-              "project: as PCGrad, against the other tasks' averages in the order of their numbers, "
-              "as far as those can be trusted. Needs worker.split_tasks and a policy that decides "
-              "per block and corrects nothing.",
-              [](Job& job, std::size_t) -> Slot {
-                  return ChoiceSlot{[&job] { return static_cast<std::size_t>(job.across.method); },
-                                    [&job](std::size_t chosen) {
-                                        job.across.method = static_cast<AcrossMethod>(chosen);
-                                    }};
-              },
-              {},
-              {"off", "project"}},
-             {"ema",
-              "",
-              "What an average keeps of itself at each gradient of its task; 0: only the last.",
-              across_at(&AcrossConfig::ema),
-              {0, 0.9999}},
-             {"half_life",
-              "versions",
-              "How far apart the weights behind two tasks' gradients may be until what is taken out "
-              "is halved.",
-              across_at(&AcrossConfig::half_life),
-              {1e-3, 1e9}},
-             {"compensate",
-              "",
-              "lambda: cosines are those of the delay-compensated gradient, g + lambda g g (w - "
-              "w_then), as in dc_asgd; 0: of the gradient as it came. Keeps up to 4 copies of the "
-              "shared blocks per worker.",
-              across_at(&AcrossConfig::compensate),
-              {0, 1e6}}}};
+    return {
+        "across",
+        false,
+        "Conflicts between tasks on different workers (worker.split_tasks). The server keeps an "
+        "average of each task's gradients per block that tasks share, T times their bytes "
+        "(`detente plan` says how many), and takes out of an arriving gradient what points "
+        "against the others'.",
+        {{"method",
+          "",
+          "project: as PCGrad, against the other tasks' averages in the order of their numbers, "
+          "as far as those can be trusted. Needs worker.split_tasks and a policy that decides "
+          "per block and corrects nothing.",
+          [](Job& job, std::size_t) -> Slot {
+              return ChoiceSlot{[&job] { return static_cast<std::size_t>(job.across.method); },
+                                [&job](std::size_t chosen) {
+                                    job.across.method = static_cast<AcrossMethod>(chosen);
+                                }};
+          },
+          {},
+          {"off", "project"}},
+         {"ema",
+          "",
+          "What an average keeps of itself at each gradient of its task; 0: only the last.",
+          across_at(&AcrossConfig::ema),
+          {0, 0.9999}},
+         {"half_life",
+          "versions",
+          "How far apart the weights behind two tasks' gradients may be until what is taken out "
+          "is halved.",
+          across_at(&AcrossConfig::half_life),
+          {1e-3, 1e9}},
+         {"compensate",
+          "",
+          "lambda: cosines are those of the delay-compensated gradient, g + lambda g g (w - "
+          "w_then), as in dc_asgd; 0: of the gradient as it came. Keeps up to 4 copies of the "
+          "shared blocks per worker.",
+          across_at(&AcrossConfig::compensate),
+          {0, 1e6}}}};
 }
 
 }  // namespace

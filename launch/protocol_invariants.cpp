@@ -133,9 +133,8 @@ void ProtocolInvariants::handed_out(const PullRecord& record) {
         const Block& planned = plan_->block(record.blocks[i]);
         if (folds_ && job_.across.compensate > 0 && remembers_tasks(job_, planned)) {
             fold(record.blocks[i], followed);
-            followed.memory.copies().keep_copy(
-                record.worker, followed.version,
-                followed.weights->floats().first(planned.elements));
+            followed.memory.copies().keep_copy(record.worker, followed.version,
+                                               followed.weights->floats().first(planned.elements));
         }
         if (record.versions[i] == followed.version) continue;
         fail_with(fmt::format("{} was given block {} at version {}; its updates so far make {}",

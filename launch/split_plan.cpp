@@ -11,9 +11,8 @@ namespace detente {
 
 std::string describe_split(const Plan& plan, const ModelDescription& model, const Job& job) {
     if (!job.split_tasks) return {};
-    std::string text =
-        describe(place_tasks(model.tasks, trained_tasks(plan), all_workers(job.workers)),
-                 model.tasks);
+    std::string text = describe(
+        place_tasks(model.tasks, trained_tasks(plan), all_workers(job.workers)), model.tasks);
     if (job.across.method == AcrossMethod::off) return text;
     std::uint64_t shared = 0;
     int most = 0;

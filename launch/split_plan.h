@@ -1,5 +1,5 @@
-// What `detente plan` says of a job whose tasks are split over workers: which worker computes which,
-// and what the servers remember of tasks' gradients.
+// What `detente plan` says of a job whose tasks are split over workers: which worker computes
+// which, and what the servers remember of tasks' gradients.
 #pragma once
 
 #include <string>

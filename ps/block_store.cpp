@@ -397,8 +397,7 @@ const std::byte* BlockStore::resolved(LiveBlock& block, const Part& part) {
 
 bool BlockStore::remembers_pulls(const LiveBlock& block) const {
     const PolicyNeeds needs = block.policy->needs();
-    return needs.look_ahead || needs.stale_weights ||
-           (resolves(block) && across_.compensate > 0);
+    return needs.look_ahead || needs.stale_weights || (resolves(block) && across_.compensate > 0);
 }
 
 Payload BlockStore::hand_out(LiveBlock& block, WorkerId worker) {

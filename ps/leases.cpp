@@ -190,73 +190,79 @@ std::string Leases::save() const {
 }
 
 Result<void> Leases::restore(const std::string& saved) {
-    const auto bad = [&](const std::string& why) {
-        return fail(ErrorCode::bad_checkpoint, "data cursor '" + saved + "': " + why);
-    };
-    std::istringstream text(saved);
+    Former former;
+    former.text.str(saved);
+    std::string wrong = read_cursors(former);
+    if (wrong.empty()) wrong = read_open(former);
+    if (!wrong.empty()) {
+        return fail(ErrorCode::bad_checkpoint, "data cursor '" + saved + "': " + wrong);
+    }
+    cursors_ = std::move(former.cursors);
+    finished_ = former.finished;
+    given_back_ = std::move(former.open);
+    return {};
+}
+
+std::string Leases::read_cursors(Former& former) const {
+    constexpr const char* kNotThis = "not a data cursor of this format";
+    std::istringstream& text = former.text;
     std::string word;
     int format = 0;
     std::uint32_t batches = 0;
     std::uint32_t data_epochs = 0;
     text >> word >> format >> batches >> data_epochs;
-    if (!text || word != "leases" || (format != 1 && format != 2)) {
-        return bad("not a data cursor of this format");
-    }
+    if (!text || word != "leases" || (format != 1 && format != 2)) return kNotThis;
     if ((format == 2) != split()) {
-        return bad(std::string("made ") + (format == 2 ? "with" : "without") +
-                   " worker.split_tasks; resume with worker.split_tasks = " +
-                   (format == 2 ? "true" : "false"));
+        return std::string("made ") + (format == 2 ? "with" : "without") +
+               " worker.split_tasks; resume with worker.split_tasks = " +
+               (format == 2 ? "true" : "false");
     }
     if (batches != batches_) {
-        return bad("made with " + std::to_string(batches) +
-                   " batches per data epoch, this job has " + std::to_string(batches_) +
-                   "; resume with the same data and batch size");
+        return "made with " + std::to_string(batches) + " batches per data epoch, this job has " +
+               std::to_string(batches_) + "; resume with the same data and batch size";
     }
-    std::vector<Cursor> cursors = cursors_;
+    former.cursors = cursors_;
     std::size_t tasks = 1;
     if (split()) text >> tasks;
-    if (!text || tasks != cursors.size()) {
-        return bad("not of the " + std::to_string(cursors.size()) + " tasks of this job");
+    if (!text) return kNotThis;
+    if (tasks != former.cursors.size()) {
+        return "of " + std::to_string(tasks) + " tasks, this job has " +
+               std::to_string(former.cursors.size()) + "; resume with the same model and tasks";
     }
-    std::uint64_t leased = 0;
-    for (Cursor& cursor : cursors) {
+    for (Cursor& cursor : former.cursors) {
         TaskSet of = cursor.tasks;
         if (split()) text >> of.bits;
         text >> cursor.epoch >> cursor.batch;
-        if (!text) return bad("not a data cursor of this format");
-        if (of != cursor.tasks) return bad("of other tasks than this job's");
-        if (cursor.batch >= std::max(1U, batches)) return bad("out of range");
-        leased += std::uint64_t{cursor.epoch} * batches + cursor.batch;
+        if (!text) return kNotThis;
+        if (of != cursor.tasks) return "of other tasks than this job's";
+        if (cursor.batch >= std::max(1U, batches)) return "out of range";
+        former.leased += std::uint64_t{cursor.epoch} * batches + cursor.batch;
     }
-    std::uint64_t finished = 0;
+    return {};
+}
+
+std::string Leases::read_open(Former& former) const {
+    std::istringstream& text = former.text;
     std::size_t open = 0;
-    text >> finished >> open;
-    if (!text) return bad("not a data cursor of this format");
-    if (open > total()) return bad("out of range");
-    std::deque<BatchRange> ranges;
-    std::uint64_t accounted = finished;
+    text >> former.finished >> open;
+    if (!text) return "not a data cursor of this format";
+    if (open > total()) return "out of range";
+    std::uint64_t accounted = former.finished;
     for (std::size_t i = 0; i < open; ++i) {
         BatchRange range;
         text >> range.data_epoch >> range.first >> range.count;
         if (split()) text >> range.tasks.bits;
-        const bool known =
-            std::any_of(cursors.begin(), cursors.end(),
-                        [&](const Cursor& cursor) { return cursor.tasks == range.tasks; });
-        if (!text || !known || range.count == 0 ||
-            std::uint64_t{range.first} + range.count > batches) {
-            return bad("truncated or out of range");
+        const auto of = [&](const Cursor& cursor) { return cursor.tasks == range.tasks; };
+        if (!text || range.count == 0 || std::none_of(cursors_.begin(), cursors_.end(), of) ||
+            std::uint64_t{range.first} + range.count > batches_) {
+            return "truncated or out of range";
         }
         accounted += range.count;
-        if (range.data_epoch < data_epochs_) ranges.push_back(range);
+        if (range.data_epoch < data_epochs_) former.open.push_back(range);
     }
-    if (accounted != leased) {
-        return bad(std::to_string(leased) + " batches were leased, " + std::to_string(accounted) +
-                   " are finished or open");
-    }
-    cursors_ = std::move(cursors);
-    finished_ = finished;
-    given_back_ = std::move(ranges);
-    return {};
+    if (accounted == former.leased) return {};
+    return std::to_string(former.leased) + " batches were leased, " + std::to_string(accounted) +
+           " are finished or open";
 }
 
 }  // namespace detente

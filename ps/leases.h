@@ -14,6 +14,7 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -84,6 +85,16 @@ class Leases {
     bool grant_of(Cursor& cursor, std::uint32_t most, WorkerId worker, Client& client);
     bool left(const Cursor& cursor) const { return cursor.epoch < data_epochs_ && batches_ > 0; }
     bool nothing_outstanding() const;
+    // A saved state as it is read back; what is wrong with it is returned as text.
+    struct Former {
+        std::istringstream text;
+        std::vector<Cursor> cursors;
+        std::deque<BatchRange> open;
+        std::uint64_t finished = 0;
+        std::uint64_t leased = 0;
+    };
+    std::string read_cursors(Former& former) const;
+    std::string read_open(Former& former) const;
     bool split() const { return !cursors_.front().tasks.empty(); }
 
     std::uint32_t batches_;

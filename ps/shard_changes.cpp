@@ -35,7 +35,8 @@ Result<std::unique_ptr<const Policy>> Shard::checked(const PolicyChange& body) c
         return fail(ErrorCode::not_supported,
                     "staleness.policy = '" + body.policy +
                         "' changes or keeps something of a gradient, which does not go with "
-                        "across.method" + instead);
+                        "across.method" +
+                        instead);
     }
     for (const Policy* half : {policy->get(), &store_.job_policy()}) {
         if (half->worker_half() == nullptr) continue;

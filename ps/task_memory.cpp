@@ -34,7 +34,7 @@ void TaskMemory::resolve(const AcrossConfig& across, const Arrival& arrival,
         scratch.resize(gradient.size());
         for (std::size_t i = 0; i < gradient.size(); ++i) {
             scratch[i] = delay_compensated(gradient[i], across.compensate, arrival.weights[i],
-                                            arrival.stale[i]);
+                                           arrival.stale[i]);
         }
         rows.back() = scratch.data();
         std::vector<double> compensated(rows.size(), 0.0);
@@ -86,9 +86,9 @@ std::vector<double> TaskMemory::projection(const AcrossConfig& across, const Arr
 
 void TaskMemory::remember(double ema, const Arrival& arrival, std::span<const float> gradient,
                           std::span<const double> row, double length_sq) {
-    const auto at = std::lower_bound(
-        tasks_.begin(), tasks_.end(), arrival.task,
-        [](const Remembered& one, TaskId task) { return one.task < task; });
+    const auto at =
+        std::lower_bound(tasks_.begin(), tasks_.end(), arrival.task,
+                         [](const Remembered& one, TaskId task) { return one.task < task; });
     const auto i = static_cast<std::size_t>(at - tasks_.begin());
     if (at == tasks_.end() || at->task != arrival.task) {
         const std::size_t before = tasks_.size();

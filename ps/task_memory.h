@@ -101,7 +101,8 @@ bool fits_across(const Policy& policy);
 
 // Whether the job keeps a memory of this block.
 bool remembers_tasks(const Job& job, const Block& block);
-// Bytes of it, all tasks together; of copies of weights, if every worker has as many as there may be.
+// Bytes of it, all tasks together; of copies of weights, if every worker has as many as there may
+// be.
 std::uint64_t memory_bytes(const Job& job, const Plan& plan);
 std::uint64_t copy_bytes(const Job& job, const Plan& plan);
 

@@ -143,6 +143,13 @@ class Worker : public Node {
     void advance();
     void open_next_step();
     Step new_preparing(std::size_t blocks);
+    bool remembered(Step step) const;
+    void start_gradient();
+    void note_torn(const std::vector<WeightBlock>& weights);
+    void computed(ComputeEnded&& event);
+    void resolve(GradientOutcome&& outcome);
+    void note_resolved(const std::vector<double>& losses, const Gramian& gramian);
+    // Batches, and whose they are (worker_leases.cpp).
     void ask_for_batches(bool wants_more);
     void send_lease_request();
     void place_tasks(const std::vector<WorkerId>& members);
@@ -151,12 +158,6 @@ class Worker : public Node {
     // Whether the step under way is of a task that owns it.
     bool of_step(const Block& block) const;
     bool of_all_tasks() const { return !setup_.job->split_tasks; }
-    bool remembered(Step step) const;
-    void start_gradient();
-    void note_torn(const std::vector<WeightBlock>& weights);
-    void computed(ComputeEnded&& event);
-    void resolve(GradientOutcome&& outcome);
-    void note_resolved(const std::vector<double>& losses, const Gramian& gramian);
     // Rounds with the workers of its node (worker_rounds.cpp).
     bool joins_round(const Batch& batch);
     void open_round();

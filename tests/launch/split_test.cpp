@@ -1,10 +1,9 @@
 // Tasks split over workers: the job's keys, what `detente plan` says, and whole simulated runs.
-#include "launch/split_plan.h"
-
 #include <fstream>
 
 #include "launch/fuzz_case.h"
 #include "launch/replay/replay.h"
+#include "launch/split_plan.h"
 #include "ps/task_memory.h"
 #include "tests/launch/simulated_run.h"
 
@@ -47,9 +46,9 @@ std::vector<std::string> with(std::vector<std::string> all, const std::vector<st
 }  // namespace
 
 TEST_CASE("split job: keys are read and written back") {
-    const Job job = job_of(kSmallest, {"worker.split_tasks=true", "conflict.method=mean",
-                                       "across.method=project", "across.ema=0.5",
-                                       "across.half_life=3", "across.compensate=0.1"});
+    const Job job = job_of(
+        kSmallest, {"worker.split_tasks=true", "conflict.method=mean", "across.method=project",
+                    "across.ema=0.5", "across.half_life=3", "across.compensate=0.1"});
     CHECK(job.split_tasks);
     CHECK(job.across.method == AcrossMethod::project);
     CHECK(job.across.ema == 0.5);
@@ -64,9 +63,9 @@ TEST_CASE("split job: what does not go with it is refused with its key and its r
     using Catch::Contains;
     CHECK(mistake({}) == "no mistake");
     CHECK(mistake({"across.method=project"}) == "no mistake");
-    CHECK_THAT(mistake({"conflict.method=pcgrad"}),
-               Contains("conflict.method: must be sum, mean or constant") &&
-                   Contains("across.method"));
+    CHECK_THAT(
+        mistake({"conflict.method=pcgrad"}),
+        Contains("conflict.method: must be sum, mean or constant") && Contains("across.method"));
     CHECK_THAT(mistake({"staleness.policy=bsp"}),
                Contains("worker.split_tasks: must be false where whole steps are decided"));
     CHECK_THAT(mistake({"staleness.admission=step"}), Contains("worker.split_tasks"));
@@ -126,8 +125,8 @@ TEST_CASE("split run: thoroughly watched, every batch is done once per task and 
         const std::uint64_t samples = more.empty() ? 3200 : 960;
         CHECK(run.summary.samples == 2 * samples);
         CHECK(run.summary.across.has_value() == !more.empty());
-        CHECK_THAT(table(run.summary),
-                   more.empty() ? !Catch::Contains("across workers") : Catch::Contains("projected"));
+        CHECK_THAT(table(run.summary), more.empty() ? !Catch::Contains("across workers")
+                                                    : Catch::Contains("projected"));
         if (more.empty()) continue;
         CHECK(run.summary.across->arrived > 0);
         CHECK(run.summary.across->projected > 0);

@@ -70,8 +70,7 @@ TEST_CASE("split leases: a worker is given its own tasks side by side while they
     const LeaseReply own = asked(leases, kZero, {1, {}, true}, kSecond);
     CHECK(own.granted == std::vector<BatchRange>{{0, 0, 8, kSecond}});
     const LeaseReply both = asked(leases, kOne, {1, {}, true}, kBoth);
-    CHECK(both.granted ==
-          std::vector<BatchRange>{{0, 0, 4, kFirst}, {0, 8, 4, kSecond}});
+    CHECK(both.granted == std::vector<BatchRange>{{0, 0, 4, kFirst}, {0, 8, 4, kSecond}});
 }
 
 TEST_CASE("split leases: whose own tasks are all leased is given others, the furthest behind") {
@@ -112,8 +111,8 @@ TEST_CASE("split leases: finishing a batch of one task leaves the other task's w
     asked(leases, kZero, {1, {}, true}, kBoth);
     const LeaseReply left = asked(leases, kZero, {2, {{0, 1, 1, kFirst}}, false}, kBoth);
     CHECK(leases.finished() == 1);
-    CHECK(left.granted == std::vector<BatchRange>{
-                              {0, 0, 1, kFirst}, {0, 2, 2, kFirst}, {0, 0, 4, kSecond}});
+    CHECK(left.granted ==
+          std::vector<BatchRange>{{0, 0, 1, kFirst}, {0, 2, 2, kFirst}, {0, 0, 4, kSecond}});
     asked(leases, kZero, {3, {{0, 1, 1, {}}, {0, 1, 1, {4}}}, false}, kBoth);  // of no such task
     CHECK(leases.finished() == 1);
 }

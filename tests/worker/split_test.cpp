@@ -72,8 +72,8 @@ class LoneWorker {
     }
     void grant(std::vector<BatchRange> ranges, std::vector<WorkerId> members = {{0}, {1}}) {
         const LeaseRequest request = world->of<LeaseRequest>().back().second;
-        world->receive(node_of(kLeadShard), LeaseReply{request.request, std::move(ranges), false,
-                                                       std::move(members)});
+        world->receive(node_of(kLeadShard),
+                       LeaseReply{request.request, std::move(ranges), false, std::move(members)});
     }
     GradientWork gradient_work() const {
         const auto* work = std::get_if<GradientWork>(&world->works.back());
