@@ -99,10 +99,11 @@ TEST_CASE("split cluster: a worker that dies leaves its tasks to the others") {
         ClusterOptions options = split_cluster(seed);
         options.job.workers = 2;
         Cluster cluster(options);
-        const auto placed =
-            place_tasks(cluster.model().tasks, trained_tasks(cluster.plan()), all_workers(2));
-        cluster.after_start(std::chrono::milliseconds(10),
-                            [&] { cluster.world().crash(node_of(WorkerId{1})); });
+        const NodeId victim = node_of(WorkerId{1});
+        cluster.after_start(std::chrono::milliseconds(10), [&] {
+            cluster.world().crash(victim);
+            cluster.world().announce_down(victim, Incarnation{1}, "killed by signal 9");
+        });
         REQUIRE(cluster.run());
         CHECK(cluster.finished_batches == 2 * batches_of(options));
         CHECK(leased_tasks(cluster).at(WorkerId{0}) == TaskSet{3});
