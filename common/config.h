@@ -40,9 +40,24 @@ struct TaskConfig {                    // [[task]]
     std::vector<std::string> exclude;  // tensors this task must not update, by name pattern
 };
 
+// How what is not shared is dealt out: in runs as long as blocks, or element after element by
+// turns.
+enum class ExclusiveParts { runs, strided };
+
 struct MaskConfig {  // [[mask]]: the first whose pattern matches a tensor's name wins
     std::string pattern;
     double shared = 0;  // part of each tensor that all its owners update, in [0, 1]
+    ExclusiveParts exclusive = ExclusiveParts::runs;
+};
+
+// How a server resolves an arriving gradient of one task against what it remembers of the others'.
+enum class AcrossMethod { off, project };
+
+struct AcrossConfig {  // [across]
+    AcrossMethod method = AcrossMethod::off;
+    double ema = 0.9;       // of a task's remembered gradient, kept per push of that task
+    double half_life = 16;  // versions of a block after which a memory counts half
+    double compensate = 0;  // lambda of the delay compensation before cosines; 0 = as it came
 };
 
 struct RuleFor {  // [[rule.for]]: the first whose pattern matches a tensor's name wins
@@ -86,6 +101,10 @@ struct Job {
     double compensate_lambda = 0.04;
     double clip_norm = 0;  // global norm; 0 = off
     std::uint32_t threads = 1;
+    bool split_tasks = false;  // each step is of one task; tasks are placed on workers
+
+    // [across]: where tasks are split over workers
+    AcrossConfig across;
 
     // [gates]
     bool gates_enabled = true;

@@ -72,6 +72,7 @@ struct BatchRange {
     std::uint32_t data_epoch = 0;
     std::uint32_t first = 0;
     std::uint32_t count = 0;
+    TaskSet tasks{};  // for which they are computed; empty = all of the model's
     auto operator<=>(const BatchRange&) const = default;
 };
 
@@ -171,6 +172,9 @@ struct LeaseReply {
     std::uint32_t request = 0;
     std::vector<BatchRange> granted;  // all the worker holds, what it held before included
     bool no_more = false;             // every batch of the job is finished
+    // Where tasks are split over workers: the workers that the lead counts in, ascending. Each
+    // places the tasks on them by the same rule (common/partition/task_placement.h).
+    std::vector<WorkerId> members{};
 };
 
 // A worker's last word to a shard: everything is settled, forget me.

@@ -21,6 +21,13 @@ Result<std::unique_ptr<const Policy>> Shard::checked(const PolicyChange& body) c
                         (decides_steps() ? "step" : "block") +
                         ": gradients on their way would be judged by both" + instead);
     }
+    if (setup_.job->across.method != AcrossMethod::off && !fits_across(**policy)) {
+        return fail(ErrorCode::not_supported,
+                    "staleness.policy = '" + body.policy +
+                        "' changes or keeps something of a gradient, which does not go with "
+                        "across.method" +
+                        instead);
+    }
     for (const Policy* half : {policy->get(), &store_.job_policy()}) {
         if (half->worker_half() == nullptr) continue;
         return fail(ErrorCode::not_supported,

@@ -107,7 +107,7 @@ BatchRange BodyReader::range(const wire::BatchRange& in) {
                                            std::to_string(in.count()) +
                                            ") end beyond the largest batch number");
     }
-    return {in.data_epoch(), in.first(), in.count()};
+    return {in.data_epoch(), in.first(), in.count(), {in.tasks()}};
 }
 
 std::vector<BatchRange> BodyReader::ranges(const flatbuffers::Vector<const wire::BatchRange*>* in) {
@@ -216,7 +216,7 @@ LeaseRequest BodyReader::read(const wire::LeaseRequest& in) {
 }
 
 LeaseReply BodyReader::read(const wire::LeaseReply& in) {
-    return {in.request(), ranges(in.granted()), in.no_more()};
+    return {in.request(), ranges(in.granted()), in.no_more(), workers(in.members())};
 }
 
 Farewell BodyReader::read(const wire::Farewell& in) { return {{in.acknowledged()}}; }

@@ -15,7 +15,9 @@ std::uint8_t number(Enum value) {
     return static_cast<std::uint8_t>(value);
 }
 
-wire::BatchRange wire_of(const BatchRange& in) { return {in.data_epoch, in.first, in.count}; }
+wire::BatchRange wire_of(const BatchRange& in) {
+    return {in.data_epoch, in.first, in.count, in.tasks.bits};
+}
 
 }  // namespace
 
@@ -173,7 +175,8 @@ flatbuffers::Offset<wire::LeaseRequest> BodyWriter::write(const LeaseRequest& in
 
 flatbuffers::Offset<wire::LeaseReply> BodyWriter::write(const LeaseReply& in) {
     const auto granted = list(in.granted);
-    return wire::CreateLeaseReply(builder_, in.request, granted, in.no_more);
+    const auto members = workers(in.members);
+    return wire::CreateLeaseReply(builder_, in.request, granted, in.no_more, members);
 }
 
 flatbuffers::Offset<wire::Farewell> BodyWriter::write(const Farewell& in) {

@@ -89,10 +89,9 @@ void take_steps(const RecordedShard& shard, std::map<StepKey, RecordedStep>& ste
 
 // Where rejected gradients are compensated, a worker's next step of the same batch is that.
 void find_carried(std::map<StepKey, RecordedStep>& steps) {
-    std::map<std::tuple<WorkerId, Incarnation, std::uint32_t, std::uint32_t>, StepKey> latest;
+    std::map<std::tuple<WorkerId, Incarnation, BatchRange>, StepKey> latest;
     for (auto& [key, step] : steps) {
-        const auto batch =
-            std::tuple(key.worker, key.incarnation, step.batch.data_epoch, step.batch.first);
+        const auto batch = std::tuple(key.worker, key.incarnation, step.batch);
         const auto [before, first] = latest.try_emplace(batch, key);
         if (first) continue;
         step.carries = std::exchange(before->second, key);

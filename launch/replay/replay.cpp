@@ -257,7 +257,7 @@ Result<void> Replay::take(std::size_t shard, const PullRecord& pull) {
                                              : std::to_string(block->version.value)));
         }
         const PolicyNeeds needs = block->policy->needs();
-        if (!needs.look_ahead && !needs.stale_weights) continue;
+        if (!stores_[shard].remembers_pulls(*block)) continue;
         Payload handed = stores_[shard].hand_out(*block, pull.worker);
         if (!needs.look_ahead || block->plan->frozen || step == recording_.steps.end()) continue;
         if (step->second.base.at(pull.blocks[i]) != block->version) continue;
@@ -377,7 +377,7 @@ Result<void> Replay::apply_alone(std::size_t shard, Time at, const VerdictRecord
     one.step_scale = row.step_scale;
     one.scheduled_rate = row.scheduled_rate;
     one.samples = push.samples;
-    one.parts.push_back({gradient.bytes.data(), 1, arrived, row.base});
+    one.parts.push_back({gradient.bytes.data(), 1, arrived, row.base, row.tasks});
     return apply(shard, row.block, one);
 }
 

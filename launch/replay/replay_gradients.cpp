@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "common/partition/task_placement.h"
 #include "common/random.h"
 #include "launch/replay/replay.h"
 
@@ -143,9 +144,7 @@ Result<Replay::Blocks> Replay::resolved(EngineComputer& computer, Resolver& reso
     work.batch_samples = job_->batch_samples;
     work.random_key =
         random_key(job_->seed, Purpose::task_stream, {step.batch.data_epoch, step.batch.first});
-    for (std::uint32_t i = 0; i < engines_->description().tasks.size(); ++i) {
-        work.tasks.insert(TaskId{i});
-    }
+    work.tasks = tasks_of(step.batch, engines_->description().tasks.size());
     resolver.prepare(work);
     auto result = computer.run(work, never_, {});
     if (result.has_error()) return named(result.error());
