@@ -68,6 +68,8 @@ struct Table {
 // In the order in which they are read and written: [rule] stands before what inherits from it.
 const std::vector<Table>& job_tables();
 
+// [model], [[task]] and [[mask]] (job_keys_model.cpp).
+std::vector<Table> model_tables();
 // [launch] and [sync] (job_keys_nodes.cpp).
 std::vector<Table> node_tables();
 // [simulate] and what lies below it (job_keys_simulate.cpp).

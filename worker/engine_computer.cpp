@@ -7,6 +7,7 @@
 #include "common/invariant.h"
 #include "common/random.h"
 #include "common/staleness/delay_compensation.h"
+#include "worker/stored_order_engine.h"
 
 namespace detente {
 namespace {
@@ -21,7 +22,7 @@ std::vector<std::string> tensor_names(const ModelDescription& description) {
 
 EngineComputer::EngineComputer(std::unique_ptr<Engine> engine, std::shared_ptr<const Plan> plan,
                                std::shared_ptr<SampleOrders> orders, bool hashes)
-    : engine_(std::move(engine)),
+    : engine_(in_stored_order(std::move(engine), *plan)),
       plan_(std::move(plan)),
       hashes_(hashes),
       tasks_(engine_->description().tasks.size()),
