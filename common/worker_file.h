@@ -12,4 +12,6 @@ inline std::string worker_file_name(WorkerId worker) {
     return "worker-" + std::to_string(worker.value) + ".safetensors";
 }
 
+inline bool is_worker_file(const std::string& name) { return name.starts_with("worker-"); }
+
 }  // namespace detente

@@ -28,7 +28,7 @@ Result<std::string> restore_vectors(EngineComputer& computer, WorkerId worker,
     for (const CheckpointFile& file : manifest->files) {
         if (file.name != name) continue;
         if (auto whole = verify_file(checkpoint, file); whole.has_error()) return whole.error();
-        return computer.restore_vectors(checkpoint + "/" + name);
+        return computer.restore_vectors(fmt::format("{}/{}", checkpoint, name));
     }
     return fmt::format(
         "{} has no {}: what this worker's conflict method and gates keep as vectors begins anew",

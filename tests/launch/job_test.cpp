@@ -337,7 +337,7 @@ TEST_CASE("job: what does not go together is refused at the key to change") {
         {"[[staleness.for]]\npattern = \"*\"\npolicy = \"bounded_reject\"\ntau_max = \"many\"",
          "job.toml:6: staleness.for.0.tau_max: "},
         {"[[mask]]\npattern = \"*\"\nexclusive = \"striped\"",
-         "job.toml:6: mask.0.exclusive: 'striped' is not one of them; did you mean 'strided'? "
+         "job.toml:5: mask.0.exclusive: 'striped' is not one of them; did you mean 'strided'? "
          "Valid: "
          "runs, strided"},
         {"[conflict]\nspace = \"representation\"\nscope = \"layer\"",

@@ -38,8 +38,8 @@ class Runs {
         said.clear();
         SimulationSetup setup = setup_for(job_of(text_, overrides), folder_ / name);
         if (!from.empty()) setup.resume = folder_ / from;
-        setup.said = [this](NodeId, Time, LogLevel, const std::string& text) {
-            said += text + "\n";
+        setup.said = [this](NodeId, Time, LogLevel level, const std::string& text) {
+            if (level >= LogLevel::warning) said += text + "\n";
         };
         auto simulation = Simulation::create(std::move(setup));
         if (simulation.has_error()) return simulation.error();
