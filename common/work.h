@@ -100,10 +100,17 @@ struct CompensateWork {
     double lambda = 0;
     std::vector<std::vector<BlockId>> layout;
 };
+// What is kept as vectors from step to step (averages of moco and the like, gates' last gradients),
+// for a checkpoint: part i is the i-th piece of a file (worker/kept_vectors.h). None: it is
+// nothing.
+struct KeptWork {};
 struct CombineOutcome {};
 struct InitialOutcome {};
+struct KeptOutcome {};
 
-using Work = std::variant<InitialWork, GradientWork, MeasureWork, CombineWork, CompensateWork>;
-using WorkResult = Result<std::variant<InitialOutcome, GradientOutcome, CombineOutcome>>;
+using Work =
+    std::variant<InitialWork, GradientWork, MeasureWork, CombineWork, CompensateWork, KeptWork>;
+using WorkResult =
+    Result<std::variant<InitialOutcome, GradientOutcome, CombineOutcome, KeptOutcome>>;
 
 }  // namespace detente

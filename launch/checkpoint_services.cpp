@@ -9,11 +9,12 @@ namespace detente {
 
 CheckpointReply merge_slices(const CheckpointRequest& request, const Plan& plan,
                              const ModelDescription& model, Generation generation,
-                             const std::string& job_text) {
+                             const std::string& job_text, std::uint32_t workers) {
     CheckpointReply reply{
         .number = request.number, .file = "", .code = {}, .error = "", .method_state = {}};
-    const Result<Manifest> merged = merge_checkpoint(
-        request.directory, plan, model, {request.number, generation, job_text, request.methods});
+    const Result<Manifest> merged =
+        merge_checkpoint(request.directory, plan, model,
+                         {request.number, generation, job_text, request.methods, workers});
     if (merged.has_error()) {
         reply.code = merged.error().code;
         reply.error = merged.error().text;

@@ -13,10 +13,11 @@
 
 namespace detente {
 
-// Merges the shards' slices in the request's directory into a complete checkpoint. Blocks.
+// Merges the shards' slices in the request's directory, and the files of so many workers, into a
+// complete checkpoint. Blocks.
 CheckpointReply merge_slices(const CheckpointRequest& request, const Plan& plan,
                              const ModelDescription& model, Generation generation,
-                             const std::string& job_text);
+                             const std::string& job_text, std::uint32_t workers);
 
 // Loads a merged checkpoint's model.safetensors. bad_checkpoint: of another model; io.
 Result<void> load_weights(Engine& engine, const std::string& path);

@@ -66,7 +66,7 @@ Coordinator::Coordinator(CoordinatorOptions options)
     }
     const auto method = make_aggregator(job.aggregator);
     workers_remember_ =
-        job.conflict_every > 1 ||
+        options_.workers_keep_vectors || job.conflict_every > 1 ||
         (method.has_value() && !(*method)->initial_state(options_.tasks.size()).values.empty());
     for (const WorkerMethod& saved : options_.methods) {
         method_states_[node_of(saved.worker)] = saved.state;

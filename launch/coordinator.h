@@ -50,6 +50,7 @@ struct CoordinatorOptions {
     std::string resumed_from;           // directory of a checkpoint; empty = none
     std::uint64_t samples_before = 0;   // applied in that
     std::vector<WorkerMethod> methods;  // remembered in that
+    bool workers_keep_vectors = false;  // and write a file of each checkpoint
     std::string host;                   // this one's, for messages
     // Whether workers of different hosts are of different nodes; not where all is simulated.
     bool hosts_are_nodes = true;
@@ -140,7 +141,7 @@ class Coordinator final : public Node {
     std::map<NodeId, std::map<std::string, double>> earlier_;  // of workers that were replaced
     std::map<NodeId, std::vector<std::uint64_t>> earlier_bins_;  // likewise: Status::cosine_bins
     std::optional<Saving> saving_;
-    bool workers_remember_ = false;                // the conflict method has a state to save
+    bool workers_remember_ = false;                // they have something to save
     std::map<NodeId, MethodState> method_states_;  // as each worker last said
     bool last_checkpoint_wanted_ = false;
     bool last_checkpoint_done_ = false;

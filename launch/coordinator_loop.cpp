@@ -37,6 +37,7 @@ CoordinatorOptions node_options(const CoordinatorLoopOptions& options) {
     node.resumed_from = options.resumed_from;
     node.samples_before = options.samples_before;
     node.methods = options.methods;
+    node.workers_keep_vectors = options.workers_keep_vectors;
     node.host = options.host;
     return node;
 }

@@ -42,10 +42,11 @@ struct CoordinatorLoopOptions {
     std::string resumed_from;           // directory of a checkpoint; empty = none
     std::uint64_t samples_before = 0;   // applied in that
     std::vector<WorkerMethod> methods;  // remembered in that
-    std::string host;                   // this one's name
-    std::string listen_address;         // of the control links
-    std::string advertise_address;      // what processes connect to; empty = listen_address
-    std::uint16_t port = 0;             // 0 = any free one
+    bool workers_keep_vectors = false;
+    std::string host;               // this one's name
+    std::string listen_address;     // of the control links
+    std::string advertise_address;  // what processes connect to; empty = listen_address
+    std::uint16_t port = 0;         // 0 = any free one
 };
 
 // How the processes behind a failure ended, beside what the node knows.

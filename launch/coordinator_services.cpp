@@ -18,7 +18,8 @@ namespace fs = std::filesystem;
 void CoordinatorLoop::merge(const CheckpointRequest& request) {
     asio::post(merger_, [this, request, job_text = options_.job_text] {
         const CheckpointReply reply =
-            merge_slices(request, options_.plan, options_.model, options_.generation, job_text);
+            merge_slices(request, options_.plan, options_.model, options_.generation, job_text,
+                         options_.job.workers);
         asio::post(loop_, [this, reply] {
             answer(kMerger, reply);
             asio::post(loop_, [this] { remove_superfluous(); });

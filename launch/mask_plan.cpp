@@ -120,7 +120,8 @@ Result<MaskPlan> plan_masks(const RunDirectory& run, const ModelDescription& mod
     for (const MaskedLayer& layer : masks.layers) {
         if (layer.shared < 1) {
             const double rounded = std::round(layer.shared * 1e4) / 1e4;
-            masks.masks.push_back({pattern_of_layer(layer.layer, model), rounded});
+            masks.masks.push_back(
+                {pattern_of_layer(layer.layer, model), rounded, ExclusiveParts::runs});
         }
     }
     return masks;
@@ -144,6 +145,7 @@ std::string to_text(const MaskPlan& plan) {
     for (const MaskConfig& mask : plan.masks) {
         fmt::format_to(out, "\n[[mask]]\npattern = \"{}\"\nshared = {}\n", mask.pattern,
                        mask.shared);
+        if (mask.exclusive == ExclusiveParts::strided) text += "exclusive = \"strided\"\n";
     }
     return text;
 }

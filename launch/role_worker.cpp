@@ -12,6 +12,8 @@
 #include "launch/machine.h"
 #include "launch/role_ledger.h"
 #include "launch/role_link.h"
+#include "launch/run_directory.h"
+#include "launch/worker_vectors.h"
 #include "worker/engine_computer.h"
 #include "worker/worker.h"
 
@@ -69,6 +71,19 @@ Result<std::unique_ptr<Engine>> load_model(const Briefing& briefing, const std::
     return engine;
 }
 
+// The folder for what is kept as vectors; empty: nothing is. Goes on from what a checkpoint has.
+Result<std::string> keep_vectors(EngineComputer& computer, WorkerId id, const Briefing& briefing,
+                                 const std::string& resume, RoleLink& link) {
+    if (!keeps_vectors(*briefing.job, briefing.model)) return std::string();
+    const std::string folder = RunDirectory{link.control().run_dir()}.checkpoint_dir();
+    forget_last_word(id, folder);
+    if (resume.empty()) return folder;
+    const auto unused = restore_vectors(computer, id, resume);
+    if (unused.has_error()) return unused.error();
+    if (!unused->empty()) link.log().write(LogLevel::warning, *unused);
+    return folder;
+}
+
 }  // namespace
 
 ExitCode run_worker(std::unique_ptr<ControlClient> control, const RoleOptions& options) {
@@ -96,6 +111,8 @@ ExitCode run_worker(std::unique_ptr<ControlClient> control, const RoleOptions& o
                             briefing->job->gradient_hashes);
     const auto methods = computer.use_methods_of(*briefing->job);
     if (methods.has_error()) return link.give_up(methods.error());
+    const auto kept = keep_vectors(computer, id, *briefing, options.resume, link);
+    if (kept.has_error()) return link.give_up(kept.error());
 
     ZmqLoopOptions loop_options;
     loop_options.self = self;
@@ -131,6 +148,7 @@ ExitCode run_worker(std::unique_ptr<ControlClient> control, const RoleOptions& o
     setup.tasks = briefing->model.tasks;
     setup.layers = shared_layers(*briefing->plan, briefing->model).names;
     setup.training_samples = briefing->model.training_samples;
+    setup.checkpoint_dir = *kept;
     auto node = Worker::create(std::move(setup));
     if (node.has_error()) return link.give_up(node.error());
     link.hand_over(self, **loop, briefing->welcome);

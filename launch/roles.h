@@ -17,7 +17,7 @@ namespace detente {
 
 struct RoleOptions {
     std::uint32_t rank = 0;      // within the role
-    std::string resume;          // server: checkpoint directory; empty = none
+    std::string resume;          // checkpoint directory; empty = none
     Incarnation incarnation{1};  // worker: above those of the run that is resumed
     bool log_to_file = false;    // under mpirun: RUN/<role>-<rank>.log
     std::string placement;       // likewise: who said which rank this is; the log's first line

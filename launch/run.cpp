@@ -16,6 +16,7 @@
 #include "launch/series.h"
 #include "launch/summary.h"
 #include "launch/sync_plan.h"
+#include "launch/worker_vectors.h"
 
 namespace detente {
 
@@ -85,11 +86,17 @@ Result<void> start_processes(CoordinatorLoop& loop, const Job& job, const Prepar
         if (started.has_error()) return started;
     }
     for (std::uint32_t rank = 0; rank < job.workers; ++rank) {
-        auto started = loop.start(
-            fmt::format("worker:{}", rank),
-            {"worker", "--rank", std::to_string(rank), "--coordinator", loop.control_address(),
-             "--incarnation", std::to_string(prepared.resume.worker_incarnation.value)},
-            {node_of(WorkerId{rank})});
+        std::vector<std::string> arguments = {
+            "worker",
+            "--rank",
+            std::to_string(rank),
+            "--coordinator",
+            loop.control_address(),
+            "--incarnation",
+            std::to_string(prepared.resume.worker_incarnation.value)};
+        if (!resume.empty()) arguments.insert(arguments.end(), {"--resume", resume});
+        auto started = loop.start(fmt::format("worker:{}", rank), std::move(arguments),
+                                  {node_of(WorkerId{rank})});
         if (started.has_error()) return started;
     }
     return {};
@@ -220,6 +227,7 @@ ExitCode coordinate(Coordination wanted) {
     options.resumed_from = prepared->resume.directory;
     options.samples_before = prepared->resume.samples_before;
     options.methods = prepared->resume.methods;
+    options.workers_keep_vectors = keeps_vectors(wanted.job, prepared->model);
     options.host = this_host();
     options.listen_address = wanted.listen_address;
     options.advertise_address = wanted.advertise_address;

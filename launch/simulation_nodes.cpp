@@ -6,6 +6,7 @@
 #include "launch/job.h"
 #include "launch/simulated_services.h"
 #include "launch/simulation.h"
+#include "launch/worker_vectors.h"
 #include "ps/restore.h"
 
 namespace detente {
@@ -40,13 +41,15 @@ void Simulation::add_coordinator() {
     options.resumed_from = point_.directory;
     options.samples_before = point_.samples_before;
     options.methods = point_.methods;
+    options.workers_keep_vectors = keeps_vectors(*job_, model);
     options.host = "simulation";
     options.hosts_are_nodes = false;
     auto node = std::make_unique<Coordinator>(std::move(options));
     coordinator_ = node.get();
     world_->add(kCoordinator, Incarnation{1}, std::move(node));
     auto merge = [this, text = to_toml(*job_)](const CheckpointRequest& request) {
-        return merge_slices(request, *plan_, setup_.engines->description(), generation_, text);
+        return merge_slices(request, *plan_, setup_.engines->description(), generation_, text,
+                            job_->workers);
     };
     world_->add(kMerger, Incarnation{1}, std::make_unique<SimulatedMerger>(std::move(merge)));
     world_->add(kEvaluator, Incarnation{1},
@@ -98,11 +101,23 @@ Result<void> Simulation::add_worker(WorkerId id) {
     setup.tasks = setup_.engines->description().tasks;
     setup.layers = shared_layers(*plan_, setup_.engines->description()).names;
     setup.training_samples = setup_.engines->description().training_samples;
+    if (keeps_vectors(*job_, setup_.engines->description())) {
+        setup.checkpoint_dir = run_.checkpoint_dir();
+        forget_last_word(id, setup.checkpoint_dir);
+    }
+    const bool restores = !setup.checkpoint_dir.empty() && !point_.directory.empty();
     auto worker = Worker::create(std::move(setup));
     if (worker.has_error()) return worker.error();
     computers_.push_back(std::make_unique<EngineComputer>(setup_.engines->engine(), plan_, orders_,
                                                           job_->gradient_hashes));
     if (auto used = computers_.back()->use_methods_of(*job_); used.has_error()) return used;
+    if (restores) {
+        const auto unused = restore_vectors(*computers_.back(), id, point_.directory);
+        if (unused.has_error()) return unused.error();
+        if (!unused->empty()) {
+            write_log(node_of(id), world_->now(), LogLevel::warning, *unused);
+        }
+    }
     world_->add(node_of(id), incarnation_of(node_of(id)), std::move(*worker),
                 computers_.back().get());
     post_hello(node_of(id));

@@ -16,6 +16,7 @@ namespace {
 struct Options {
     JobArguments job;
     std::string masks_from;  // a run directory; empty = print the plan
+    bool strided = false;
     double shared = 0.6;
     std::string sync_from;  // likewise
     double part = 0.5;
@@ -27,9 +28,11 @@ int print_plan(const Options& options) {
     const auto model = describe_in_child(*job);
     if (!model) return report("plan", model.error());
     if (!options.masks_from.empty()) {
-        const auto masks =
-            plan_masks(RunDirectory{options.masks_from}, *model, *job, options.shared);
+        auto masks = plan_masks(RunDirectory{options.masks_from}, *model, *job, options.shared);
         if (!masks) return report("plan", masks.error());
+        for (MaskConfig& mask : masks->masks) {
+            if (options.strided) mask.exclusive = ExclusiveParts::strided;
+        }
         std::fputs(to_text(*masks).c_str(), stdout);
         return 0;
     }
@@ -61,6 +64,12 @@ void add_plan_verb(CLI::App& app, int& exit_code) {
     verb->add_option("--shared", options->shared, "With --masks: the part that stays shared (0.6)")
         ->needs(masks)
         ->check(CLI::Range(0.0, 1.0));
+    verb->add_option_function<std::string>(
+            "--exclusive",
+            [options](const std::string& parts) { options->strided = parts == "strided"; },
+            "With --masks: what is not shared is dealt out in runs (the default), or strided")
+        ->needs(masks)
+        ->check(CLI::IsMember({"runs", "strided"}));
     CLI::Option* sync = verb->add_option(
         "--sync", options->sync_from,
         "Instead: the [sync] table that keeps in step what conflicted most in this run");

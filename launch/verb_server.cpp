@@ -47,6 +47,7 @@ void add_worker_verb(CLI::App& app, int& exit_code) {
     CLI::App* verb = app.add_subcommand("worker", "One worker of a run");
     const auto options = add_role_options(*verb);
     verb->add_option("--incarnation", options->role.incarnation.value);
+    verb->add_option("--resume", options->role.resume);
     verb->callback([options, &exit_code] { exit_code = run_role("worker", *options, run_worker); });
 }
 

@@ -4,11 +4,14 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstring>
 #include <filesystem>
 #include <unordered_map>
 
 #include "common/invariant.h"
+#include "common/partition/stored_order.h"
 #include "common/runtime/disk.h"
+#include "common/worker_file.h"
 
 namespace detente {
 namespace {
@@ -21,10 +24,11 @@ Error bad(std::string text) { return fail(ErrorCode::bad_checkpoint, std::move(t
 std::vector<TensorCut> cut_of(const Plan& plan, const ModelDescription& model) {
     std::vector<TensorCut> cuts;
     for (const TensorDescription& tensor : model.tensors) {
-        cuts.push_back({tensor.name, tensor.shape, {}});
+        cuts.push_back({tensor.name, tensor.shape, {}, {}});
     }
     for (const Block& block : plan.blocks) {
         cuts[block.tensor].block_elements.push_back(block.elements);
+        cuts[block.tensor].block_strides.push_back(block.stride);
     }
     return cuts;
 }
@@ -64,7 +68,8 @@ Result<std::vector<SliceFile>> open_slices(const std::string& directory, const P
     return slices;
 }
 
-// Blocks are numbered in (tensor, offset) order, which is the order of the file.
+// Blocks are numbered in (tensor, offset) order, which is the order of the file, but for tensors
+// that are stored otherwise than they lie: those are put together first.
 Result<FileDigest> stream_model(const std::string& path, const Plan& plan,
                                 const ModelDescription& model, const std::vector<SliceFile>& slices,
                                 Generation generation) {
@@ -77,10 +82,22 @@ Result<FileDigest> stream_model(const std::string& path, const Plan& plan,
                                              {"model", model.model},
                                              {"generation", std::to_string(generation.value)}});
     if (writer.has_error()) return writer.error();
+    const StoredOrder order(plan);
+    std::vector<float> stored;
+    std::vector<float> own;
     for (const Block& block : plan.blocks) {
         const Result<Payload> weights = slices[block.home.value].read_weights(block.id);
         if (weights.has_error()) return weights.error();
-        const auto appended = writer->append(weights->bytes);
+        std::span<const std::byte> bytes = weights->bytes;
+        if (order.moves(block.tensor)) {
+            stored.resize(model.tensors[block.tensor].elements());
+            std::memcpy(stored.data() + block.offset, bytes.data(), bytes.size());
+            if (block.offset + block.elements < stored.size()) continue;
+            own.resize(stored.size());
+            order.restore(block.tensor, stored, own.data());
+            bytes = std::as_bytes(std::span<const float>(own));
+        }
+        const auto appended = writer->append(bytes);
         if (appended.has_error()) return appended.error();
     }
     const auto finished = writer->finish();
@@ -119,16 +136,20 @@ void summarize(const std::vector<SliceFile>& slices, Manifest& manifest) {
     }
 }
 
-Result<void> verify_file(const std::string& directory, const CheckpointFile& file) {
-    const std::string path = directory + "/" + file.name;
-    const Result<FileDigest> found = digest_of(path);
-    if (found.has_error()) return found.error();
-    if (found->bytes == file.bytes && found->checksum == file.checksum) return {};
-    return bad(
-        fmt::format("{}: expected {} bytes with checksum {:016x}, found {} bytes with "
-                    "{:016x}: the file was altered after the checkpoint was made; use "
-                    "another checkpoint",
-                    path, file.bytes, file.checksum, found->bytes, found->checksum));
+// The file a worker wrote for this checkpoint, or else its last word; empty: it has none.
+Result<std::string> take_in(const std::string& directory, WorkerId worker) {
+    namespace fs = std::filesystem;
+    const std::string name = worker_file_name(worker);
+    const fs::path here = fs::path(directory) / name;
+    const fs::path last_word = fs::path(directory).parent_path() / name;
+    std::error_code error;
+    if (fs::exists(here, error)) return name;
+    if (!fs::exists(last_word, error)) return std::string();
+    fs::create_hard_link(last_word, here, error);  // each is replaced whole, never written to
+    if (error) fs::copy_file(last_word, here, error);
+    if (!error) return name;
+    return fail(ErrorCode::io, fmt::format("cannot copy {} to {}: {}", last_word.string(),
+                                           here.string(), error.message()));
 }
 
 }  // namespace
@@ -150,6 +171,14 @@ Result<Manifest> merge_checkpoint(const std::string& directory, const Plan& plan
         if (file.has_error()) return file.error();
         manifest.files.push_back(std::move(*file));
     }
+    for (std::uint32_t worker = 0; worker < origin.workers; ++worker) {
+        const Result<std::string> name = take_in(directory, WorkerId{worker});
+        if (name.has_error()) return name.error();
+        if (name->empty()) continue;
+        Result<CheckpointFile> file = listed(directory, *name);
+        if (file.has_error()) return file.error();
+        manifest.files.push_back(std::move(*file));
+    }
     const std::string model_path = directory + "/" + kModelFile;
     const Result<FileDigest> digest =
         stream_model(model_path, plan, model, *slices, origin.generation);
@@ -163,6 +192,18 @@ Result<Manifest> merge_checkpoint(const std::string& directory, const Plan& plan
     written = write_text(directory + "/manifest.json", to_json(manifest));
     if (written.has_error()) return written.error();
     return manifest;
+}
+
+Result<void> verify_file(const std::string& directory, const CheckpointFile& file) {
+    const std::string path = directory + "/" + file.name;
+    const Result<FileDigest> found = digest_of(path);
+    if (found.has_error()) return found.error();
+    if (found->bytes == file.bytes && found->checksum == file.checksum) return {};
+    return bad(
+        fmt::format("{}: expected {} bytes with checksum {:016x}, found {} bytes with "
+                    "{:016x}: the file was altered after the checkpoint was made; use "
+                    "another checkpoint",
+                    path, file.bytes, file.checksum, found->bytes, found->checksum));
 }
 
 Result<Checkpoint> Checkpoint::open(const std::string& directory) {
@@ -219,8 +260,14 @@ Result<void> Checkpoint::matches(const Plan& plan, const ModelDescription& model
         if (found->second->block_elements != tensor.block_elements) {
             return differs(fmt::format(
                 "tensor '{}' is cut into other blocks ({} there, {} here); "
-                "resume with the blocks.block_bytes it was made with",
+                "resume with the blocks.block_bytes and [[mask]] entries it was made with",
                 tensor.name, found->second->block_elements.size(), tensor.block_elements.size()));
+        }
+        if (found->second->block_strides != tensor.block_strides) {
+            return differs(fmt::format(
+                "tensor '{}' is dealt out otherwise among its tasks; resume with the [[mask]] "
+                "entries it was made with",
+                tensor.name));
         }
         if (manifest_.tensors[i].name != tensor.name) {
             return differs(fmt::format("expected tensor '{}' at place {}, found '{}'", tensor.name,

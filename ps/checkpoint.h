@@ -1,6 +1,7 @@
 // A checkpoint on disk: RUN/checkpoints/<number>/ with
 //   shard-<id>.safetensors   every shard's slice (ps/slice.h)
 //   model.safetensors        whole tensors under the model's own names, for everybody else
+//   worker-<id>.safetensors  vectors that a worker keeps (worker/kept_vectors.h), if it keeps any
 //   job.toml                 the resolved job
 //   manifest.json            written last, by rename: a directory without it is incomplete
 // The manifest lists every file with its size and XXH3-64, and how tensors were cut into blocks;
@@ -37,6 +38,7 @@ struct TensorCut {
     std::string name;
     std::vector<std::int64_t> shape;
     std::vector<std::uint64_t> block_elements;  // in order of offset
+    std::vector<std::uint64_t> block_strides;   // likewise (Block::stride)
 };
 struct Manifest {
     std::uint64_t number = 0;
@@ -58,10 +60,12 @@ struct CheckpointOrigin {
     Generation generation;
     std::string job_text;  // the resolved job, TOML
     std::vector<WorkerMethod> methods{};
+    std::uint32_t workers = 0;  // whose files are looked for
 };
 
 // Makes a directory that holds every shard's slice a complete checkpoint. One block at a time is in
-// memory. bad_checkpoint: a slice is missing, or lacks a block that lives there (named by tensor).
+// memory, or one tensor, where a strided mask is on it. bad_checkpoint: a slice is missing, or
+// lacks a block that lives there (named by tensor).
 Result<Manifest> merge_checkpoint(const std::string& directory, const Plan& plan,
                                   const ModelDescription& model, const CheckpointOrigin& origin);
 
@@ -98,7 +102,9 @@ class Checkpoint {
 
 // All slices of a checkpoint in memory, verified.
 Result<std::vector<ShardSlice>> read_checkpoint(const std::string& directory);
-// Every file listed in the manifest has its size and checksum.
+// A file is there, with the size and checksum that the manifest says.
+Result<void> verify_file(const std::string& directory, const CheckpointFile& file);
+// Every file listed in the manifest is.
 Result<void> verify_files(const std::string& directory, const Manifest& manifest);
 
 // manifest.json of a directory; bad_checkpoint: incomplete, or no manifest of ours.

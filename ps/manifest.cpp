@@ -13,7 +13,8 @@ namespace detente {
 namespace json = boost::json;
 namespace {
 
-constexpr const char* kFormat = "detente checkpoint 2";
+constexpr const char* kFormat = "detente checkpoint 3";
+constexpr const char* kBeforeStrides = "detente checkpoint 2";      // read, never written
 constexpr const char* kBeforeAggregators = "detente checkpoint 1";  // read, never written
 constexpr std::uint64_t kMostManifestBytes = 1U << 30U;
 
@@ -37,7 +38,8 @@ CheckpointFile file_of(const json::object& object) {
     return file;
 }
 
-TensorCut cut_of(const json::object& object) {
+// `strided`: of a format that has strides.
+TensorCut cut_of(const json::object& object, bool strided) {
     TensorCut cut;
     cut.name = text_in(object, "name");
     for (const json::value& extent : array_in(object, "shape")) {
@@ -45,6 +47,17 @@ TensorCut cut_of(const json::object& object) {
     }
     for (const json::value& elements : array_in(object, "blocks")) {
         cut.block_elements.push_back(integer_of(elements, "blocks"));
+    }
+    if (!strided) {
+        cut.block_strides.assign(cut.block_elements.size(), 1);
+        return cut;
+    }
+    for (const json::value& stride : array_in(object, "strides")) {
+        cut.block_strides.push_back(integer_of(stride, "strides"));
+    }
+    if (cut.block_strides.size() != cut.block_elements.size()) {
+        throw BadJson{fmt::format("tensor '{}' has {} blocks and {} strides", cut.name,
+                                  cut.block_elements.size(), cut.block_strides.size())};
     }
     return cut;
 }
@@ -83,7 +96,8 @@ std::string to_json(const Manifest& manifest) {
     for (const TensorCut& tensor : manifest.tensors) {
         tensors.push_back(json::object{{"name", tensor.name},
                                        {"shape", quoted(tensor.shape)},
-                                       {"blocks", quoted(tensor.block_elements)}});
+                                       {"blocks", quoted(tensor.block_elements)},
+                                       {"strides", quoted(tensor.block_strides)}});
     }
     json::array files;
     for (const CheckpointFile& file : manifest.files) {
@@ -119,7 +133,7 @@ Result<Manifest> manifest_from_json(std::string_view text) {
         json::value keeper;
         const json::object& object = parse_object(text, keeper);
         const std::string format = text_in(object, "format");
-        if (format != kFormat && format != kBeforeAggregators) {
+        if (format != kFormat && format != kBeforeStrides && format != kBeforeAggregators) {
             throw BadJson{fmt::format("expected format '{}', found '{}'", kFormat, format)};
         }
         Manifest manifest;
@@ -132,7 +146,7 @@ Result<Manifest> manifest_from_json(std::string_view text) {
         manifest.lowest_version = Version{integer_in(object, "lowest_version")};
         manifest.highest_version = Version{integer_in(object, "highest_version")};
         manifest.samples_applied = integer_in(object, "samples_applied");
-        if (format == kFormat) {
+        if (format != kBeforeAggregators) {
             manifest.newest_incarnation =
                 Incarnation{small_integer_in(object, "newest_incarnation")};
             for (const json::value& saved : array_in(object, "aggregators")) {
@@ -143,7 +157,7 @@ Result<Manifest> manifest_from_json(std::string_view text) {
             manifest.files.push_back(file_of(object_of(file, "a file")));
         }
         for (const json::value& tensor : array_in(object, "tensors")) {
-            manifest.tensors.push_back(cut_of(object_of(tensor, "a tensor")));
+            manifest.tensors.push_back(cut_of(object_of(tensor, "a tensor"), format == kFormat));
         }
         return manifest;
     } catch (const BadJson& bad) {

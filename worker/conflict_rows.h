@@ -3,12 +3,14 @@
 // moco and excess_mtl need: T × bytes of the shared blocks, twice while a step is under way.
 //
 // Thread: the compute thread. Kept vectors advance when a step is combined, so that a cancelled
-// computation leaves none behind. They are the worker's own, and begin anew with it.
+// computation leaves none behind. They are the worker's own; its file of a checkpoint has them
+// (worker/kept_vectors.h).
 #pragma once
 
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/partition/layers.h"
@@ -39,6 +41,9 @@ class ConflictRows {
     void keep(const HeldGradients& held) {
         if (held.vectors != nullptr) kept_ = held.vectors;
     }
+    const std::shared_ptr<const TaskVectors>& kept() const { return kept_; }  // null: none yet
+    // Goes on from there. Requires: of this plan's blocks.
+    void restore(std::shared_ptr<const TaskVectors> kept) { kept_ = std::move(kept); }
 
     // The group of each block under a scope, by block id; groups are numbered in block order.
     std::vector<std::size_t> groups_of(ConflictScope scope) const;

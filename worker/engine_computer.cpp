@@ -7,6 +7,8 @@
 #include "common/invariant.h"
 #include "common/random.h"
 #include "common/staleness/delay_compensation.h"
+#include "worker/kept_vectors.h"
+#include "worker/stored_order_engine.h"
 
 namespace detente {
 namespace {
@@ -21,7 +23,7 @@ std::vector<std::string> tensor_names(const ModelDescription& description) {
 
 EngineComputer::EngineComputer(std::unique_ptr<Engine> engine, std::shared_ptr<const Plan> plan,
                                std::shared_ptr<SampleOrders> orders, bool hashes)
-    : engine_(std::move(engine)),
+    : engine_(in_stored_order(std::move(engine), *plan)),
       plan_(std::move(plan)),
       hashes_(hashes),
       tasks_(engine_->description().tasks.size()),
@@ -40,7 +42,26 @@ Result<void> EngineComputer::use_methods_of(const Job& job) {
     if (!halves) return halves.error();
     halves_ = std::move(*halves);
     gates_ = GateRows::create(job, *plan_, engine_->description());
+    method_ = job.aggregator.name;
     return {};
+}
+
+Result<std::string> EngineComputer::restore_vectors(const std::string& path) {
+    auto kept = read_kept(path, *plan_, tasks_);
+    if (!kept) return kept.error();
+    std::string unused;
+    if (kept->tasks != nullptr && kept->method != method_) {
+        unused = path + " has the vectors of conflict.method '" + kept->method +
+                 "', the job has '" + method_ + "', which begins anew";
+    } else if (kept->tasks != nullptr) {
+        rows_.restore(std::move(kept->tasks));
+    }
+    if (kept->gates != nullptr && gates_ != nullptr && !gates_->restore(std::move(kept->gates))) {
+        unused += (unused.empty() ? "" : "; ") + path +
+                  " is of other gates, or of others that they pass: they learn nothing in their "
+                  "first step";
+    }
+    return unused;
 }
 
 WorkResult EngineComputer::run(const Work& work, const std::atomic<bool>& cancelled,
@@ -51,6 +72,7 @@ WorkResult EngineComputer::run(const Work& work, const std::atomic<bool>& cancel
     if (const auto* averaged = std::get_if<MeasureWork>(&work)) return run_measure(*averaged);
     if (const auto* combine = std::get_if<CombineWork>(&work)) return run_combine(*combine, part);
     if (const auto* carry = std::get_if<CompensateWork>(&work)) return run_compensate(*carry, part);
+    if (std::holds_alternative<KeptWork>(work)) return run_kept(part);
     return run_initial(part);
 }
 
@@ -61,6 +83,13 @@ WorkResult EngineComputer::run_initial(const PartSink& part) {
         part(static_cast<std::uint32_t>(block.id.value), copy_of(std::as_bytes(values)));
     }
     return {InitialOutcome{}};
+}
+
+WorkResult EngineComputer::run_kept(const PartSink& part) const {
+    const KeptVectors kept{method_, rows_.kept(), gates_ == nullptr ? nullptr : gates_->kept()};
+    std::uint32_t index = 0;
+    for (Payload& piece : to_pieces(kept, tasks_)) part(index++, std::move(piece));
+    return {KeptOutcome{}};
 }
 
 std::vector<std::uint32_t> EngineComputer::samples_of(const BatchRange& batch,

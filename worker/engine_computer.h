@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "common/partition/plan.h"
@@ -40,6 +41,11 @@ class EngineComputer : public Computer {
     // the model ask for them. A model with gates must not compute without.
     Result<void> use_methods_of(const Job& job);
 
+    // What a checkpoint's file of this worker has (worker/kept_vectors.h), before the first work.
+    // The text says what of it is not used and why; empty: it goes on from all of it. Errors as
+    // read_kept(). Requires: use_methods_of().
+    Result<std::string> restore_vectors(const std::string& path);
+
     Engine& engine() { return *engine_; }
 
   private:
@@ -48,6 +54,7 @@ class EngineComputer : public Computer {
                             const PartSink& part);
     WorkResult run_measure(const MeasureWork& work);
     WorkResult run_combine(const CombineWork& work, const PartSink& part);
+    WorkResult run_kept(const PartSink& part) const;
     static WorkResult run_compensate(const CompensateWork& work, const PartSink& part);
     std::vector<std::uint32_t> samples_of(const BatchRange& batch, std::uint32_t batch_samples);
     Result<void> load_weights(const GradientWork& work);
@@ -68,6 +75,7 @@ class EngineComputer : public Computer {
     std::shared_ptr<const Plan> plan_;
     std::unique_ptr<WorkerHalves> halves_;
     std::unique_ptr<GateRows> gates_;
+    std::string method_;  // of conflict
     bool hashes_;
     std::size_t tasks_;
     ConflictRows rows_;

@@ -74,6 +74,19 @@ std::unique_ptr<GateRows> GateRows::create(const Job& job, const Plan& plan,
     return rows;
 }
 
+bool GateRows::restore(std::shared_ptr<const GateVectors> kept) {
+    if (kept->size() != gates_.size()) return false;
+    for (std::size_t g = 0; g < gates_.size(); ++g) {
+        const auto& vectors = (*kept)[g];
+        if (vectors.size() != gates_[g].blocks.size()) return false;
+        for (std::size_t k = 0; k < vectors.size(); ++k) {
+            if (vectors[k].size() != blocks_[gates_[g].blocks[k]].block.elements) return false;
+        }
+    }
+    kept_ = std::move(kept);
+    return true;
+}
+
 std::vector<float> GateRows::ungated_sum(const GatedBlock& gated, const std::vector<double>& open,
                                          const HeldGradients& held) const {
     std::vector<double> weights;

@@ -12,8 +12,8 @@
 // gated for one task and not for another, since the loss then also counts what no gate passes.
 //
 // Of step t is kept v = σ′(a)·g_t = (1 − σ(a))·(the gated gradient): T × the gated
-// parameters' bytes, twice while a step is under way. At a worker's first step, and its first after
-// a resume, there is none, and a stays where it is.
+// parameters' bytes, twice while a step is under way; a worker's file of a checkpoint has it. At a
+// worker's first step there is none, and a stays where it is.
 //
 // Thread: the compute thread. Kept vectors advance when a step is combined, so that a cancelled
 // computation leaves none behind.
@@ -45,6 +45,9 @@ class GateRows {
     void keep(const HeldGradients& held) {
         if (held.gates != nullptr) kept_ = held.gates;
     }
+    const std::shared_ptr<const GateVectors>& kept() const { return kept_; }  // null: none yet
+    // Goes on from there; false: it is of other gates, or of others that they pass.
+    bool restore(std::shared_ptr<const GateVectors> kept);
 
   private:
     struct Gate {

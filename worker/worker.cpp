@@ -85,7 +85,7 @@ void Worker::on(Event&& event, Time now, Effects& effects) {
     } else if (const auto* broken = std::get_if<GroupBroken>(&event)) {
         if (rounds_.broke(*broken)) group_lost(broken->broken.missing, broken->broken.error);
     } else if (const auto* stored = std::get_if<Stored>(&event)) {
-        if (!stored->result) fail_with(stored->result.error());
+        saving_stored(*stored);
     }
     if (phase_ != Phase::done) advance();
     effects_ = nullptr;
@@ -215,6 +215,7 @@ void Worker::note_torn(const std::vector<WeightBlock>& weights) {
 }
 
 void Worker::computed(ComputeEnded&& event) {
+    if (saving_computed(event)) return;
     if (phase_ == Phase::initialising && event.ticket == initial_ticket_) {
         if (!event.result) return fail_with(event.result.error());
         for (std::size_t i = 0; i < clients_.size(); ++i) {
@@ -372,6 +373,7 @@ std::vector<std::vector<BlockId>> Worker::lay_out_push() {
 }
 
 void Worker::part_computed(const ComputePart& event) {
+    if (saving_part(event)) return;
     if (phase_ == Phase::initialising && event.ticket == initial_ticket_) {
         const BlockId block{event.index};
         const std::size_t home = setup_.plan->block(block).home.value;
@@ -495,6 +497,7 @@ void Worker::leave() {
     for (const ShardClient& client : clients_) {
         if (!client.idle()) return;
     }
+    if (!last_word_saved()) return;
     step_time_.ends(now_);
     if (!final_lease_) {
         final_lease_ = true;

@@ -33,6 +33,9 @@ struct WorkerSetup {
     std::vector<std::string> tasks;      // names, in order
     std::vector<std::string> layers{};   // shared ones, for the ledger (partition/layers.h)
     std::uint64_t training_samples = 0;  // of the model's dataset
+    // Where its computer keeps vectors from step to step (worker/kept_vectors.h): the folder of the
+    // run's checkpoints, for its last word. Empty: it keeps none.
+    std::string checkpoint_dir{};
 };
 
 class Worker : public Node {
@@ -122,6 +125,16 @@ class Worker : public Node {
         bool dropped = false;  // the node's push was never made
     };
 
+    // Vectors on their way to the worker's file of a checkpoint, or to its last word.
+    struct Saving {
+        std::string path;
+        Ticket computes;
+        Ticket stores;
+        bool storing = false;
+        std::vector<Payload> pieces;
+        std::optional<CheckpointReply> answers;  // none: the last word
+    };
+
     Worker(WorkerSetup setup, Resolver resolver);
 
     // Messages (worker_messages.cpp).
@@ -181,6 +194,14 @@ class Worker : public Node {
     bool records_conflicts() const;
     MethodState method_state();
     std::string task_list() const;
+    // Kept vectors on their way to a file (worker_saving.cpp).
+    void save_for(const CheckpointRequest& request);
+    bool last_word_saved();
+    void begin_saving(const std::string& folder, std::optional<CheckpointReply> answers);
+    bool saving_part(const ComputePart& event);
+    bool saving_computed(const ComputeEnded& event);
+    void saving_stored(const Stored& event);
+    void saving_ended(std::size_t index, const std::optional<Error>& error);
     // The parts of the step's push; it is settling from here on.
     std::vector<std::vector<BlockId>> lay_out_push();
     void compensate(const std::vector<WeightBlock>& weights);
@@ -224,6 +245,9 @@ class Worker : public Node {
     std::uint32_t lease_number_ = 0;
     bool lease_useless_ = false;  // the last answer brought nothing: ask when something has changed
     bool no_more_ = false;
+
+    std::vector<Saving> savings_;
+    bool last_word_ = false;
 
     Ticket initial_ticket_;
     std::vector<std::vector<WeightBlock>> initial_;  // by client

@@ -14,15 +14,7 @@ void Worker::receive(Message&& message) {
             phase_ = Phase::training;
             for (std::uint32_t i = 0; i <= setup_.job->pull_ahead; ++i) open_next_step();
         }
-        if (const auto* request = std::get_if<CheckpointRequest>(&body)) {
-            Message message;
-            message.body = CheckpointReply{.number = request->number,
-                                           .file = "",
-                                           .code = {},
-                                           .error = "",
-                                           .method_state = method_state()};
-            effects_->send(kCoordinator, std::move(message));
-        }
+        if (const auto* request = std::get_if<CheckpointRequest>(&body)) save_for(*request);
         if (const auto* form = std::get_if<FormGroup>(&body)) form_group(*form);
         if (const auto* stop = std::get_if<Stop>(&body)) {
             if (stop->drain && phase_ == Phase::training) {

@@ -28,7 +28,7 @@ struct TensorPlan {
     std::uint32_t rule = 0;
     std::uint32_t policy = 0;
     bool in_step = false;
-    std::optional<double> shared{};  // of a mask: the part that all owners update
+    const MaskConfig* mask = nullptr;  // of the job; nullptr: none is for it
 };
 
 std::vector<std::string> tensor_names(const ModelDescription& model) {
@@ -178,60 +178,83 @@ Result<TensorPlan> plan_tensor(const TensorDescription& tensor, const ModelDescr
                                                    return name_matches(pattern, tensor.name);
                                                });
     const std::uint32_t mask = first_match(job.masks, tensor.name);
-    if (mask > 0) plan.shared = job.masks[mask - 1].shared;
+    if (mask > 0) plan.mask = &job.masks[mask - 1];
     return plan;
 }
 
+// Part of a tensor that is cut into blocks of its own: element first, first + stride …
+struct Stretch {
+    std::uint64_t first = 0;
+    std::uint64_t elements = 0;
+    std::uint64_t stride = 1;
+};
+
 // As few blocks as the bound allows, equal to within one tile: a tensor slightly over the bound
-// then gives two halves, which balance better than a large block and a crumb. `offset`: where the
-// stretch to be cut begins.
-void cut(std::uint32_t index, std::uint64_t offset, std::uint64_t elements,
-         const TensorPlan& tensor, std::uint64_t block_bytes, std::vector<Block>& blocks) {
-    const std::uint64_t end = offset + elements;
-    const std::uint64_t tiles = (elements + kTileElements - 1) / kTileElements;
+// then gives two halves, which balance better than a large block and a crumb. Stretches of a tensor
+// are stored in the order in which they are cut.
+void cut(std::uint32_t index, const Stretch& stretch, const TensorPlan& tensor,
+         std::uint64_t block_bytes, std::vector<Block>& blocks) {
+    const std::uint64_t tiles = (stretch.elements + kTileElements - 1) / kTileElements;
     const std::uint64_t most = block_bytes / kTileBytes;
     const std::uint64_t count = (tiles + most - 1) / most;
+    const bool goes_on = !blocks.empty() && blocks.back().tensor == index;
+    std::uint64_t offset = goes_on ? blocks.back().offset + blocks.back().elements : 0;
+    std::uint64_t done = 0;
     for (std::uint64_t i = 0; i < count; ++i) {
         const std::uint64_t own_tiles = tiles / count + (i < tiles % count ? 1 : 0);
         Block block;
         block.id = BlockId{blocks.size()};
         block.tensor = index;
         block.offset = offset;
-        block.elements = std::min(own_tiles * kTileElements, end - offset);
+        block.elements = std::min(own_tiles * kTileElements, stretch.elements - done);
+        block.first = stretch.first + done * stretch.stride;
+        block.stride = stretch.stride;
         block.owners = tensor.owners;
         block.frozen = tensor.frozen;
         block.rule = tensor.rule;
         block.policy = tensor.policy;
         block.in_step = tensor.in_step;
+        done += block.elements;
         offset += block.elements;
         blocks.push_back(block);
     }
 }
 
-// A tensor under a mask: what stays shared, then one stretch per owner, in task order, equal to
-// within a row (elements / shape[0]: an output unit's weights stay together).
+// The nth of so many owners' share of the `elements` from `first` on. In runs: equal to within a
+// row (elements / shape[0]: an output unit's weights stay together). Strided: to within an element.
+Stretch own_share(std::uint64_t first, std::uint64_t elements, std::uint64_t row, std::uint64_t nth,
+                  std::uint64_t owners, ExclusiveParts parts) {
+    if (parts == ExclusiveParts::strided) {
+        return {first + nth, elements / owners + (nth < elements % owners ? 1 : 0), owners};
+    }
+    const std::uint64_t rows = elements / row;
+    const std::uint64_t begin = rows * nth / owners;
+    const std::uint64_t end = rows * (nth + 1) / owners;
+    return {first + begin * row, (end - begin) * row, 1};
+}
+
+// A tensor under a mask: what stays shared, whole rows, then one stretch per owner, in task order.
 void cut_masked(std::uint32_t index, const TensorDescription& described, const TensorPlan& tensor,
                 std::uint64_t block_bytes, std::vector<Block>& blocks) {
     const std::uint64_t elements = described.elements();
     const std::uint64_t rows =
         described.shape.empty() ? 1 : static_cast<std::uint64_t>(described.shape[0]);
-    const std::uint64_t row = rows == 0 ? 1 : elements / rows;
-    const auto shared_rows = static_cast<std::uint64_t>(
-        std::llround(std::clamp(*tensor.shared, 0.0, 1.0) * static_cast<double>(rows)));
-    if (shared_rows > 0) cut(index, 0, shared_rows * row, tensor, block_bytes, blocks);
-    const std::uint64_t own_rows = rows - shared_rows;
+    const std::uint64_t row = std::max<std::uint64_t>(1, rows == 0 ? 1 : elements / rows);
+    const std::uint64_t shared =
+        row * static_cast<std::uint64_t>(std::llround(std::clamp(tensor.mask->shared, 0.0, 1.0) *
+                                                      static_cast<double>(rows)));
+    cut(index, {0, shared, 1}, tensor, block_bytes, blocks);
     const auto owners = static_cast<std::uint64_t>(tensor.owners.count());
     std::uint64_t nth = 0;
     for (std::uint32_t task = 0; task < kMaxTasks; ++task) {
         if (!tensor.owners.contains(TaskId{task})) continue;
-        const std::uint64_t first = shared_rows + own_rows * nth / owners;
-        const std::uint64_t last = shared_rows + own_rows * (nth + 1) / owners;
-        ++nth;
-        if (first == last) continue;
         TensorPlan own = tensor;
         own.owners = {};
         own.owners.insert(TaskId{task});
-        cut(index, first * row, (last - first) * row, own, block_bytes, blocks);
+        const Stretch share =
+            own_share(shared, elements - shared, row, nth, owners, tensor.mask->exclusive);
+        cut(index, share, own, block_bytes, blocks);
+        ++nth;
     }
 }
 
@@ -314,10 +337,10 @@ Result<Plan> make_plan(const ModelDescription& model, const Job& job) {
         const TensorDescription& tensor = model.tensors[index];
         const Result<TensorPlan> planned = plan_tensor(tensor, model, job);
         if (planned.has_error()) return planned.error();
-        if (planned->shared && !planned->frozen && planned->owners.count() > 1) {
+        if (planned->mask != nullptr && !planned->frozen && planned->owners.count() > 1) {
             cut_masked(index, tensor, *planned, job.block_bytes, plan.blocks);
         } else {
-            cut(index, 0, tensor.elements(), *planned, job.block_bytes, plan.blocks);
+            cut(index, {0, tensor.elements(), 1}, *planned, job.block_bytes, plan.blocks);
         }
     }
     place(plan, job.shards());
@@ -331,10 +354,16 @@ std::string describe(const Plan& plan, const ModelDescription& model) {
         {"block", "shard", "tensor", "first", "elements", "bytes", "owners", "rule", "policy"}};
     for (const Block& block : plan.blocks) {
         rows.push_back({std::to_string(block.id.value), std::to_string(block.home.value),
-                        model.tensors[block.tensor].name, std::to_string(block.offset),
+                        model.tensors[block.tensor].name, std::to_string(block.first),
                         std::to_string(block.elements), std::to_string(block.bytes()),
                         owners_text(block, model), choice_text(block.rule),
                         choice_text(block.policy)});
+    }
+    const bool any_strided = std::any_of(plan.blocks.begin(), plan.blocks.end(),
+                                         [](const Block& block) { return block.stride != 1; });
+    for (std::size_t i = 0; any_strided && i < rows.size(); ++i) {
+        const std::uint64_t stride = i == 0 ? 1 : plan.blocks[i - 1].stride;
+        rows[i].push_back(i == 0 ? "stride" : stride == 1 ? "" : std::to_string(stride));
     }
     const bool any_in_step = std::any_of(plan.blocks.begin(), plan.blocks.end(),
                                          [](const Block& block) { return block.in_step; });

@@ -4,8 +4,10 @@
 //
 // Blocks are cut at multiples of kTileElements (common/conflict/gramian.h), so that sums folded
 // tile by tile do not depend on the block size. Under a mask ([[mask]]) a tensor is cut into
-// stretches first, by rows: one that all its owners update, then one per owner; a stretch's tiles
-// are counted from its own beginning.
+// stretches first: one that all its owners update, by rows, then one per owner; a stretch's tiles
+// are counted from its own beginning. What is not shared is dealt out by rows, or element after
+// element by turns (exclusive = "strided"): such an owner's elements lie apart in the tensor, but
+// side by side in its blocks, as everywhere but in the model itself (stored_order.h).
 #pragma once
 
 #include <cstdint>
@@ -23,8 +25,12 @@ namespace detente {
 struct Block {
     BlockId id;                // dense from 0, in (tensor, offset) order
     std::uint32_t tensor = 0;  // index into ModelDescription::tensors
-    std::uint64_t offset = 0;  // first element within the tensor
+    // First element in stored order: a tensor's blocks one after the other.
+    std::uint64_t offset = 0;
     std::uint64_t elements = 0;
+    // Its k-th element is element first + k · stride of the tensor.
+    std::uint64_t first = 0;
+    std::uint64_t stride = 1;
     TaskSet owners;       // tasks that may update it
     bool frozen = false;  // has a home and a value, never a push
     // The workers of a node average its gradients and push them once, as [sync] says.

@@ -6,35 +6,46 @@
 #include "common/nearest_name.h"
 #include "common/staleness/makers.h"
 
+// One line per policy: NAME of its NAME_policy(), which describes it. In the order of --explain and
+// of lists in errors.
+#define DETENTE_POLICIES(POLICY) \
+    POLICY(async)                \
+    POLICY(bounded_reject)       \
+    POLICY(bsp)                  \
+    POLICY(backup_workers)       \
+    POLICY(ssp)                  \
+    POLICY(dssp)                 \
+    POLICY(softsync)             \
+    POLICY(inverse)              \
+    POLICY(polynomial)           \
+    POLICY(hinge)                \
+    POLICY(ada_delay)            \
+    POLICY(delay_adaptive)       \
+    POLICY(dc_asgd)              \
+    POLICY(gap_aware)            \
+    POLICY(dana_zero)            \
+    POLICY(dana_slim)            \
+    POLICY(fedbuff)              \
+    POLICY(easgd)                \
+    POLICY(rennala)              \
+    POLICY(ringmaster)           \
+    POLICY(delayed_nesterov)     \
+    POLICY(capacity)             \
+    POLICY(sync_switch)          \
+    POLICY(kardam)
+
 namespace detente {
+
+#define DETENTE_DECLARE(name) PolicyEntry name##_policy();
+DETENTE_POLICIES(DETENTE_DECLARE)
+#undef DETENTE_DECLARE
+
 namespace {
 
-// In the order shown to users.
 std::vector<PolicyEntry> all_policies() {
-    return {async_policy(),
-            bounded_reject_policy(),
-            bsp_policy(),
-            backup_workers_policy(),
-            ssp_policy(),
-            dssp_policy(),
-            softsync_policy(),
-            inverse_policy(),
-            polynomial_policy(),
-            hinge_policy(),
-            ada_delay_policy(),
-            delay_adaptive_policy(),
-            dc_asgd_policy(),
-            gap_aware_policy(),
-            dana_zero_policy(),
-            dana_slim_policy(),
-            fedbuff_policy(),
-            easgd_policy(),
-            rennala_policy(),
-            ringmaster_policy(),
-            delayed_nesterov_policy(),
-            capacity_policy(),
-            sync_switch_policy(),
-            kardam_policy()};
+#define DETENTE_LIST(name) name##_policy(),
+    return {DETENTE_POLICIES(DETENTE_LIST)};
+#undef DETENTE_LIST
 }
 
 std::optional<PolicyEntry> find(const std::string& name) {

@@ -1,5 +1,7 @@
-// How a policy's file offers itself to the catalog. A new policy is a file with one such function,
-// declared here, and a line in the catalog.
+// What a policy's file offers to the catalog: one function that describes the policy, `PolicyEntry
+// NAME_policy()`, as in inverse.cpp, or in ringmaster.cpp where there are parameters and a state. A
+// new policy is a file with its class and that function, and one line, POLICY(NAME), in
+// catalog.cpp.
 #pragma once
 
 #include <memory>
@@ -28,30 +30,5 @@ inline RejectThis too_stale(const Arrived& arrived) {
 
 // Gradients that one update may average: each is kept whole until then, on every shard.
 inline constexpr double kMostAveraged = 4096;
-
-PolicyEntry async_policy();
-PolicyEntry bounded_reject_policy();
-PolicyEntry bsp_policy();
-PolicyEntry backup_workers_policy();
-PolicyEntry ssp_policy();
-PolicyEntry dssp_policy();
-PolicyEntry softsync_policy();
-PolicyEntry inverse_policy();
-PolicyEntry polynomial_policy();
-PolicyEntry hinge_policy();
-PolicyEntry ada_delay_policy();
-PolicyEntry delay_adaptive_policy();
-PolicyEntry dc_asgd_policy();
-PolicyEntry gap_aware_policy();
-PolicyEntry dana_zero_policy();
-PolicyEntry dana_slim_policy();
-PolicyEntry fedbuff_policy();
-PolicyEntry easgd_policy();
-PolicyEntry rennala_policy();
-PolicyEntry ringmaster_policy();
-PolicyEntry delayed_nesterov_policy();
-PolicyEntry capacity_policy();
-PolicyEntry sync_switch_policy();
-PolicyEntry kardam_policy();
 
 }  // namespace detente

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <numeric>
+#include <set>
+
+#include "common/partition/stored_order.h"
 
 namespace detente {
 namespace {
@@ -273,6 +276,90 @@ TEST_CASE(
         CHECK_FALSE(blocks[1].shared());
     }
     CHECK(of_tensor(6).size() == 1);  // heads have one owner anyway
+}
+
+TEST_CASE("plan: a strided mask deals out what is not shared element by element") {
+    Job job;
+    job.masks = {{"trunk.fc.*", 0.6, ExclusiveParts::strided}};
+    const ModelDescription model = multifashion();
+    const Plan plan = plan_of(model, job);
+    std::vector<Block> fc;
+    for (const Block& block : plan.blocks) {
+        if (block.tensor == 4) fc.push_back(block);
+    }
+    REQUIRE(fc.size() == 3);
+    CHECK(fc[0].stride == 1);
+    CHECK(fc[0].elements == 30 * 320);
+    CHECK(fc[1].owners == tasks(1));
+    CHECK(fc[1].first == 30 * 320);
+    CHECK(fc[1].stride == 2);
+    CHECK(fc[1].offset == 30 * 320);
+    CHECK(fc[1].elements == 10 * 320);
+    CHECK(fc[2].owners == tasks(2));
+    CHECK(fc[2].first == 30 * 320 + 1);
+    CHECK(fc[2].offset == 40 * 320);
+    CHECK_THAT(describe(plan, model), Catch::Contains("stride"));
+    CHECK_THAT(describe(plan_of(model, Job{}), model), !Catch::Contains("stride"));
+}
+
+TEST_CASE(
+    "plan: under any mask every element of a tensor is in one block and stored at one place") {
+    ModelDescription model;
+    model.model = "three tasks";
+    model.tasks = {"a", "b", "c"};
+    model.tensors = {{"w", {67, 101}, tasks(7)}, {"v", {5}, tasks(5)}, {"u", {2}, tasks(7)}};
+    for (const ExclusiveParts parts : {ExclusiveParts::runs, ExclusiveParts::strided}) {
+        for (const double shared : {0.0, 0.3, 1.0}) {
+            for (const std::uint64_t bytes : {4096U, 1U << 20U}) {
+                Job job;
+                job.block_bytes = bytes;
+                job.masks = {{"*", shared, parts}};
+                const Plan plan = plan_of(model, job);
+                for (std::size_t tensor = 0; tensor < model.tensors.size(); ++tensor) {
+                    std::set<std::uint64_t> elements;
+                    std::uint64_t stored = 0;
+                    for (const Block& block : plan.blocks) {
+                        if (block.tensor != tensor) continue;
+                        CHECK(block.bytes() <= bytes);
+                        CHECK(block.offset == stored);
+                        stored += block.elements;
+                        for (std::uint64_t k = 0; k < block.elements; ++k) {
+                            elements.insert(block.first + k * block.stride);
+                        }
+                    }
+                    CHECK(stored == model.tensors[tensor].elements());
+                    CHECK(elements.size() == stored);
+                    CHECK(*elements.rbegin() == stored - 1);
+                }
+            }
+        }
+    }
+}
+
+TEST_CASE("plan: stored order is a rearrangement that is undone and leaves other tensors alone") {
+    ModelDescription model = multifashion();
+    Job job;
+    job.block_bytes = 4096;
+    job.masks = {{"trunk.fc.weight", 0.5, ExclusiveParts::strided}, {"trunk.fc.bias", 0.5}};
+    const Plan plan = plan_of(model, job);
+    const StoredOrder order(plan);
+    REQUIRE(order.any());
+    CHECK(order.moved() == std::vector<std::size_t>{4});
+    CHECK_FALSE(order.moves(5));
+    CHECK_FALSE(order.moves(9));
+    std::vector<float> own(model.tensors[4].elements());
+    std::iota(own.begin(), own.end(), 0.0F);
+    std::vector<float> stored(own.size());
+    order.store(4, own.data(), stored);
+    for (const Block& block : plan.blocks) {
+        if (block.tensor != 4) continue;
+        CHECK(stored[block.offset] == static_cast<float>(block.first));
+        CHECK(stored[block.offset + 1] == static_cast<float>(block.first + block.stride));
+    }
+    std::vector<float> back(own.size());
+    order.restore(4, stored, back.data());
+    CHECK(back == own);
+    CHECK_FALSE(StoredOrder(plan_of(model, Job{})).any());
 }
 
 TEST_CASE("plan: a mask of one leaves every tensor as it was") {

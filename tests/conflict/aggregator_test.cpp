@@ -18,6 +18,7 @@ using reference::Rows;
 using test::made;
 using test::run;
 
+// Job files have these; a name that is there once stays.
 const std::vector<std::string> kNames = {
     "sum",    "mean",   "constant",   "pcgrad",  "gradvac",  "mgda",
     "cagrad", "nash",   "fairgrad",   "imtl_g",  "aligned",  "dualproj",
@@ -40,7 +41,10 @@ Held held(const Gramian& g) {
 
 TEST_CASE("aggregators: the catalog has every method under its name and makes it") {
     std::vector<std::string> names = aggregator_names();
-    REQUIRE(names == kNames);
+    for (const std::string& name : kNames) {
+        CAPTURE(name);
+        REQUIRE(std::count(names.begin(), names.end(), name) == 1);
+    }
     for (const std::string& name : names) {
         REQUIRE(made(name)->name() == name);
         REQUIRE_FALSE(aggregator_paper(name).empty());

@@ -198,6 +198,10 @@ TEST_CASE("masks: what conflicts least stays shared, up to the part that is want
     for (const Block& block : placed->blocks) shared += block.shared() ? block.elements : 0;
     CHECK(shared == 2500);
     CHECK_THAT(to_text(*plan), Catch::Contains("pattern = \"trunk.a.*\"\nshared = 0.5"));
+    CHECK_THAT(to_text(*plan), !Catch::Contains("exclusive"));
+    MaskPlan strided = *plan;
+    strided.masks[0].exclusive = ExclusiveParts::strided;
+    CHECK_THAT(to_text(strided), Catch::Contains("shared = 0.5\nexclusive = \"strided\""));
 }
 
 TEST_CASE("masks: layers of another model are refused by name") {

@@ -336,6 +336,10 @@ TEST_CASE("job: what does not go together is refused at the key to change") {
          "job.toml:5: staleness.tau_max: "},
         {"[[staleness.for]]\npattern = \"*\"\npolicy = \"bounded_reject\"\ntau_max = \"many\"",
          "job.toml:6: staleness.for.0.tau_max: "},
+        {"[[mask]]\npattern = \"*\"\nexclusive = \"striped\"",
+         "job.toml:5: mask.0.exclusive: 'striped' is not one of them; did you mean 'strided'? "
+         "Valid: "
+         "runs, strided"},
         {"[conflict]\nspace = \"representation\"\nscope = \"layer\"",
          "job.toml:5: conflict.scope: must be global under conflict.space = \"representation\""},
         {"[conflict]\nspace = \"representation\"\nmethod = \"graddrop\"",

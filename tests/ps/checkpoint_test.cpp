@@ -180,6 +180,75 @@ TEST_CASE("checkpoint: the merged model holds whole tensors under the model's na
     }
 }
 
+TEST_CASE("checkpoint: elements that a strided mask dealt out lie in the model where they belong") {
+    const TemporaryFolder folder;
+    const ModelDescription model = model_of_three();
+    Job job;
+    job.servers = 3;
+    job.block_bytes = 2 * 4096;
+    job.masks = {{"trunk.*", 0.2, ExclusiveParts::strided}};
+    const auto plan = make_plan(model, job);
+    REQUIRE(plan.has_value());
+    make_checkpoint(folder.path(), *plan);
+    const auto file = SafetensorsFile::open(folder / "model.safetensors");
+    REQUIRE(file.has_value());
+    for (const Block& block : plan->blocks) {
+        const auto* tensor = file->find(model.tensors[block.tensor].name);
+        REQUIRE(tensor != nullptr);
+        const auto found = file->read(*tensor);
+        REQUIRE(found.has_value());
+        const auto* values = reinterpret_cast<const float*>(found->bytes.data());
+        const auto first = static_cast<float>(block.id.value * 10000);
+        for (std::uint64_t k = 0; k < block.elements; ++k) {
+            REQUIRE(values[block.first + k * block.stride] == first + static_cast<float>(k));
+        }
+    }
+    SECTION("it restores on any number of shards under the same mask and under no other") {
+        auto checkpoint = Checkpoint::open(folder.path());
+        REQUIRE(checkpoint.has_value());
+        job.servers = 2;
+        CHECK(checkpoint->matches(*make_plan(model, job), model).has_value());
+        // The bias: as many blocks of the same sizes, of other elements.
+        job.masks = {{"trunk.weight", 0.2, ExclusiveParts::strided}, {"trunk.bias", 0.2}};
+        require_bad(checkpoint->matches(*make_plan(model, job), model),
+                    "tensor 'trunk.bias' is dealt out otherwise");
+        job.masks.clear();
+        require_bad(checkpoint->matches(*make_plan(model, job), model), "[[mask]]");
+    }
+}
+
+TEST_CASE("checkpoint: a worker's file is listed and a last word is taken in") {
+    const TemporaryFolder folder;
+    const Plan plan = plan_of(2);
+    const std::string directory = folder / "7";
+    store_slices(directory, plan);
+    const auto write = [](const std::string& path, const std::string& text) {
+        REQUIRE(write_whole_file({path, {copy_of(std::as_bytes(std::span(text)))}}).has_value());
+    };
+    write(directory + "/worker-0.safetensors", "for this checkpoint");
+    write(folder / "worker-0.safetensors", "an earlier word");
+    write(folder / "worker-2.safetensors", "the last word");
+    write(folder / "worker-3.safetensors", "of a worker that the job does not have");
+    const auto merged =
+        merge_checkpoint(directory, plan, model_of_three(), {7, Generation{5}, "", {}, 3});
+    INFO((merged.has_error() ? merged.error().text : ""));
+    REQUIRE(merged.has_value());
+    CHECK(bytes_of_file(directory + "/worker-0.safetensors") == "for this checkpoint");
+    CHECK(bytes_of_file(directory + "/worker-2.safetensors") == "the last word");
+    CHECK_FALSE(std::filesystem::exists(directory + "/worker-1.safetensors"));
+    CHECK_FALSE(std::filesystem::exists(directory + "/worker-3.safetensors"));
+    std::vector<std::string> listed;
+    for (const CheckpointFile& file : merged->files) listed.push_back(file.name);
+    CHECK(listed == std::vector<std::string>{"shard-0.safetensors", "shard-1.safetensors",
+                                             "worker-0.safetensors", "worker-2.safetensors",
+                                             "model.safetensors", "job.toml"});
+    // A later word does not change what a checkpoint has.
+    write(folder / "worker-2.safetensors", "a later word");
+    CHECK(verify_files(directory, *merged).has_value());
+    std::filesystem::remove(directory + "/worker-2.safetensors");
+    require_bad(Checkpoint::open(directory), "worker-2.safetensors");
+}
+
 TEST_CASE("checkpoint: the manifest says what is there, and survives being written and read") {
     const TemporaryFolder folder;
     const Manifest made = make_checkpoint(folder.path(), plan_of(2));
@@ -216,7 +285,7 @@ TEST_CASE("manifest: holds what workers' conflict methods remember and reads one
         const std::size_t at = older.find(from);
         older.erase(at, older.find(to, at) - at);
     };
-    older.replace(older.find("detente checkpoint 2"), 20, "detente checkpoint 1");
+    older.replace(older.find("detente checkpoint 3"), 20, "detente checkpoint 1");
     cut("\"newest_incarnation\"", "\"files\"");
     const auto without = manifest_from_json(older);
     REQUIRE(without.has_value());

@@ -1,4 +1,5 @@
 #include <catch2/catch.hpp>
+#include <set>
 
 #include "common/staleness/parameters.h"
 #include "common/staleness/policy.h"
@@ -55,7 +56,8 @@ const std::vector<std::string>& plain_policies() {
 }
 
 TEST_CASE("policies: every one in the catalog makes itself with its defaults and says its name") {
-    CHECK(policy_names().size() == 24);
+    const std::vector<std::string> all = policy_names();
+    CHECK(std::set<std::string>(all.begin(), all.end()).size() == all.size());
     for (const std::string& name : policy_names()) CHECK(policy_of({name, {}})->name() == name);
     for (const std::string& name : plain_policies()) {
         const PolicyNeeds needs = policy_of({name, {}})->needs();

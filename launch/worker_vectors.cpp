@@ -1,0 +1,38 @@
+#include "launch/worker_vectors.h"
+
+#include <fmt/format.h>
+
+#include <filesystem>
+
+#include "common/worker_file.h"
+#include "ps/checkpoint.h"
+
+namespace detente {
+
+bool keeps_vectors(const Job& job, const ModelDescription& model) {
+    if (!model.gates.empty()) return true;
+    const auto method = make_aggregator(job.aggregator);
+    return method.has_value() && ((*method)->needs().averages || (*method)->needs().excess);
+}
+
+void forget_last_word(WorkerId worker, const std::string& checkpoint_dir) {
+    std::error_code not_there;
+    std::filesystem::remove(checkpoint_dir + "/" + worker_file_name(worker), not_there);
+}
+
+Result<std::string> restore_vectors(EngineComputer& computer, WorkerId worker,
+                                    const std::string& checkpoint) {
+    const auto manifest = read_manifest(checkpoint);
+    if (manifest.has_error()) return manifest.error();
+    const std::string name = worker_file_name(worker);
+    for (const CheckpointFile& file : manifest->files) {
+        if (file.name != name) continue;
+        if (auto whole = verify_file(checkpoint, file); whole.has_error()) return whole.error();
+        return computer.restore_vectors(fmt::format("{}/{}", checkpoint, name));
+    }
+    return fmt::format(
+        "{} has no {}: what this worker's conflict method and gates keep as vectors begins anew",
+        checkpoint, name);
+}
+
+}  // namespace detente

@@ -1,0 +1,27 @@
+// What a worker's computer keeps as vectors (worker/kept_vectors.h), between checkpoints and runs.
+// The same for real and simulated workers.
+#pragma once
+
+#include <string>
+
+#include "common/config.h"
+#include "common/ids.h"
+#include "common/model_description.h"
+#include "common/result.h"
+#include "worker/engine_computer.h"
+
+namespace detente {
+
+// Whether its workers keep any: the conflict method does, or the model has gates.
+bool keeps_vectors(const Job& job, const ModelDescription& model);
+
+// Before a worker's first work: takes away the last word of one that had its place before, from the
+// folder of the run's checkpoints, so that no checkpoint takes it for this one's.
+void forget_last_word(WorkerId worker, const std::string& checkpoint_dir);
+
+// Hands the worker what its file of the checkpoint has. The text is for its log: what begins anew,
+// and why; empty = nothing does. bad_checkpoint: the file is missing or was altered; io.
+Result<std::string> restore_vectors(EngineComputer& computer, WorkerId worker,
+                                    const std::string& checkpoint);
+
+}  // namespace detente
