@@ -44,3 +44,11 @@ function(detente_library name)
     add_library(${name} STATIC ${sources})
     target_link_libraries(${name} PUBLIC detente_options ${ARG_LINK})
 endfunction()
+
+# Gives a program the fast allocator, where it is found (DetenteDependencies.cmake).
+function(detente_fast_allocator program)
+    if(DETENTE_TCMALLOC AND NOT DETENTE_SANITIZE)
+        target_link_options(${program} PRIVATE
+            "LINKER:--push-state,--no-as-needed,${DETENTE_TCMALLOC},--pop-state")
+    endif()
+endfunction()

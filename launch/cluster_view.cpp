@@ -178,18 +178,24 @@ std::uint64_t total_samples(const ClusterView& view) {
 }
 std::uint64_t total_steps(const ClusterView& view) { return sum_over_workers(view, "steps"); }
 
+// A worker that never computed a task (worker.split_tasks) says NaN of it.
 std::vector<double> mean_losses(const ClusterView& view) {
     std::vector<double> sums;
-    std::size_t reporters = 0;
+    std::vector<std::size_t> reporters;
     for (const ProcessView& process : view.processes) {
-        if (process.node.role != Role::worker || process.last.losses.empty()) continue;
-        sums.resize(std::max(sums.size(), process.last.losses.size()));
-        for (std::size_t i = 0; i < process.last.losses.size(); ++i) {
-            sums[i] += process.last.losses[i];
+        if (process.node.role != Role::worker) continue;
+        const std::vector<double>& losses = process.last.losses;
+        sums.resize(std::max(sums.size(), losses.size()));
+        reporters.resize(sums.size());
+        for (std::size_t i = 0; i < losses.size(); ++i) {
+            if (std::isnan(losses[i])) continue;
+            sums[i] += losses[i];
+            ++reporters[i];
         }
-        ++reporters;
     }
-    for (double& sum : sums) sum /= static_cast<double>(reporters);
+    for (std::size_t i = 0; i < sums.size(); ++i) {
+        if (reporters[i] > 0) sums[i] /= static_cast<double>(reporters[i]);
+    }
     return sums;
 }
 
@@ -288,6 +294,21 @@ std::optional<InStepSummary> in_step(const ClusterView& view) {
         sum->wait_ms += process.value("sync.wait_ms").value_or(0);
     }
     if (sum && sum->member_rounds > 0) sum->wait_ms /= static_cast<double>(sum->member_rounds);
+    return sum;
+}
+
+std::optional<AcrossSummary> across_workers(const ClusterView& view) {
+    std::optional<AcrossSummary> sum;
+    double cosines = 0;
+    for (const ProcessView& process : view.processes) {
+        if (process.node.role != Role::shard || !process.value("across.arrived")) continue;
+        if (!sum) sum.emplace();
+        sum->arrived += count_of(process.last, "across.arrived");
+        sum->projected += count_of(process.last, "across.projected");
+        sum->mean_cosine += process.value("across.cosine_sum").value_or(0);
+        cosines += process.value("across.cosines").value_or(0);
+    }
+    if (sum && cosines > 0) sum->mean_cosine /= cosines;
     return sum;
 }
 

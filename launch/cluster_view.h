@@ -82,7 +82,7 @@ struct ClusterView {
     Time stage_since{};
     std::optional<Time> training_began;
     std::optional<Time> training_ended;
-    std::uint64_t samples_planned = 0;   // training samples times data epochs
+    std::uint64_t samples_planned = 0;   // training samples times data epochs, times tasks if split
     std::string resumed_from;            // directory of a checkpoint; empty = none
     std::uint64_t samples_before = 0;    // applied in that
     std::vector<ProcessView> processes;  // shards, then workers
@@ -130,6 +130,14 @@ struct InStepSummary {
     double wait_ms = 0;               // of a member in a round, from its own gradient to the node's
 };
 std::optional<InStepSummary> in_step(const ClusterView& view);
+
+// What servers resolved across workers ([across]), over all shared blocks; none where they do not.
+struct AcrossSummary {
+    std::uint64_t arrived = 0;    // gradients of one block
+    std::uint64_t projected = 0;  // of those, changed
+    double mean_cosine = 0;       // of an arriving gradient with another task's average
+};
+std::optional<AcrossSummary> across_workers(const ClusterView& view);
 std::uint64_t total_steps(const ClusterView& view);
 // Mean over the workers that reported losses; empty = none yet.
 std::vector<double> mean_losses(const ClusterView& view);

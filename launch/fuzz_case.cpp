@@ -10,6 +10,7 @@
 #include "common/random.h"
 #include "launch/job_keys.h"
 #include "launch/simulation_faults.h"
+#include "ps/task_memory.h"
 #include "worker/builtin/catalog.h"
 
 namespace detente {
@@ -192,6 +193,29 @@ void draw_sync(Job& job, Random random) {
     if (job.on_rejection == OnRejection::compensate) job.on_rejection = OnRejection::recompute;
 }
 
+// Tasks on workers of their own, resolved on the servers or not.
+void draw_split(Job& job, Random random) {
+    if (random.below(5) != 0 || decides_steps(job) || !job.sync_layers.empty()) return;
+    job.split_tasks = true;
+    const std::uint64_t dimension = std::stoull(job.model_options.front().second);
+    if (job.model_options.back() != std::pair<std::string, std::string>{"tasks", "1"} &&
+        dimension >= 3 && random.below(2) == 0) {  // blocks that are not of every task
+        job.model_options.emplace_back("tensors", "3");
+        job.tasks.push_back({"task0", {"w1"}});
+        job.tasks.push_back({"task1", {"w2"}});
+    }
+    AggregatorConfig config;
+    config.name = one_of<std::string>(random, {"sum", "mean", "constant"});
+    job.aggregator = std::move(config);
+    job.across.ema = one_of<double>(random, {0, 0.5, 0.9});
+    job.across.half_life = one_of<double>(random, {1, 16, 1000});
+    const bool compensates = random.below(2) == 0;
+    const auto policy = make_policy(job.policy);
+    if (random.below(4) == 0 || !policy || !fits_across(**policy)) return;
+    job.across.method = AcrossMethod::project;
+    if (compensates) job.across.compensate = 0.04;
+}
+
 // A case that names what it no longer has is none.
 bool names_only_what_is_there(const Job& job) {
     std::vector<JobProblem> problems;
@@ -216,6 +240,7 @@ Job fuzz_case(std::uint64_t seed, const FuzzNames& names) {
     draw_repairs(job, part(5));
     draw_sync(job, part(6));
     draw_method(job, part(7), names.methods);
+    draw_split(job, part(8));
     complete_parameters(job);
     return job;
 }

@@ -11,6 +11,7 @@
 #include "common/staleness/policy.h"
 #include "launch/job_keys.h"
 #include "launch/simulation_faults.h"
+#include "ps/task_memory.h"
 
 namespace detente {
 namespace {
@@ -285,6 +286,64 @@ void check_sync(const Job& job, Problems& problems) {
     }
 }
 
+// Of one task there is nothing to resolve: weights that depend on the others' would be of zeros.
+void check_split(const Job& job, Problems& problems) {
+    const auto refuse = [&problems](const char* key, std::string why) {
+        problems.push_back({key, std::move(why)});
+    };
+    const std::string key = "worker.split_tasks";
+    if (decides_steps(job)) {
+        refuse(key.c_str(),
+               fmt::format("must be false where whole steps are decided (staleness.policy = '{}', "
+                           "admission = \"{}\"): shards without a block of a step's task would be "
+                           "waited for; choose a policy and an admission of scope block",
+                           job.policy.name, job.admission == Admission::step ? "step" : "block"));
+    }
+    if (!job.sync_layers.empty()) {
+        refuse("sync.layers",
+               "must be empty under worker.split_tasks: the members of a node compute different "
+               "tasks, and averages are made task by task");
+    }
+    if (job.conflict_space == ConflictSpace::representation) {
+        refuse("conflict.space",
+               "must be parameters under worker.split_tasks: a step has one task's gradient at the "
+               "trunk's output, and nothing to resolve it with");
+    }
+    const NameList fixed{"sum", "mean", "constant"};
+    if (std::find(fixed.begin(), fixed.end(), job.aggregator.name) == fixed.end()) {
+        refuse("conflict.method",
+               fmt::format("must be sum, mean or constant under worker.split_tasks, where a worker "
+                           "sees one task's gradient at a time; found '{}'. To resolve on the "
+                           "server instead, set across.method = \"project\"",
+                           job.aggregator.name));
+    }
+}
+
+// What the server remembers of tasks goes with what changes and keeps nothing of a gradient.
+void check_across(const Job& job, Problems& problems) {
+    if (job.split_tasks) check_split(job, problems);
+    if (job.across.method == AcrossMethod::off) return;
+    if (!job.split_tasks) {
+        problems.push_back({"across.method",
+                            "must be off without worker.split_tasks = true: otherwise each push is "
+                            "of all tasks, and conflict.method resolves them in the worker"});
+    }
+    std::vector<std::pair<std::string, const PolicyConfig*>> policies{
+        {"staleness.policy", &job.policy}};
+    for (std::size_t i = 0; i < job.policy_for.size(); ++i) {
+        policies.emplace_back(fmt::format("staleness.for.{}.policy", i), &job.policy_for[i].policy);
+    }
+    for (const auto& [key, config] : policies) {
+        const auto policy = make_policy(*config);
+        if (!policy || (*policy)->scope() == Scope::step || fits_across(**policy)) continue;
+        problems.push_back(
+            {key, fmt::format("'{}' changes gradients or keeps vectors of its own, which is not "
+                              "defined together with across.method: choose async, bounded_reject, "
+                              "inverse, polynomial, hinge, ada_delay or delay_adaptive",
+                              config->name)});
+    }
+}
+
 }  // namespace
 
 std::vector<JobProblem> check_job(const Job& job) {
@@ -303,6 +362,7 @@ std::vector<JobProblem> check_job(const Job& job) {
                    problems);
     }
     check_sync(job, problems);
+    check_across(job, problems);
     check_simulation(job, problems);
     return problems;
 }

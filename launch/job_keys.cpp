@@ -2,35 +2,21 @@
 
 #include <algorithm>
 
-#include "common/conflict/aggregator.h"
 #include "common/staleness/policy.h"
+#include "launch/job_slots.h"
 
 namespace detente {
 namespace {
+
+using job_slots::at;
+using job_slots::bytes_at;
+using job_slots::choice_at;
 
 constexpr double kMostProcesses = 65536;
 constexpr double kMostInteger = 9007199254740992.0;  // 2^53: exact in every reader of the job
 constexpr Limits kCount{1, kMostInteger};
 constexpr Limits kCountOrZero{0, kMostInteger};
 constexpr Limits kSeconds{0.001, 1e6};
-
-template <class Member>
-auto at(Member Job::*member) {
-    return [member](Job& job, std::size_t) -> Slot { return &(job.*member); };
-}
-
-auto bytes_at(std::uint64_t Job::*member) {
-    return [member](Job& job, std::size_t) -> Slot { return ByteSlot{&(job.*member)}; };
-}
-
-template <class Enum>
-auto choice_at(Enum Job::*member) {
-    return [member](Job& job, std::size_t) -> Slot {
-        return ChoiceSlot{
-            [&job, member] { return static_cast<std::size_t>(job.*member); },
-            [&job, member](std::size_t chosen) { job.*member = static_cast<Enum>(chosen); }};
-    };
-}
 
 Table top_level() {
     return {
@@ -116,70 +102,14 @@ Table worker_table() {
           "threads",
           "Threads of one computation; fixed, since bits depend on it.",
           at(&Job::threads),
-          {1, 1024}}}};
-}
-
-Table conflict_table() {
-    return {"conflict",
-            false,
-            "How a worker makes one gradient of one per task. The method's own parameters stand "
-            "beside it.",
-            {{"method",
-              "",
-              "The aggregator.",
-              [](Job& job, std::size_t) -> Slot { return &job.aggregator.name; },
-              {},
-              aggregator_names()},
-             {"scope",
-              "",
-              "Over what it resolves: all shared blocks at once; or layer by layer (tensors whose "
-              "names agree up to the last '.'); or block by block. Each has weights of its own.",
-              choice_at(&Job::conflict_scope),
-              {},
-              {"global", "layer", "block"}},
-             {"space",
-              "",
-              "Which gradients it sees: those of the shared parameters; or those at the trunk's "
-              "output, where the model calls heads(), and then makes one backward through the "
-              "trunk instead of one per task. Weights differ from parameter space's, except for "
-              "methods that ignore gradients.",
-              choice_at(&Job::conflict_space),
-              {},
-              {"parameters", "representation"}},
-             {"on_not_finite",
-              "",
-              "NaN or Inf in a task's loss or gradient: stop the run, naming the task; or skip the "
-              "step, its batch counting as done.",
-              choice_at(&Job::on_not_finite),
-              {},
-              {"stop", "skip"}},
-             {"every",
-              "steps",
-              "A solution may serve so many steps of a worker; 1 = each step has its own.",
-              at(&Job::conflict_every),
-              {1, 1e6}},
-             {"drift", "",
-              "Where every > 1: it serves only while the Gramian G stays near the one it was found "
-              "for, ‖G − G_then‖ ≤ drift · ‖G_then‖ (Frobenius norms).",
-              at(&Job::conflict_drift)}},
-            [](Job& job, std::size_t) -> ParameterList& { return job.aggregator.parameters; },
-            [](Job& job, std::size_t) { return aggregator_parameters(job.aggregator.name); }};
-}
-
-Table gates_table() {
-    return {"gates",
-            false,
-            "Of a model that has gates (add_gate): sigma(a) scales what a task's gradient passes "
-            "back through one, and a is learned by looking one step ahead. The a's are tensors "
-            "gates.GATE.TASK: [[rule.for]] gives them a learning rate of their own, model.frozen "
-            "keeps them where they are.",
-            {{"enabled", "", "false: gates pass every gradient as it is, and are not trained.",
-              at(&Job::gates_enabled)},
-             {"initial",
-              "",
-              "First a of every gate; -2 passes 12 %, 0 half.",
-              at(&Job::gate_initial),
-              {-30, 30}}}};
+          {1, 1024}},
+         {"split_tasks", "",
+          "Each step is of one task; tasks are placed on workers (`detente plan` says which "
+          "where), "
+          "and a worker without work of its own takes others'. Every batch is then computed once "
+          "per task: samples, where they are counted (schedules, evaluate.every, progress), count "
+          "once per task. Conflicts between tasks are not seen by workers then: see [across].",
+          at(&Job::split_tasks)}}};
 }
 
 Key policy_key(const std::function<PolicyConfig&(Job&, std::size_t)>& of) {
@@ -448,7 +378,8 @@ std::vector<Table> make_tables() {
         for (Table& table : more) all.push_back(std::move(table));
     };
     add(model_tables());
-    add({data_table(), worker_table(), conflict_table(), gates_table()});
+    add({data_table(), worker_table()});
+    add(conflict_tables());
     add(staleness_tables());
     add(rule_tables());
     add(wire_tables());

@@ -70,6 +70,8 @@ const std::vector<Table>& job_tables();
 
 // [model], [[task]] and [[mask]] (job_keys_model.cpp).
 std::vector<Table> model_tables();
+// [conflict], [gates], [across] (job_keys_conflict.cpp).
+std::vector<Table> conflict_tables();
 // [launch] and [sync] (job_keys_nodes.cpp).
 std::vector<Table> node_tables();
 // [simulate] and what lies below it (job_keys_simulate.cpp).

@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <utility>
 
@@ -107,6 +108,9 @@ void ProtocolInvariants::recorded(NodeId shard, const LedgerEntry& entry) {
     if (control != nullptr && control->what.starts_with(kCheckpoint)) {
         keep_checkpoint(shard, std::stoull(control->what.substr(kCheckpoint.size())));
     }
+    if (const auto worker = control == nullptr ? std::nullopt : forgotten_worker(*control)) {
+        forgotten(shard, *worker);
+    }
     const auto* closed = std::get_if<ClosedRecord>(&entry.record);
     if (closed == nullptr) return;
     (closed->lost ? told_[shard].lost : told_[shard].cancelled) += closed->blocks;
@@ -124,8 +128,14 @@ void ProtocolInvariants::recorded(NodeId shard, const LedgerEntry& entry) {
 
 void ProtocolInvariants::handed_out(const PullRecord& record) {
     for (std::size_t i = 0; i < record.blocks.size(); ++i) {
-        const Followed& followed = blocks_[record.blocks[i]];
+        Followed& followed = blocks_[record.blocks[i]];
         if (!followed.known || record.epoch != followed.epoch) continue;
+        const Block& planned = plan_->block(record.blocks[i]);
+        if (folds_ && job_.across.compensate > 0 && remembers_tasks(job_, planned)) {
+            fold(record.blocks[i], followed);
+            followed.memory.copies().keep_copy(record.worker, followed.version,
+                                               followed.weights->floats().first(planned.elements));
+        }
         if (record.versions[i] == followed.version) continue;
         fail_with(fmt::format("{} was given block {} at version {}; its updates so far make {}",
                               text_of(record.worker, record.incarnation, record.step),
@@ -206,6 +216,11 @@ void ProtocolInvariants::keep(const BlockUpdate& update, const VerdictRecord& re
     followed.parts.emplace_back(record.gradient_weight, std::move(gradient->second));
     followed.denominator = record.denominator;
     followed.learning_rate = row.learning_rate();
+    if (remembers_tasks(job_, plan_->block(row.block))) {
+        followed.task = TaskId{static_cast<std::uint32_t>(std::countr_zero(row.tasks.bits))};
+        followed.worker = record.worker;
+        followed.base = row.base;
+    }
     gradients_.erase(gradient);
     ++folded_;
 }
@@ -230,6 +245,8 @@ void ProtocolInvariants::fold(BlockId block, Followed& followed) {
             average_[i] = static_cast<float>(sum[i] / followed.denominator);
         }
         gradient = reinterpret_cast<const std::byte*>(average_.data());
+    } else if (remembers_tasks(job_, planned)) {
+        gradient = resolved(planned, followed, parts.front().second);
     }
     const Rule& rule = *rules_[planned.rule];
     const std::size_t stride = (planned.elements + 15) / 16 * 16;
@@ -244,6 +261,27 @@ void ProtocolInvariants::fold(BlockId block, Followed& followed) {
     step.update = ++followed.updates;
     step.clip_value = clip_values_[planned.rule];
     rule.apply(step, arrays);
+}
+
+const std::byte* ProtocolInvariants::resolved(const Block& planned, Followed& followed,
+                                              const Payload& gradient) {
+    average_.resize(planned.elements);
+    std::memcpy(average_.data(), gradient.bytes.data(), planned.bytes());
+    TaskMemory::Arrival arrival;
+    arrival.task = followed.task;
+    arrival.base = followed.base;
+    arrival.weights = followed.weights->floats().first(planned.elements);
+    arrival.stale = followed.memory.copies().copy_of(followed.worker, followed.base);
+    AcrossFigures figures;
+    followed.memory.resolve(job_.across, arrival, average_, beside_, figures);
+    return reinterpret_cast<const std::byte*>(average_.data());
+}
+
+void ProtocolInvariants::forgotten(NodeId shard, WorkerId worker) {
+    for (const BlockId id : plan_->by_shard[shard.index]) {
+        fold(id, blocks_[id]);
+        blocks_[id].memory.copies().forget(worker);
+    }
 }
 
 void ProtocolInvariants::same_everywhere(NodeId shard, const VerdictRecord& record) {
@@ -288,6 +326,7 @@ void ProtocolInvariants::follow(Followed& followed, const LiveBlock& block) {
     };
     followed.weights = copied(*block.weights);
     followed.slots = copied(*block.slots);
+    followed.memory.restore(block.memory.save());
 }
 
 void ProtocolInvariants::compare(const LiveBlock& block) {

@@ -36,6 +36,7 @@
 #include "common/staleness/policy.h"
 #include "launch/clock_invariants.h"
 #include "ps/shard.h"
+#include "ps/task_memory.h"
 
 namespace detente {
 
@@ -77,6 +78,11 @@ class ProtocolInvariants {
         std::vector<std::pair<float, Payload>> parts;
         double denominator = 1;
         double learning_rate = 0;
+        // [across]: what is remembered of tasks, and of whom at which version the one part is.
+        TaskMemory memory;
+        TaskId task;
+        WorkerId worker;
+        Version base;
     };
 
     // A block as it was when a checkpoint was made of it.
@@ -86,6 +92,7 @@ class ProtocolInvariants {
         std::uint64_t updates = 0;
         std::shared_ptr<const AlignedBuffer> weights;  // where folded
         std::shared_ptr<const AlignedBuffer> slots;
+        SavedMemory memory;
     };
     struct KeptShard {
         std::map<BlockId, Kept> blocks;
@@ -101,6 +108,9 @@ class ProtocolInvariants {
     void keep(const BlockUpdate& update, const VerdictRecord& record, const VerdictRecord::Row& row,
               Followed& followed);
     void fold(BlockId block, Followed& followed);
+    // The one part, resolved against the other tasks' as the shard does it.
+    const std::byte* resolved(const Block& planned, Followed& followed, const Payload& gradient);
+    void forgotten(NodeId shard, WorkerId worker);
     void same_everywhere(NodeId shard, const VerdictRecord& record);
     void handed_out(const PullRecord& record);
     void compare(const LiveBlock& block);
@@ -120,6 +130,7 @@ class ProtocolInvariants {
     std::vector<std::unique_ptr<const Rule>> rules_;
     std::vector<float> clip_values_;
     std::vector<float> average_;
+    std::vector<float> beside_;
     std::map<BlockId, Followed> blocks_;
     std::map<BlockUpdate, Payload> gradients_;  // sent, and not judged yet
     std::map<BlockUpdate, std::pair<Epoch, Version>> applied_;

@@ -2,6 +2,7 @@
 // their checkpoint held under a new epoch, and what had been applied since is listed as lost.
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "launch/protocol_invariants.h"
@@ -19,6 +20,15 @@ bool same(const AlignedBuffer& a, const AlignedBuffer& b, std::size_t from_float
           std::size_t floats) {
     return std::memcmp(a.floats().data() + from_float, b.floats().data() + from_float,
                        floats * sizeof(float)) == 0;
+}
+
+bool same(const SavedMemory& a, const SavedMemory& b) {
+    const auto same_task = [](const SavedMemory::Task& x, const SavedMemory::Task& y) {
+        return x.task == y.task && x.version == y.version &&
+               std::ranges::equal(x.mean.bytes, y.mean.bytes);
+    };
+    return a.gramian == b.gramian &&
+           std::equal(a.tasks.begin(), a.tasks.end(), b.tasks.begin(), b.tasks.end(), same_task);
 }
 
 }  // namespace
@@ -51,6 +61,7 @@ void ProtocolInvariants::keep_checkpoint(NodeId shard, std::uint64_t number) {
         block.updates = followed.updates;
         block.weights = copy_of(*followed.weights);
         block.slots = copy_of(*followed.slots);
+        block.memory = followed.memory.save();
     }
 }
 
@@ -141,6 +152,9 @@ void ProtocolInvariants::restored(const LiveBlock& block) {
         !same(*block.weights, *kept.weights, 0, block.plan->elements)) {
         fail_with(name +
                   "with other weights, or another count of updates, than its checkpoint has");
+    }
+    if (!same(block.memory.save(), kept.memory)) {
+        fail_with(name + "with other averages of tasks' gradients than its checkpoint has");
     }
     for (int slot = 0; slot < block.rule->slots(); ++slot) {
         const std::size_t from = static_cast<std::size_t>(slot) * block.slot_floats();

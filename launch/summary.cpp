@@ -86,6 +86,7 @@ Summary summary_of(const ClusterView& view, const Outcome& outcome, const RunDir
     summary.step_times = total_step_times(view);
     summary.torn = torn_pulls(view);
     summary.in_step = in_step(view);
+    summary.across = across_workers(view);
     summary.steps = total_steps(view);
     summary.samples = total_samples(view);
     summary.resumed_from = view.resumed_from;
@@ -158,6 +159,11 @@ std::string to_json(const Summary& summary) {
         object["sync"] = json::object{{"member_rounds", summary.in_step->member_rounds},
                                       {"groups_lost", summary.in_step->groups_lost},
                                       {"wait_ms", summary.in_step->wait_ms}};
+    }
+    if (summary.across) {
+        object["across"] = json::object{{"arrived", summary.across->arrived},
+                                        {"projected", summary.across->projected},
+                                        {"cosine_mean", summary.across->mean_cosine}};
     }
     if (summary.best_checkpoint) object["best_checkpoint"] = *summary.best_checkpoint;
     if (summary.failed) {
@@ -254,6 +260,17 @@ std::string table(const Summary& summary) {
                        "each; its node was lost {} times\n",
                        with_commas(summary.in_step->member_rounds), summary.in_step->wait_ms,
                        with_commas(summary.in_step->groups_lost));
+    }
+    if (summary.across) {
+        const double share = summary.across->arrived == 0
+                                 ? 0
+                                 : static_cast<double>(summary.across->projected) /
+                                       static_cast<double>(summary.across->arrived);
+        fmt::format_to(out,
+                       "  across workers: {} gradients of shared blocks, {:.1f} % of them "
+                       "projected; mean cosine with the other tasks' averages {:+.3f}\n",
+                       with_commas(summary.across->arrived), 100 * share,
+                       summary.across->mean_cosine);
     }
     const std::uint64_t samples = summary.samples - summary.samples_before;
     fmt::format_to(out, "  {} steps, {} samples in {:.1f} s of training: {} samples/s\n",

@@ -45,6 +45,7 @@ struct Summary {
     // Step scope: steps computed at weights of several versions, and by how much they differed.
     TornPulls torn;
     std::optional<InStepSummary> in_step;
+    std::optional<AcrossSummary> across;
     std::uint64_t steps = 0;
     std::uint64_t samples = 0;             // those before a resume included
     std::string resumed_from;              // directory of a checkpoint; empty = none

@@ -168,6 +168,17 @@ std::vector<Finding> launchers() {
     return {open, mpich, slurm};
 }
 
+// Linked, not loaded: without its symbol this process has the C library's.
+Finding allocator() {
+    Finding finding{"tcmalloc", false, "",
+                    "only for faster simulations: apt-get install libtcmalloc-minimal4, and build "
+                    "again"};
+    const auto version = reinterpret_cast<const char* (*)(int*, int*, const char**)>(
+        ::dlsym(RTLD_DEFAULT, "tc_version"));
+    if (version != nullptr) finding.found = version(nullptr, nullptr, nullptr);
+    return finding;
+}
+
 Finding ccache() {
     return {"ccache", false, first_line(ask("ccache")),
             "only to build faster the second time: apt-get install ccache"};
@@ -180,6 +191,7 @@ int print_findings() {
     findings.push_back(cuda_driver());
     findings.push_back(nccl());
     for (Finding& finding : launchers()) findings.push_back(std::move(finding));
+    findings.push_back(allocator());
     findings.push_back(ccache());
 
     fmt::print("{:<14}{}\n", "detente", build_description());

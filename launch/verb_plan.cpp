@@ -7,6 +7,7 @@
 #include "launch/cli.h"
 #include "launch/describe.h"
 #include "launch/mask_plan.h"
+#include "launch/split_plan.h"
 #include "launch/sync_plan.h"
 
 namespace detente {
@@ -46,7 +47,7 @@ int print_plan(const Options& options) {
     }
     const auto plan = make_plan(*model, *job);
     if (!plan) return report("plan", plan.error());
-    std::fputs(describe(*plan, *model).c_str(), stdout);
+    std::fputs((describe(*plan, *model) + describe_split(*plan, *model, *job)).c_str(), stdout);
     return 0;
 }
 

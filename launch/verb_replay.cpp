@@ -186,6 +186,8 @@ int judge_again(const ReplayVerbOptions& options, const Recording& recording,
                                      std::filesystem::absolute(trace).string());
     simulate.job.overrides.insert(simulate.job.overrides.end(), other.begin(), other.end());
     simulate.out = options.out;
+    const auto& restored = recording.shards.front().restored;
+    if (restored) simulate.resume = restored->directory;
     fmt::print("replay    {}: its {} arrivals, judged again\n", options.directory,
                with_commas(recording.steps.size()));
     return value_of(simulate_job(simulate));

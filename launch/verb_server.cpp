@@ -1,6 +1,7 @@
 // detente server, detente worker: what `detente run` starts. Not shown in the help.
 #include <memory>
 
+#include "common/runtime/zmq/allocator.h"
 #include "launch/cli.h"
 #include "launch/roles.h"
 #include "launch/run_verbs.h"
@@ -36,7 +37,10 @@ void add_server_verb(CLI::App& app, int& exit_code) {
     CLI::App* verb = app.add_subcommand("server", "One server of a run");
     const auto options = add_role_options(*verb);
     verb->add_option("--resume", options->role.resume);
-    verb->callback([options, &exit_code] { exit_code = run_role("server", *options, run_server); });
+    verb->callback([options, &exit_code] {
+        tune_allocator_for_frames();  // before any thread
+        exit_code = run_role("server", *options, run_server);
+    });
 }
 
 void add_worker_verb(CLI::App& app, int& exit_code) {

@@ -1,6 +1,7 @@
 #include "ps/block_store.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <limits>
 
@@ -26,6 +27,7 @@ Result<BlockStore> BlockStore::create(const Plan& plan, const Job& job, ShardId 
                                       Epoch epoch) {
     BlockStore store;
     store.workers_ = job.workers;
+    store.across_ = job.across;
     std::vector<const RuleConfig*> rules{&job.rule};
     store.schedules_.push_back(job.schedule);
     for (const RuleFor& special : job.rule_for) {
@@ -56,6 +58,15 @@ Result<BlockStore> BlockStore::create(const Plan& plan, const Job& job, ShardId 
         return fail(ErrorCode::bad_job,
                     "a staleness policy that decides whole steps decides for every tensor: remove "
                     "[[staleness.for]], or choose policies and an admission of scope block");
+    }
+    const bool unfit = job.across.method != AcrossMethod::off &&
+                       (store.step_policy_ != nullptr ||
+                        !std::all_of(store.policies_.begin(), store.policies_.end(),
+                                     [](const auto& policy) { return fits_across(*policy); }));
+    if (unfit) {
+        return fail(ErrorCode::bad_job,
+                    "across.method: needs staleness policies that decide per block and neither "
+                    "change nor keep anything of a gradient");
     }
     store.index_of_.assign(plan.blocks.size(), kNowhere);
     store.ids_ = plan.by_shard[shard.value];
@@ -125,7 +136,25 @@ Result<void> BlockStore::fill(LiveBlock& block, const BlockContents& contents) {
     block.version = contents.version;
     block.updates = contents.updates;
     block.samples_applied = contents.samples_applied;
+    if (auto filled = fill_memory(block, contents); !filled) return filled;
     return fill_policy(block, contents);
+}
+
+// Where the job no longer resolves across workers, what was remembered is left out.
+Result<void> BlockStore::fill_memory(LiveBlock& block, const BlockContents& contents) const {
+    if (!resolves(block)) return {};
+    for (const SavedMemory::Task& one : contents.memory.tasks) {
+        if (one.mean.size() == block.plan->bytes() && block.plan->owners.contains(one.task)) {
+            continue;
+        }
+        return fail(ErrorCode::bad_checkpoint,
+                    "block " + std::to_string(block.plan->id.value) +
+                        ": what is remembered of task " + std::to_string(one.task.value) + " has " +
+                        std::to_string(one.mean.size()) + " bytes, expected " +
+                        std::to_string(block.plan->bytes()) + " of one of its owners");
+    }
+    block.memory.restore(contents.memory);
+    return {};
 }
 
 // Vectors that do not fit the policy (a checkpoint of before they were saved, other parameters, a
@@ -299,6 +328,9 @@ Result<void> BlockStore::change_policy(const PolicyConfig& config, Admission adm
 void BlockStore::apply_parts(LiveBlock& block, const std::vector<Part>& parts, double denominator,
                              float step_scale, std::uint32_t samples) {
     invariant(!parts.empty(), "an update folds at least one gradient");
+    if (resolves(block) && parts.size() == 1 && parts[0].tasks.count() == 1) {
+        return apply(block, resolved(block, parts[0]), step_scale, samples);
+    }
     const Policy& policy = *block.policy;
     const PolicyNeeds needs = policy.needs();
     const std::uint64_t elements = block.plan->elements;
@@ -350,11 +382,32 @@ void BlockStore::apply_parts(LiveBlock& block, const std::vector<Part>& parts, d
                                     block.weights->floats().first(elements)));
 }
 
+const std::byte* BlockStore::resolved(LiveBlock& block, const Part& part) {
+    const std::uint64_t elements = block.plan->elements;
+    scratch_.resize(elements);
+    std::memcpy(scratch_.data(), part.gradient, elements * sizeof(float));
+    TaskMemory::Arrival arrival;
+    arrival.task = TaskId{static_cast<std::uint32_t>(std::countr_zero(part.tasks.bits))};
+    arrival.base = part.base;
+    arrival.weights = block.weights->floats().first(elements);
+    arrival.stale = block.memory.copies().copy_of(part.arrived.worker, part.base);
+    block.memory.resolve(across_, arrival, scratch_, beside_, across_figures_);
+    return reinterpret_cast<const std::byte*>(scratch_.data());
+}
+
+bool BlockStore::remembers_pulls(const LiveBlock& block) const {
+    const PolicyNeeds needs = block.policy->needs();
+    return needs.look_ahead || needs.stale_weights || (resolves(block) && across_.compensate > 0);
+}
+
 Payload BlockStore::hand_out(LiveBlock& block, WorkerId worker) {
     if (block.plan->frozen) return block.weight_payload();
     const Policy& policy = *block.policy;
     const PolicyNeeds needs = policy.needs();
     const std::span<const float> stored = block.weights->floats().first(block.plan->elements);
+    if (resolves(block) && across_.compensate > 0) {
+        block.memory.copies().keep_copy(worker, block.version, stored);
+    }
     if (!needs.look_ahead) {
         if (needs.stale_weights) block.vectors.keep_copy(worker, block.version, stored);
         return block.weight_payload();
@@ -376,7 +429,9 @@ bool BlockStore::forget(WorkerId worker) {
 }
 
 bool BlockStore::forget(LiveBlock& block, WorkerId worker) {
-    if (!block.vectors.knows(worker)) return false;
+    const bool copies = block.memory.copies().knows(worker);
+    block.memory.copies().forget(worker);
+    if (!block.vectors.knows(worker)) return copies;
     const PolicyNeeds needs = block.policy->needs();
     if (needs.worker_vectors > 0) {
         block.policy->forgotten(block.vectors.of(

@@ -20,6 +20,7 @@
 #include "common/rules/rule.h"
 #include "common/staleness/policy.h"
 #include "ps/policy_vectors.h"
+#include "ps/task_memory.h"
 
 namespace detente {
 
@@ -40,6 +41,7 @@ struct LiveBlock {
     float clip_value = 0;
     PolicyState policy_state;
     PolicyVectors vectors;
+    TaskMemory memory;  // [across]
 
     std::uint64_t slot_floats() const { return (plan->elements + 15) / 16 * 16; }
     Payload weight_payload() const;
@@ -57,6 +59,7 @@ struct BlockContents {
     std::string policy;
     PolicyState policy_state;
     SavedVectors vectors;
+    SavedMemory memory;
     Payload weights;
     std::vector<Payload> slots;
 };
@@ -91,6 +94,7 @@ class BlockStore {
         float weight = 1;
         Arrived arrived;
         Version base;
+        TaskSet tasks{};  // whose it is
     };
     // What the block's policy is told of a gradient that may be applied now; at_s is the caller's.
     Arrived arrival(const LiveBlock& block, WorkerId worker, Step step,
@@ -98,11 +102,15 @@ class BlockStore {
     // Whether the policy has what it needs to correct this gradient (stale weights may be gone).
     bool can_correct(const LiveBlock& block, WorkerId worker, Version base) const;
     // Corrects each part as the block's policy says, folds them into Σ weight·g / denominator,
-    // applies that once.
+    // applies that once. Where the job resolves across workers, a part of one task is resolved
+    // first.
     void apply_parts(LiveBlock& block, const std::vector<Part>& parts, double denominator,
                      float step_scale, std::uint32_t samples);
     // What the policy measures of a staged gradient; zeros before it accepted one.
     Measured measure(LiveBlock& block, WorkerId worker, Version base, const std::byte* gradient);
+    // Whether what workers are handed of it is of consequence later, so that a replay must know.
+    bool remembers_pulls(const LiveBlock& block) const;
+    const AcrossFigures& across() const { return across_figures_; }
     // What a pull of this worker is given; the policy may look ahead, or want a copy of it.
     Payload hand_out(LiveBlock& block, WorkerId worker);
     // The worker is gone: its vectors too. False: there were none.
@@ -126,6 +134,13 @@ class BlockStore {
 
   private:
     Result<void> fill_policy(LiveBlock& block, const BlockContents& contents);
+    Result<void> fill_memory(LiveBlock& block, const BlockContents& contents) const;
+    bool resolves(const LiveBlock& block) const {
+        return across_.method != AcrossMethod::off && block.plan->trainable() &&
+               block.plan->shared();
+    }
+    // The part's gradient, resolved.
+    const std::byte* resolved(LiveBlock& block, const Part& part);
     static bool forget(LiveBlock& block, WorkerId worker);
     SharedBuffer take_spare(std::uint64_t bytes);
     bool room_for(std::uint64_t bytes) const;
@@ -133,7 +148,10 @@ class BlockStore {
     std::vector<std::unique_ptr<const Rule>> rules_;
     std::vector<std::unique_ptr<const Policy>> policies_;
     const Policy* step_policy_ = nullptr;
+    AcrossConfig across_;
+    AcrossFigures across_figures_;
     std::vector<float> scratch_;  // a corrected gradient
+    std::vector<float> beside_;   // what resolving it needs
     std::vector<double> folded_;  // their sum
     std::vector<float> before_;   // weights before an update, where the policy wants them
     std::vector<ScheduleConfig> schedules_;

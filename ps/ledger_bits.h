@@ -25,6 +25,9 @@ inline constexpr std::uint8_t kFlag = 0x10;
 inline constexpr std::uint8_t kHasHash = 0x20;   // verdict: other than the step's last part said
 inline constexpr std::uint8_t kHasRates = 0x40;  // verdict: some rate is not the block's last
 
+// verdict, lease, resolved: the batches are of other tasks than the last ones were
+inline constexpr std::uint8_t kHasBatchTasks = 0x80;
+
 // Of a decision: what follows its number.
 enum Decided : std::uint8_t { kHasEpoch = 1, kHasWeight = 2, kHasDenominator = 4 };
 

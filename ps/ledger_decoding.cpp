@@ -132,7 +132,7 @@ VerdictRecord::Row take_row(Source& source, LedgerDeltas& deltas, BlockId block)
     return row;
 }
 
-BatchRange take_range(Source& source, LedgerDeltas& deltas) {
+BatchRange take_range(Source& source, LedgerDeltas& deltas, std::uint8_t kind) {
     BatchRange range;
     range.data_epoch = source.small();
     deltas.batch = source.difference(deltas.batch);
@@ -141,6 +141,8 @@ BatchRange take_range(Source& source, LedgerDeltas& deltas) {
     }
     range.first = static_cast<std::uint32_t>(deltas.batch);
     range.count = source.small();
+    if ((kind & kHasBatchTasks) != 0) deltas.batch_tasks = source.number();
+    range.tasks.bits = deltas.batch_tasks;
     return range;
 }
 
@@ -198,7 +200,7 @@ VerdictRecord take_verdict(Source& source, LedgerDeltas& deltas, std::uint8_t ki
     take_worker_step(source, deltas, record);
     record.part = Part{source.small()};
     record.epoch = Epoch{source.small()};
-    record.batch = take_range(source, deltas);
+    record.batch = take_range(source, deltas, kind);
     record.samples = source.small();
     record.gradient_hash = (kind & kHasHash) != 0
                                ? source.word()
@@ -225,13 +227,13 @@ LostRecord take_lost(Source& source, LedgerDeltas& deltas, std::uint8_t kind) {
     return record;
 }
 
-ResolvedRecord take_resolved(Source& source, LedgerDeltas& deltas, bool reused) {
+ResolvedRecord take_resolved(Source& source, LedgerDeltas& deltas, std::uint8_t kind) {
     ResolvedRecord record;
     record.worker = WorkerId{source.small()};
     std::uint64_t& last = deltas.step_of[record.worker.value];
     last = source.difference(last);
     record.step = Step{last};
-    record.batch = take_range(source, deltas);
+    record.batch = take_range(source, deltas, kind);
     const std::uint64_t tasks = source.number();
     if (tasks > kMaxTasks) throw Undecodable{"it is of more tasks than there can be"};
     const std::size_t gramians = source.count();
@@ -244,7 +246,7 @@ ResolvedRecord take_resolved(Source& source, LedgerDeltas& deltas, bool reused) 
     for (std::size_t i = 0; i < weights && tasks > 0; ++i) {
         record.weights.push_back(source.floats(tasks));
     }
-    record.reused = reused;
+    record.reused = (kind & kFlag) != 0;
     return record;
 }
 
@@ -265,10 +267,11 @@ std::uint8_t flags_of(std::uint8_t kind) {
         case kLost:
             return kSameBlocks | kFlag;
         case kVerdict:
-            return kSameBlocks | kHasHash | kHasRates | kFlag;
-        case kClosed:
+            return kSameBlocks | kHasHash | kHasRates | kFlag | kHasBatchTasks;
         case kLease:
         case kResolved:
+            return kFlag | kHasBatchTasks;
+        case kClosed:
             return kFlag;
         default:
             return 0;
@@ -304,7 +307,7 @@ LedgerEntry take_entry(Source& source, LedgerDeltas& deltas) {
             record.worker = WorkerId{source.small()};
             record.incarnation = Incarnation{source.small()};
             record.granted = (kind & kFlag) != 0;
-            record.range = take_range(source, deltas);
+            record.range = take_range(source, deltas, kind);
             entry.record = record;
             return entry;
         }
@@ -318,7 +321,7 @@ LedgerEntry take_entry(Source& source, LedgerDeltas& deltas) {
             entry.record = take_names(source);
             return entry;
         case kResolved:
-            entry.record = take_resolved(source, deltas, (kind & kFlag) != 0);
+            entry.record = take_resolved(source, deltas, kind);
             return entry;
         default:
             throw Undecodable{"a kind of entry this build does not know"};

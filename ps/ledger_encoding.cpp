@@ -135,15 +135,22 @@ void put_rates(Sink& sink, LedgerDeltas& deltas, const VerdictRecord& record) {
     }
 }
 
+// A flag of the entry's kind.
+unsigned batch_tasks_flag(const LedgerDeltas& deltas, const BatchRange& range) {
+    return range.tasks.bits != deltas.batch_tasks ? kHasBatchTasks : 0U;
+}
+
 void put_range(Sink& sink, LedgerDeltas& deltas, const BatchRange& range) {
     sink.number(range.data_epoch);
     sink.difference(range.first, deltas.batch);
     sink.number(range.count);
+    if (batch_tasks_flag(deltas, range) != 0) sink.number(range.tasks.bits);
     deltas.batch = range.first;
+    deltas.batch_tasks = range.tasks.bits;
 }
 
-void put_time(Sink& sink, LedgerDeltas& deltas, std::uint8_t kind, Time at) {
-    sink.octet(kind);
+void put_time(Sink& sink, LedgerDeltas& deltas, unsigned kind, Time at) {
+    sink.octet(static_cast<std::uint8_t>(kind));
     const auto time = static_cast<std::uint64_t>(at.time_since_epoch().count());
     sink.difference(time, deltas.time);
     deltas.time = time;
@@ -197,7 +204,8 @@ struct Encoder {
         const bool decided = has_decision(record);
         put_time(sink, deltas,
                  kVerdict | (same ? kSameBlocks : 0) | (hash ? kHasHash : 0) |
-                     (rates ? kHasRates : 0) | (decided ? kFlag : 0),
+                     (rates ? kHasRates : 0) | (decided ? kFlag : 0) |
+                     batch_tasks_flag(deltas, record.batch),
                  at);
         put_worker_step(sink, deltas, record.worker, record.incarnation, record.step);
         sink.number(record.part.value);
@@ -218,7 +226,9 @@ struct Encoder {
         sink.text(record.reason);
     }
     void operator()(const LeaseRecord& record) {
-        put_time(sink, deltas, kLease | (record.granted ? kFlag : 0), at);
+        put_time(sink, deltas,
+                 kLease | (record.granted ? kFlag : 0) | batch_tasks_flag(deltas, record.range),
+                 at);
         sink.number(record.worker.value);
         sink.number(record.incarnation.value);
         put_range(sink, deltas, record.range);
@@ -228,7 +238,9 @@ struct Encoder {
         sink.text(record.what);
     }
     void operator()(const ResolvedRecord& record) {
-        put_time(sink, deltas, kResolved | (record.reused ? kFlag : 0), at);
+        put_time(sink, deltas,
+                 kResolved | (record.reused ? kFlag : 0) | batch_tasks_flag(deltas, record.batch),
+                 at);
         sink.number(record.worker.value);
         std::uint64_t& last = deltas.step_of[record.worker.value];
         sink.difference(record.step.value, last);

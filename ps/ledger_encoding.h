@@ -5,15 +5,16 @@
 //
 //   entry    kind | flags, time −, then by kind:
 //   pull     worker, incarnation, step −, epoch, blocks, a version − for each
-//   verdict  worker, incarnation, step −, part, epoch, batch (data epoch, first −, count), samples,
-//            hash if flagged (8 bytes), if flagged the lead's decision (flags, number −, and what
-//            the flags announce: lead epoch, weight, denominator other than the last; how long
-//            before the entry it arrived), blocks, then
+//   verdict  worker, incarnation, step −, part, epoch, batch (data epoch, first −, count, and
+//            tasks if flagged as others than the last batch's), samples, hash if flagged (8
+//            bytes), if flagged the lead's decision (flags, number −, and what the flags announce:
+//            lead epoch, weight, denominator other than the last; how long before the entry it
+//            arrived), blocks, then
 //            per row: flags, version −, and what the flags announce (staleness above 2, base,
 //            tasks, step scale, reason); then, if flagged, per applied row its scheduled rate: as
 //            the block's last, as the row before, or 8 bytes
 //   closed   worker, incarnation, step −, blocks, lost, text
-//   lease    worker, incarnation, granted, range
+//   lease    worker, incarnation, granted, range (as a batch)
 //   control  text
 //   resolved worker, step −, batch, tasks, Gramians, lists of weights (numbers of
 //            them), then all losses, Gramians and weights, 4 bytes each
@@ -35,7 +36,7 @@
 namespace detente {
 
 // Grows with every change of the above.
-inline constexpr std::uint32_t kLedgerEncoding = 5;
+inline constexpr std::uint32_t kLedgerEncoding = 6;
 
 // What both sides remember within a chunk.
 struct LedgerDeltas {
@@ -50,6 +51,7 @@ struct LedgerDeltas {
     };
     std::uint64_t time = 0;
     std::uint64_t batch = 0;
+    std::uint64_t batch_tasks = 0;
     std::uint64_t decision = 0;
     double denominator = 1;
     std::vector<BlockId> list;

@@ -19,7 +19,10 @@ json::array tasks_of(TaskSet set) {
 }
 
 json::object range_of(const BatchRange& range) {
-    return {{"data_epoch", range.data_epoch}, {"first", range.first}, {"count", range.count}};
+    json::object object{
+        {"data_epoch", range.data_epoch}, {"first", range.first}, {"count", range.count}};
+    if (!range.tasks.empty()) object["tasks"] = tasks_of(range.tasks);
+    return object;
 }
 
 json::object row_of(const VerdictRecord::Row& row) {
@@ -140,10 +143,21 @@ std::string who_text(WorkerId worker, Incarnation incarnation) {
                : fmt::format("worker:{} (incarnation {})", worker.value, incarnation.value);
 }
 
+// " tasks 0+1"; nothing where the row names none.
+std::string tasks_text(TaskSet set) {
+    std::string text;
+    for (std::uint32_t task = 0; task < kMaxTasks; ++task) {
+        if (!set.contains(TaskId{task})) continue;
+        text += fmt::format("{}{}", text.empty() ? " tasks " : "+", task);
+    }
+    return text;
+}
+
 std::string range_text(const BatchRange& range) {
-    if (range.count == 1) return fmt::format("batch {}.{}", range.data_epoch, range.first);
-    return fmt::format("batches {}.{}-{}", range.data_epoch, range.first,
-                       std::uint64_t{range.first} + range.count - (range.count > 0 ? 1 : 0));
+    const std::string tasks = range.tasks.empty() ? "" : " of" + tasks_text(range.tasks);
+    if (range.count == 1) return fmt::format("batch {}.{}{}", range.data_epoch, range.first, tasks);
+    return fmt::format("batches {}.{}-{}{}", range.data_epoch, range.first,
+                       std::uint64_t{range.first} + range.count - (range.count > 0 ? 1 : 0), tasks);
 }
 
 std::string versions_text(const std::vector<BlockId>& blocks,
@@ -151,16 +165,6 @@ std::string versions_text(const std::vector<BlockId>& blocks,
     std::string text;
     for (std::size_t i = 0; i < blocks.size(); ++i) {
         text += fmt::format(" {}:{}", blocks[i].value, versions[i].value);
-    }
-    return text;
-}
-
-// " tasks 0+1"; nothing where the row names none.
-std::string tasks_text(TaskSet set) {
-    std::string text;
-    for (std::uint32_t task = 0; task < kMaxTasks; ++task) {
-        if (!set.contains(TaskId{task})) continue;
-        text += fmt::format("{}{}", text.empty() ? " tasks " : "+", task);
     }
     return text;
 }

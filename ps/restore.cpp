@@ -50,6 +50,7 @@ BlockContents contents_of(BlockSlice&& slice) {
     contents.policy = std::move(slice.policy);
     contents.policy_state = std::move(slice.policy_state);
     contents.vectors = std::move(slice.vectors);
+    contents.memory = std::move(slice.memory);
     contents.weights = std::move(slice.weights);
     contents.slots = std::move(slice.slots);
     return contents;

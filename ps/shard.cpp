@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "common/invariant.h"
+#include "common/partition/task_placement.h"
 #include "ps/policy_saved.h"
 
 namespace detente {
@@ -64,7 +65,8 @@ Shard::Shard(ShardSetup setup, BlockStore store, const std::optional<PolicyState
       store_(std::move(store)),
       duplicates_(store_.trainable()),
       leases_(batches_of(setup_), setup_.job->data_epochs, setup_.job->lease_batches,
-              setup_.job->workers) {
+              setup_.job->workers,
+              setup_.job->split_tasks ? trained_tasks(*setup_.plan) : TaskSet{}) {
     if (setup_.id != kLeadShard) return;
     if (!decides_steps()) {
         lead_ = std::make_unique<Lead>(nullptr, std::vector<ShardId>{}, setup_.job->shards(), 0,
@@ -211,6 +213,7 @@ bool Shard::from_known_worker(const Envelope& envelope, Step step, Part part) {
     }
     // A late double of a worker that said farewell is answered, but does not bring it back.
     if (duplicates_.has_left(worker)) return true;
+    gone_.erase(worker);
     Incarnation& known = workers_[worker];
     if (known < envelope.incarnation) {
         record_closed(worker, known, lost, true, "replaced by a newer incarnation");
@@ -306,6 +309,13 @@ Status Shard::status() const {
     if (decides_steps()) count("staged_bytes", staged_bytes);
     for (const auto& [code, number] : refused_) {
         count((std::string("refused.") + name_of(code)).c_str(), number);
+    }
+    if (setup_.job->across.method != AcrossMethod::off) {
+        const AcrossFigures& across = store_.across();
+        count("across.arrived", across.arrived);
+        count("across.projected", across.projected);
+        count("across.cosines", across.cosines);
+        add("across.cosine_sum", across.cosine_sum);
     }
     if (setup_.id == kLeadShard) {
         count("batches.total", leases_.total());

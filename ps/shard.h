@@ -12,6 +12,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -210,6 +211,8 @@ class Shard : public Node {
                        const std::vector<Duplicates::Closed>& closed, bool lost,
                        const std::string& reason);
     void answer_leases();
+    // Whom tasks are placed on (common/partition/task_placement.h).
+    std::vector<WorkerId> members_for_tasks() const;
     void record_control(std::string what);
     Status status() const;
     void heartbeat();
@@ -224,6 +227,7 @@ class Shard : public Node {
     std::map<std::uint64_t, CheckpointReply> checkpoints_;  // by ticket
     // Spoken to and not gone; looked up for every message of ten thousand workers.
     boost::container::flat_map<WorkerId, Incarnation> workers_;
+    std::set<WorkerId> gone_;  // lost, or left; whoever was not heard of yet is not among them
 
     std::vector<LostRecord> taken_back_;                 // until they are in the ledger
     std::vector<Duplicates::ClosedBy> lost_by_restore_;  // the same

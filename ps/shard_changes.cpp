@@ -2,20 +2,10 @@
 // them in the order of the numbers. Under step scope that is a boundary between two steps; under
 // block scope each shard changes when the news arrives.
 #include "common/invariant.h"
+#include "common/ledger_controls.h"
 #include "ps/shard.h"
 
 namespace detente {
-namespace {
-
-std::string text_of(const PolicyChange& change) {
-    std::string text = "'" + change.policy + "'";
-    for (const auto& [name, value] : change.parameters) {
-        text.append(" ").append(name).append(" = ").append(value);
-    }
-    return text;
-}
-
-}  // namespace
 
 // bad_job, not_supported: why this run cannot change to it, and what to do instead.
 Result<std::unique_ptr<const Policy>> Shard::checked(const PolicyChange& body) const {
@@ -30,6 +20,13 @@ Result<std::unique_ptr<const Policy>> Shard::checked(const PolicyChange& body) c
                         (steps ? "step" : "block") + ", and this run decides per " +
                         (decides_steps() ? "step" : "block") +
                         ": gradients on their way would be judged by both" + instead);
+    }
+    if (setup_.job->across.method != AcrossMethod::off && !fits_across(**policy)) {
+        return fail(ErrorCode::not_supported,
+                    "staleness.policy = '" + body.policy +
+                        "' changes or keeps something of a gradient, which does not go with "
+                        "across.method" +
+                        instead);
     }
     for (const Policy* half : {policy->get(), &store_.job_policy()}) {
         if (half->worker_half() == nullptr) continue;
@@ -61,15 +58,12 @@ void Shard::change_policy(const PolicyChange& body) {
 
 void Shard::adopt(const PolicyChange& change, Sequence sequence) {
     const std::string former = store_.job_policy().name();
-    const auto changed =
-        store_.change_policy({change.policy, change.parameters}, setup_.job->admission);
+    const PolicyConfig policy{change.policy, change.parameters};
+    const auto changed = store_.change_policy(policy, setup_.job->admission);
     // The lead has checked it, and shards are of one build.
     invariant(changed.has_value(), "a change of policy that was decided can be made");
-    const ControlRecord record = policy_changed(
-        text_of(change) + " in place of '" + former + "', by " + change.by + ", decision " +
-        std::to_string(sequence.lead_epoch.value) + ":" + std::to_string(sequence.number));
-    record_control(record.what);
-    effects_->log(LogLevel::information, "staleness policy " + text_of(change) + " in place of '" +
+    record_control(policy_changed(change, former, sequence).what);
+    effects_->log(LogLevel::information, "staleness policy " + text_of(policy) + " in place of '" +
                                              former + "', by " + change.by);
 }
 

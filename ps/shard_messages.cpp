@@ -3,6 +3,7 @@
 
 #include "common/checksum.h"
 #include "common/codec/codec.h"
+#include "common/partition/task_placement.h"
 #include "ps/checkpoint.h"
 #include "ps/policy_saved.h"
 #include "ps/shard.h"
@@ -210,7 +211,7 @@ const char* reason_text(CancelReason reason) {
         case CancelReason::dropped:
             return "dropped";
         case CancelReason::recompute:
-            return "not part of a recomputed step";
+            return "not part of what the step pushes";  // recomputed, or of another task
         case CancelReason::stopping:
             return "stopping";
         case CancelReason::failed:
@@ -241,7 +242,7 @@ void Shard::lease(const Envelope& from, const LeaseRequest& body) {
     }
     // A late double of a worker that has said farewell must not be granted batches.
     if (duplicates_.has_left(WorkerId{from.from.index})) return;
-    leases_.request(WorkerId{from.from.index}, body);
+    leases_.request(WorkerId{from.from.index}, body, from.tasks);
     answer_leases();
 }
 
@@ -256,14 +257,24 @@ void Shard::answer_leases() {
     for (Leases::Answer& answer : answers) {
         Envelope to;
         to.from = node_of(answer.worker);
+        if (setup_.job->split_tasks) answer.reply.members = members_for_tasks();
         reply(to, std::move(answer.reply));
     }
+}
+
+std::vector<WorkerId> Shard::members_for_tasks() const {
+    std::vector<WorkerId> members;
+    for (const WorkerId worker : all_workers(setup_.job->workers)) {
+        if (!gone_.contains(worker)) members.push_back(worker);
+    }
+    return members;
 }
 
 void Shard::farewell(const Envelope& from, const Farewell& body) {
     const WorkerId worker{from.from.index};
     acknowledge(worker, body.acknowledged);
     record_closed(worker, from.incarnation, duplicates_.farewell(worker), false, "farewell");
+    gone_.insert(worker);
     leases_.release(worker);
     answer_leases();
     workers_.erase(worker);
@@ -284,6 +295,7 @@ void Shard::peer_down(const PeerDown& event) {
     drop_incomplete(worker, event.incarnation);
     if (lead_ != nullptr) lead_->lost(worker, event.incarnation);
     record_control(to_string(event.node) + " lost: " + event.reason);
+    gone_.insert(worker);
     leases_.release(worker);
     answer_leases();
     workers_.erase(worker);
@@ -329,6 +341,7 @@ void Shard::make_slice(const CheckpointRequest& body) {
         one.policy = block.policy->name();
         one.policy_state = block.policy_state;
         one.vectors = block.vectors.save();
+        one.memory = block.memory.save();
         one.weights = block.weight_payload();
         for (int slot = 0; slot < block.rule->slots(); ++slot) {
             const std::byte* values = block.slots->data() + static_cast<std::size_t>(slot) *

@@ -80,6 +80,14 @@ Result<void> Shard::check_part(const Push& body, std::vector<LiveBlock*>& blocks
                                                   " (bits) contributed, its owners are " +
                                                   std::to_string(block->plan->owners.bits));
         }
+        if (setup_.job->split_tasks &&
+            (gradient.tasks.count() != 1 || gradient.tasks != body.batch.tasks)) {
+            return fail(ErrorCode::bad_message,
+                        name + ": tasks " + std::to_string(gradient.tasks.bits) +
+                            " (bits) contributed to a step of " +
+                            std::to_string(body.batch.tasks.bits) +
+                            "; under worker.split_tasks a step is of one task");
+        }
         if (gradient.gradient.size() != block->plan->bytes()) {
             return fail(ErrorCode::bad_length,
                         name + ": gradient of " + std::to_string(gradient.gradient.size()) +
@@ -216,8 +224,9 @@ double Shard::judge_block(LiveBlock& block, const GradientBlock& gradient, const
                   "a policy of block scope that keeps nothing applies one push at a time");
         verdict.verdict = Verdict::applied;
         verdict.step_scale = applied->step_scale;
-        store_.apply_parts(block, {{gradient.gradient.bytes.data(), 1, arrived, gradient.base}}, 1,
-                           applied->step_scale, push.samples);
+        store_.apply_parts(
+            block, {{gradient.gradient.bytes.data(), 1, arrived, gradient.base, gradient.tasks}}, 1,
+            applied->step_scale, push.samples);
         ++staleness_[std::min<std::uint64_t>(verdict.staleness, kStalenessBins - 1)];
         staleness_sum_ += static_cast<double>(verdict.staleness);
         staleness_max_ = std::max(staleness_max_, verdict.staleness);

@@ -1,7 +1,6 @@
 // What a shard does about the past when it is restored from a checkpoint: the books go on from
 // there, what was in flight is lost, and so is every update that had been applied after it.
-#include <fmt/format.h>
-
+#include "common/ledger_controls.h"
 #include "ps/shard.h"
 
 namespace detente {
@@ -31,8 +30,7 @@ Result<void> Shard::take_over(const std::vector<FormerShard>& former) {
 
 void Shard::record_restored() {
     if (setup_.restored_from.empty()) return;
-    record_control(fmt::format("restored {} under epoch {}: {} updates applied after it are lost",
-                               setup_.restored_from, setup_.epoch.value, updates_taken_back_));
+    record_control(restored_shard({setup_.restored_from, setup_.epoch}, updates_taken_back_).what);
     for (LostRecord& update : taken_back_) effects_->record({now_, std::move(update)});
     for (const Duplicates::ClosedBy& closed : lost_by_restore_) {
         record_closed(closed.worker, closed.incarnation, {closed.step}, true,

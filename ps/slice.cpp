@@ -13,7 +13,8 @@ namespace detente {
 namespace json = boost::json;
 namespace {
 
-constexpr const char* kFormat = "detente shard slice 3";
+constexpr const char* kFormat = "detente shard slice 4";
+constexpr const char* kBeforeMemory = "detente shard slice 3";    // read, never written
 constexpr const char* kBeforeVectors = "detente shard slice 2";   // read, never written
 constexpr const char* kBeforePolicies = "detente shard slice 1";  // read, never written
 constexpr std::string_view kExtraPrefix = "extra.";
@@ -31,6 +32,10 @@ std::string vector_name(BlockId block, WorkerId worker, std::size_t vector) {
     return fmt::format("block.{}.worker{}.vector{}", block.value, worker.value, vector);
 }
 
+std::string mean_name(BlockId block, TaskId task) {
+    return fmt::format("block.{}.task{}.mean", block.value, task.value);
+}
+
 TensorEntry floats(std::string name, const Payload& payload) {
     invariant(payload.size() % sizeof(float) == 0, "blocks are whole floats");
     return {std::move(name), Dtype::f32, {payload.size() / sizeof(float)}};
@@ -45,20 +50,48 @@ json::object workers_of(const SavedVectors& vectors) {
     return workers;
 }
 
-json::array bits_of(const PolicyState& state) {
+json::array bits_of(const std::vector<double>& values) {
     json::array bits;
-    for (const double value : state.values) {
+    for (const double value : values) {
         bits.emplace_back(std::to_string(std::bit_cast<std::uint64_t>(value)));
     }
     return bits;
 }
 
-PolicyState policy_state_in(const json::object& object) {
-    PolicyState state;
-    for (const json::value& bits : array_in(object, "policy_state")) {
-        state.values.push_back(std::bit_cast<double>(integer_of(bits, "policy_state")));
+std::vector<double> doubles_in(const json::object& object, const char* name) {
+    std::vector<double> values;
+    for (const json::value& bits : array_in(object, name)) {
+        values.push_back(std::bit_cast<double>(integer_of(bits, name)));
     }
-    return state;
+    return values;
+}
+
+json::array tasks_of(const SavedMemory& memory) {
+    json::array tasks;
+    for (const SavedMemory::Task& one : memory.tasks) {
+        tasks.push_back(json::object{{"task", std::to_string(one.task.value)},
+                                     {"version", std::to_string(one.version.value)}});
+    }
+    return tasks;
+}
+
+SavedMemory memory_in(const json::object& object) {
+    SavedMemory memory;
+    for (const json::value& value : array_in(object, "memory")) {
+        const json::object& one = object_of(value, "memory");
+        const TaskId task{small_integer_in(one, "task")};
+        const bool ascends = memory.tasks.empty() || memory.tasks.back().task < task;
+        if (task.value >= kMaxTasks || !ascends) {
+            throw BadJson{fmt::format("what is remembered of task {} is out of place", task.value)};
+        }
+        memory.tasks.push_back({task, Version{integer_in(one, "version")}, {}});
+    }
+    memory.gramian = doubles_in(object, "memory_gramian");
+    if (memory.gramian.size() != memory.tasks.size() * memory.tasks.size()) {
+        throw BadJson{fmt::format("a Gramian of {} entries for {} tasks", memory.gramian.size(),
+                                  memory.tasks.size())};
+    }
+    return memory;
 }
 
 std::size_t count_in(const json::object& object, const char* name) {
@@ -92,6 +125,9 @@ std::vector<std::string> state_names(const BlockSlice& block) {
             names.push_back(vector_name(block.block, worker, i));
         }
     }
+    for (const SavedMemory::Task& one : block.memory.tasks) {
+        names.push_back(mean_name(block.block, one.task));
+    }
     return names;
 }
 
@@ -102,6 +138,7 @@ std::vector<Payload*> arrays_of(BlockSlice& block) {
     for (auto& [worker, vectors] : block.vectors.workers) {
         for (Payload& vector : vectors) arrays.push_back(&vector);
     }
+    for (SavedMemory::Task& one : block.memory.tasks) arrays.push_back(&one.mean);
     return arrays;
 }
 
@@ -131,10 +168,12 @@ std::vector<Payload> to_pieces(const ShardSlice& slice) {
                                       {"updates", std::to_string(block.updates)},
                                       {"samples_applied", std::to_string(block.samples_applied)},
                                       {"policy", block.policy},
-                                      {"policy_state", bits_of(block.policy_state)},
+                                      {"policy_state", bits_of(block.policy_state.values)},
                                       {"slots", std::to_string(block.slots.size())},
                                       {"vectors", std::to_string(block.vectors.block.size())},
-                                      {"worker_vectors", workers_of(block.vectors)}});
+                                      {"worker_vectors", workers_of(block.vectors)},
+                                      {"memory", tasks_of(block.memory)},
+                                      {"memory_gramian", bits_of(block.memory.gramian)}});
         tensors.push_back(floats(weights_name(block.block), block.weights));
         pieces.push_back(block.weights);
         BlockSlice shared = block;
@@ -177,7 +216,8 @@ void SliceFile::parse() {
     json::object metadata;
     for (const auto& [key, value] : file_.metadata()) metadata[key] = value;
     const std::string format = text_in(metadata, "format");
-    if (format != kFormat && format != kBeforeVectors && format != kBeforePolicies) {
+    const auto formats = {kFormat, kBeforeMemory, kBeforeVectors, kBeforePolicies};
+    if (std::find(formats.begin(), formats.end(), format) == formats.end()) {
         throw BadJson{fmt::format("expected format '{}', found '{}'", kFormat, format)};
     }
     shard_ = ShardId{small_integer_in(metadata, "shard")};
@@ -194,10 +234,11 @@ void SliceFile::parse() {
         block.samples_applied = integer_in(object, "samples_applied");
         if (format != kBeforePolicies) {
             block.policy = text_in(object, "policy");
-            block.policy_state = policy_state_in(object);
+            block.policy_state.values = doubles_in(object, "policy_state");
         }
         block.slots.resize(count_in(object, "slots"));
-        if (format == kFormat) parse_vectors(object, block);
+        if (format == kFormat || format == kBeforeMemory) parse_vectors(object, block);
+        if (format == kFormat) block.memory = memory_in(object);
         const auto& shape = floats_in(file_, weights_name(block.block)).entry.shape;
         for (const std::string& name : state_names(block)) {
             if (floats_in(file_, name).entry.shape != shape) {

@@ -1,9 +1,9 @@
 // What one shard contributes to a checkpoint: its blocks at a version boundary and the rest of its
 // state. On disk a slice is one safetensors file: weights as `block.<id>.weights`, optimizer state
 // as `block.<id>.slot0`, `.slot1`, vectors of the staleness policy as `block.<id>.vector0` and
-// `block.<id>.worker<w>.vector0`, every extra as bytes `extra.<key>`; versions, counts and the
-// staleness policy's state as JSON in the metadata, 64-bit integers (and the bits of doubles) as
-// strings.
+// `block.<id>.worker<w>.vector0`, averages of tasks' gradients as `block.<id>.task<t>.mean`, every
+// extra as bytes `extra.<key>`; versions, counts, the staleness policy's state and the averages'
+// Gramian as JSON in the metadata, 64-bit integers (and the bits of doubles) as strings.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +17,7 @@
 #include "common/safetensors.h"
 #include "common/staleness/policy.h"
 #include "ps/policy_vectors.h"
+#include "ps/task_memory.h"
 
 namespace detente {
 
@@ -32,6 +33,7 @@ struct BlockSlice {
     Payload weights;
     std::vector<Payload> slots;  // each as long as the weights
     SavedVectors vectors;        // of the policy; the same
+    SavedMemory memory;          // of tasks' gradients; the same
 };
 
 struct ShardSlice {

@@ -3,7 +3,7 @@
     python3 scripts/clang_tidy.py BUILD_FOLDER [SOURCE…]
 
 A source that was fine is not looked at again until it, a header of ours below it, or .clang-tidy
-changes: build/tidy holds a file per hash of all of these.
+changes: a cache of the user's, for all of their checkouts, holds a file per hash of all of these.
 """
 
 import concurrent.futures
@@ -16,7 +16,8 @@ import sys
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-CACHE = os.path.join(ROOT, "build", "tidy")
+CACHE = os.path.join(
+    os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "detente", "clang-tidy")
 INCLUDE = re.compile(rb'^\s*#\s*include\s+[<"]([^">]+)[">]', re.MULTILINE)
 # Compiled by GCC: its warning flags are not clang's, and the compiler's own warnings are its job.
 EXTRA = ["--extra-arg=-w", "--extra-arg=-Wno-unknown-warning-option"]
@@ -61,7 +62,9 @@ def below(source, build):
 def key_of(source, build, constant):
     digest = hashlib.sha256(constant)
     for path in below(source, build):
-        digest.update(path.encode())
+        # Neither where this checkout lies nor what its build folder is called.
+        root = build if path.startswith(build + os.sep) else ROOT
+        digest.update(os.path.relpath(path, root).encode())
         digest.update(contents(path))
     return digest.hexdigest()
 

@@ -21,6 +21,7 @@ class RecordedEffects final : public Effects {
     explicit RecordedEffects(Node& node) : node_(node) {}
 
     void send(NodeId to, Message message) override {
+        envelopes.push_back(message.envelope);
         sent.emplace_back(to, std::move(message.body));
     }
     TimerId after(Nanos delay, Tag tag) override {
@@ -32,7 +33,10 @@ class RecordedEffects final : public Effects {
                                     [&](const Timer& t) { return t.id == timer; }),
                      timers.end());
     }
-    Ticket compute(Work /*work*/) override { return {}; }
+    Ticket compute(Work work) override {
+        works.push_back(std::move(work));
+        return {works.size()};  // the n-th work has ticket n, from 1
+    }
     void cancel(Ticket /*ticket*/) override {}
     Ticket store(StoreOp operation) override {
         stored.push_back(std::move(operation));
@@ -98,6 +102,8 @@ class RecordedEffects final : public Effects {
 
     Time now{};
     std::vector<std::pair<NodeId, Body>> sent;
+    std::vector<Envelope> envelopes;  // of all that was ever sent
+    std::vector<Work> works;
     std::vector<StoreOp> stored;
     std::vector<Group> formed;
     std::vector<std::pair<CollectiveKey, GradientShare>> reduced;

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "common/invariant.h"
+#include "common/partition/task_placement.h"
 #include "common/random.h"
 #include "common/staleness/policy.h"
 
@@ -50,7 +52,11 @@ Worker::Worker(WorkerSetup setup, Resolver resolver)
     for (std::uint32_t shard = 0; shard < setup_.job->shards(); ++shard) {
         clients_.emplace_back(ShardId{shard}, *setup_.plan, *setup_.job);
     }
-    losses_.assign(setup_.tasks.size(), 0.0);
+    // A task that this worker never computed has no loss here.
+    losses_.assign(setup_.tasks.size(),
+                   of_all_tasks() ? 0.0 : std::numeric_limits<double>::quiet_NaN());
+    loss_steps_.assign(setup_.tasks.size(), 0);
+    place_tasks(all_workers(setup_.job->workers));
 }
 
 void Worker::on(Event&& event, Time now, Effects& effects) {
@@ -127,31 +133,6 @@ void Worker::open_next_step() {
     pulled_all_ = true;
 }
 
-void Worker::ask_for_batches(bool wants_more) {
-    if (wants_more && (lease_ || no_more_ || lease_useless_)) return;
-    LeaseRequest request;
-    request.request = ++lease_number_;
-    request.wants_more = wants_more;
-    std::sort(finished_.begin(), finished_.end());
-    for (const auto& [data_epoch, index] : finished_) {
-        if (!request.finished.empty()) {
-            BatchRange& last = request.finished.back();
-            if (last.data_epoch == data_epoch && last.first + last.count == index) {
-                ++last.count;
-                continue;
-            }
-        }
-        request.finished.push_back({data_epoch, index, 1});
-    }
-    lease_ = request;
-    lease_sent_ = now_;
-    lease_first_sent_ = now_;
-    Message message;
-    message.envelope.to = node_of(kLeadShard);
-    message.body = std::move(request);
-    effects_->send(node_of(kLeadShard), std::move(message));
-}
-
 // One answer that is long in coming stops the worker before it runs past what a shard remembers of
 // unsettled steps (found by simulation: seeds 24 and 32 of "exactly once").
 bool Worker::remembered(Step step) const {
@@ -176,8 +157,7 @@ void Worker::start_gradient() {
     preparing_.pop_front();
     Computing computing;
     computing.step = prepared.step;
-    computing.batch = std::move(batches_.front());
-    batches_.pop_front();
+    computing.batch = take_batch();
     computing.began = now_;
     for (const WeightBlock& block : prepared.weights) {
         computing.base[block.block] = {block.epoch, block.version};
@@ -196,14 +176,12 @@ void Worker::start_gradient() {
     GradientWork work;
     work.step = prepared.step;
     work.weights = std::move(prepared.weights);
-    work.batch = {computing.batch.data_epoch, computing.batch.index, 1};
+    work.batch = computing.batch.range();
     work.batch_samples = setup_.job->batch_samples;
     // A function of the batch, not of who computes it or when: a recompute draws the same.
     work.random_key = random_key(setup_.job->seed, Purpose::task_stream,
                                  {computing.batch.data_epoch, computing.batch.index});
-    for (std::uint32_t task = 0; task < setup_.tasks.size(); ++task) {
-        work.tasks.insert(TaskId{task});
-    }
+    work.tasks = tasks_of(work.batch, setup_.tasks.size());
     resolver_.prepare(work);
     if (joins_round(computing.batch)) {
         computing.in_step = true;
@@ -325,8 +303,13 @@ void Worker::compensate(const std::vector<WeightBlock>& weights) {
 
 std::vector<std::vector<BlockId>> Worker::lay_out_push() {
     const std::vector<BlockId>& only = computing_->batch.only;
+    const auto& blocks = setup_.plan->blocks;
+    const bool whole =
+        only.empty() && std::all_of(blocks.begin(), blocks.end(), [this](const Block& block) {
+            return !block.trainable() || of_step(block);
+        });
     const bool reply_brings_blocks = setup_.job->push_pull && setup_.job->pull_ahead == 0 &&
-                                     !setup_.job->consistent_pulls && only.empty() &&
+                                     !setup_.job->consistent_pulls && whole &&
                                      phase_ == Phase::training && !(no_more_ && batches_.empty()) &&
                                      computing_->pushes_in_step;
     std::vector<std::vector<BlockId>> layout;
@@ -357,6 +340,7 @@ std::vector<std::vector<BlockId>> Worker::lay_out_push() {
                 if (!only.empty() && std::find(only.begin(), only.end(), block) == only.end()) {
                     continue;
                 }
+                if (!of_step(setup_.plan->block(block))) continue;
                 const bool in_step = computing_->in_step && setup_.plan->block(block).in_step;
                 if (in_step && !computing_->pushes_in_step) continue;
                 (in_step ? for_node : own).push_back(block);
@@ -407,7 +391,7 @@ void Worker::part_computed(const ComputePart& event) {
     push.part = place.part;
     push.parts = place.parts;
     push.opens = computing_->opens;
-    push.batch = {computing_->batch.data_epoch, computing_->batch.index, 1};
+    push.batch = computing_->batch.range();
     push.samples = place.in_step ? computing_->node_samples : computing_->samples;
     push.gradient_hash = computing_->gradient_hash;
     std::size_t at = 0;
@@ -416,14 +400,15 @@ void Worker::part_computed(const ComputePart& event) {
         const auto& [epoch, version] = computing_->base[id];
         const Payload gradient{event.payload.owner, event.payload.bytes.subspan(at, block.bytes())};
         if (computing_->kept != nullptr) computing_->kept->gradient[id] = gradient;
-        push.blocks.push_back({id, block.owners, epoch, version, gradient, std::nullopt});
+        const TaskSet tasks = push.batch.tasks.empty() ? block.owners : push.batch.tasks;
+        push.blocks.push_back({id, tasks, epoch, version, gradient, std::nullopt});
         at += block.bytes();
     }
     clients_[place.client].push(std::move(push), now_, *effects_);
 }
 
 void Worker::finish_batch(const Batch& batch) {
-    finished_.push_back(batch.key());
+    finished_.push_back(batch.range());
     lease_useless_ = false;
 }
 

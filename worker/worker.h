@@ -65,7 +65,9 @@ class Worker : public Node {
         std::uint32_t recomputes = 0;
         std::vector<BlockId> only;         // after a partial rejection: the blocks to compute again
         std::shared_ptr<Kept> rejected{};  // to be compensated; null: to be computed
-        auto key() const { return std::pair(data_epoch, index); }
+        TaskSet tasks{};                   // for which; empty: all
+        BatchRange range() const { return {data_epoch, index, 1, tasks}; }
+        bool repairs() const { return recomputes > 0 || !only.empty(); }
     };
     // A step whose weights are on their way or here.
     struct Preparing {
@@ -154,13 +156,21 @@ class Worker : public Node {
     void advance();
     void open_next_step();
     Step new_preparing(std::size_t blocks);
-    void ask_for_batches(bool wants_more);
     bool remembered(Step step) const;
     void start_gradient();
     void note_torn(const std::vector<WeightBlock>& weights);
     void computed(ComputeEnded&& event);
     void resolve(GradientOutcome&& outcome);
     void note_resolved(const std::vector<double>& losses, const Gramian& gramian);
+    // Batches, and whose they are (worker_leases.cpp).
+    void ask_for_batches(bool wants_more);
+    void send_lease_request();
+    void place_tasks(const std::vector<WorkerId>& members);
+    // The next one; where there are several tasks, they take turns.
+    Batch take_batch();
+    // Whether the step under way is of a task that owns it.
+    bool of_step(const Block& block) const;
+    bool of_all_tasks() const { return !setup_.job->split_tasks; }
     // Rounds with the workers of its node (worker_rounds.cpp).
     bool joins_round(const Batch& batch);
     void open_round();
@@ -225,9 +235,11 @@ class Worker : public Node {
     std::vector<Settling> settling_;
 
     std::deque<Batch> batches_;
-    std::set<std::pair<std::uint32_t, std::uint32_t>> held_;  // leased, not yet reported finished
-    std::vector<std::pair<std::uint32_t, std::uint32_t>> finished_;  // to report
-    std::optional<LeaseRequest> lease_;                              // outstanding
+    std::set<BatchRange> held_;          // leased, not yet reported finished; each of one batch
+    std::vector<BatchRange> finished_;   // likewise, to report
+    std::optional<LeaseRequest> lease_;  // outstanding
+    TaskSet own_tasks_;                  // under worker.split_tasks: those placed on this worker
+    TaskSet last_tasks_;                 // of the gradient begun last
     Time lease_sent_{};
     Time lease_first_sent_{};
     std::uint32_t lease_number_ = 0;
@@ -264,6 +276,7 @@ class Worker : public Node {
     InterferenceIndex interference_;
     bool state_too_large_ = false;  // said once
     std::vector<double> losses_;
+    std::vector<std::uint64_t> loss_steps_;  // behind each
     Nanos compute_time_{0};
     Nanos wait_time_{0};
     Nanos round_time_{0};  // from its own gradient to the node's

@@ -150,14 +150,15 @@ void Worker::verdicts_arrived(std::size_t index, PushReply&& reply, Nanos handle
 void Worker::leased(const LeaseReply& reply) {
     if (!lease_ || reply.request != lease_->request) return;
     // What this request reported finished is known to the lead shard now.
-    std::set<std::pair<std::uint32_t, std::uint32_t>> reported;
+    std::set<BatchRange> reported;
     for (const BatchRange& range : lease_->finished) {
         for (std::uint32_t i = 0; i < range.count; ++i) {
-            reported.insert({range.data_epoch, range.first + i});
+            reported.insert({range.data_epoch, range.first + i, 1, range.tasks});
         }
     }
-    std::erase_if(finished_, [&](const auto& batch) { return reported.contains(batch); });
-    for (const auto& batch : reported) held_.erase(batch);
+    std::erase_if(finished_, [&](const BatchRange& batch) { return reported.contains(batch); });
+    for (const BatchRange& batch : reported) held_.erase(batch);
+    if (!reply.members.empty()) place_tasks(reply.members);
     const bool asked_for_more = lease_->wants_more;
     lease_.reset();
     if (!asked_for_more) return;
@@ -165,9 +166,9 @@ void Worker::leased(const LeaseReply& reply) {
     bool news = false;
     for (const BatchRange& range : reply.granted) {
         for (std::uint32_t i = 0; i < range.count; ++i) {
-            const std::pair batch{range.data_epoch, range.first + i};
+            const BatchRange batch{range.data_epoch, range.first + i, 1, range.tasks};
             if (!held_.insert(batch).second) continue;
-            batches_.push_back({batch.first, batch.second, 0, {}});
+            batches_.push_back({batch.data_epoch, batch.first, 0, {}, {}, batch.tasks});
             news = true;
         }
     }
@@ -181,11 +182,7 @@ void Worker::on_overdue() {
         }
     }
     if (lease_ && now_ - lease_sent_ >= setup_.job->reply_deadline) {
-        lease_sent_ = now_;
-        Message message;
-        message.envelope.to = node_of(kLeadShard);
-        message.body = *lease_;
-        effects_->send(node_of(kLeadShard), std::move(message));
+        send_lease_request();
     }
     effects_->after(setup_.job->reply_deadline / 2, {kOverdue, 0});
 }

@@ -1,6 +1,7 @@
 // What becomes of a step's gradients when they are there: figures for the status, and the push.
 #include "common/codec/codec.h"
 #include "common/conflict/cosine_bins.h"
+#include "common/partition/task_placement.h"
 #include "common/random.h"
 #include "worker/worker.h"
 
@@ -53,12 +54,15 @@ void Worker::resolve(GradientOutcome&& outcome) {
 
 void Worker::note_resolved(const std::vector<double>& losses, const Gramian& gramian) {
     ++steps_resolved_;
-    for (std::size_t task = 0; task < losses.size() && task < losses_.size(); ++task) {
+    const TaskSet tasks_done = tasks_of(computing_->batch.range(), setup_.tasks.size());
+    for (std::uint32_t task = 0; task < losses.size() && task < losses_.size(); ++task) {
+        if (!tasks_done.contains(TaskId{task})) continue;
         constexpr double kKeep = 0.95;
-        losses_[task] = steps_resolved_ == 1 ? losses[task]
-                                             : kKeep * losses_[task] + (1 - kKeep) * losses[task];
+        losses_[task] = ++loss_steps_[task] == 1
+                            ? losses[task]
+                            : kKeep * losses_[task] + (1 - kKeep) * losses[task];
     }
-    if (gramian.tasks() < 2) return;
+    if (gramian.tasks() < 2 || !of_all_tasks()) return;  // of one task there are no cosines
     cosine_sum_ += mean_cosine(gramian);
     ++cosine_count_;
     const std::vector<double> cosines = cosines_of(gramian);
@@ -107,7 +111,7 @@ void Worker::record_resolved(const std::vector<double>& losses, const Gramian& g
     ResolvedRecord record;
     record.worker = setup_.id;
     record.step = computing_->step;
-    record.batch = {computing_->batch.data_epoch, computing_->batch.index, 1};
+    record.batch = computing_->batch.range();
     record.losses = floats_of(losses);
     record.reused = resolver_.reused();
     if (layers.empty()) {
@@ -123,7 +127,8 @@ void Worker::record_resolved(const std::vector<double>& losses, const Gramian& g
 }
 
 bool Worker::records_conflicts() const {
-    return setup_.tasks.size() > 1 && setup_.job->ledger_conflicts != LedgerConflicts::off;
+    return setup_.tasks.size() > 1 && of_all_tasks() &&
+           setup_.job->ledger_conflicts != LedgerConflicts::off;
 }
 
 MethodState Worker::method_state() {

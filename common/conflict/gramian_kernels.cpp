@@ -102,21 +102,6 @@ HWY_NOINLINE void multiply_across(const float* const* rows, const float* const* 
     }
 }
 
-// The 16 lanes in double: lane l with l + 8, then l + 4, l + 2, l + 1.
-HWY_INLINE double fold(const float* lanes) {
-    constexpr std::size_t kQuarter = kLanes / 4;
-    const hn::CappedTag<double, kQuarter> d;
-    const hn::Rebind<float, decltype(d)> narrow;
-    const auto wide = [&](std::size_t l)
-                          HWY_ATTR { return hn::PromoteTo(d, hn::Load(narrow, lanes + l)); };
-    HWY_ALIGN double s[kQuarter];
-    for (std::size_t l = 0; l < kQuarter; l += hn::Lanes(d)) {
-        hn::Store(hn::Add(hn::Add(wide(l), wide(l + 8)), hn::Add(wide(l + 4), wide(l + 12))), d,
-                  s + l);
-    }
-    return (s[0] + s[2]) + (s[1] + s[3]);
-}
-
 void among(const float* const* rows, std::size_t count, std::size_t offset, std::size_t elements,
            float* lanes) {
     if (count == 1) multiply_among<1>(rows, offset, elements, lanes);

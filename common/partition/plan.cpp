@@ -121,6 +121,16 @@ std::optional<Error> bad_space(const ModelDescription& model, const Job& job) {
                     model.model));
 }
 
+// A gate learns from one step of its task to the next of all tasks together.
+std::optional<Error> bad_split(const ModelDescription& model, const Job& job) {
+    if (!job.split_tasks || model.gates.empty()) return std::nullopt;
+    return fail(ErrorCode::bad_job,
+                fmt::format("worker.split_tasks: model '{}' has gates, which learn from the "
+                            "gradients of all tasks at the next step, and a step is of one task: "
+                            "set gates.enabled = false",
+                            model.model));
+}
+
 // 0 for the job's own, i + 1 for the first entry whose pattern matches.
 template <class Entry>
 std::uint32_t first_match(const std::vector<Entry>& entries, const std::string& tensor) {
@@ -320,6 +330,7 @@ Result<Plan> make_plan(const ModelDescription& model, const Job& job) {
     if (auto error = bad_size(job)) return *error;
     if (auto error = bad_task(model, job)) return *error;
     if (auto error = bad_space(model, job)) return *error;
+    if (auto error = bad_split(model, job)) return *error;
     if (auto error = bad_pattern(model, job)) return *error;
     Plan plan;
     for (std::uint32_t index = 0; index < model.tensors.size(); ++index) {

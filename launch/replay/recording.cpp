@@ -12,12 +12,17 @@
 namespace detente {
 namespace {
 
-// A restored shard hands out weights of an epoch above the first.
-bool of_later_epoch(const LedgerEntry& entry) {
-    const auto* pull = std::get_if<PullRecord>(&entry.record);
-    const auto* push = std::get_if<VerdictRecord>(&entry.record);
-    return (pull != nullptr && pull->epoch != Epoch{1}) ||
-           (push != nullptr && push->epoch != Epoch{1});
+std::optional<Epoch> epoch_of(const LedgerEntry& entry) {
+    if (const auto* pull = std::get_if<PullRecord>(&entry.record)) return pull->epoch;
+    if (const auto* push = std::get_if<VerdictRecord>(&entry.record)) return push->epoch;
+    return std::nullopt;
+}
+
+Error begun_again(const std::string& path) {
+    return fail(ErrorCode::not_supported,
+                fmt::format("{}: this run was begun again from a checkpoint while it went on; only "
+                            "runs that a checkpoint began can be replayed",
+                            path));
 }
 
 Result<RecordedShard> read_shard(const std::string& path, Recording& recording) {
@@ -26,15 +31,26 @@ Result<RecordedShard> read_shard(const std::string& path, Recording& recording) 
     RecordedShard shard;
     shard.origin = reader->origin();
     LedgerEntry entry;
+    bool began = false;
     while (true) {
         const auto more = reader->next(entry);
         if (more.has_error()) return more.error();
         if (!*more) break;
-        if (of_later_epoch(entry)) {
-            return fail(ErrorCode::not_supported,
-                        fmt::format("{}: this run went on from a checkpoint, and what it began "
-                                    "with is not in its ledger; replay the run it resumed",
-                                    path));
+        if (const auto* control = std::get_if<ControlRecord>(&entry.record)) {
+            if (auto restored = restored_from(*control)) {
+                if (began || shard.restored) return begun_again(path);
+                shard.restored = std::move(*restored);
+            }
+        }
+        if (const auto epoch = epoch_of(entry)) {
+            began = true;
+            const Epoch expected = shard.restored ? shard.restored->epoch : Epoch{1};
+            if (*epoch != expected) {
+                return fail(ErrorCode::bad_message,
+                            fmt::format("{}: \"{}\" is of epoch {}, expected {}: the ledger does "
+                                        "not say what this epoch began with",
+                                        path, ledger_to_text(entry), epoch->value, expected.value));
+            }
         }
         shard.entries.push_back(std::move(entry));
     }
@@ -73,10 +89,9 @@ void take_steps(const RecordedShard& shard, std::map<StepKey, RecordedStep>& ste
 
 // Where rejected gradients are compensated, a worker's next step of the same batch is that.
 void find_carried(std::map<StepKey, RecordedStep>& steps) {
-    std::map<std::tuple<WorkerId, Incarnation, std::uint32_t, std::uint32_t>, StepKey> latest;
+    std::map<std::tuple<WorkerId, Incarnation, BatchRange>, StepKey> latest;
     for (auto& [key, step] : steps) {
-        const auto batch =
-            std::tuple(key.worker, key.incarnation, step.batch.data_epoch, step.batch.first);
+        const auto batch = std::tuple(key.worker, key.incarnation, step.batch);
         const auto [before, first] = latest.try_emplace(batch, key);
         if (first) continue;
         step.carries = std::exchange(before->second, key);
@@ -100,7 +115,21 @@ Result<void> read_shards(Recording& recording) {
         found.emplace(index, std::move(*shard));
     }
     for (auto& [index, shard] : found) recording.shards.push_back(std::move(shard));
-    if (recording.shards.size() == recording.job.shards()) return {};
+    if (recording.shards.size() == recording.job.shards()) {
+        for (const RecordedShard& shard : recording.shards) {
+            const RecordedShard& lead = recording.shards.front();
+            if (shard.restored == lead.restored) continue;
+            const auto begins = [](const RecordedShard& one) {
+                return one.restored ? one.restored->directory : "the first weights";
+            };
+            return fail(ErrorCode::bad_message,
+                        fmt::format("{}: shard:{} begins with {}, shard:0 with {}: these ledgers "
+                                    "are not of one run",
+                                    recording.run.ledger_dir(), shard.origin.node.index,
+                                    begins(shard), begins(lead)));
+        }
+        return {};
+    }
     return fail(
         ErrorCode::io,
         fmt::format("{}: {} of {} shards' ledgers; the run's other hosts have the rest: "

@@ -13,6 +13,7 @@
 
 #include "common/config.h"
 #include "common/ids.h"
+#include "common/ledger_controls.h"
 #include "common/ledger_entry.h"
 #include "common/result.h"
 #include "launch/run_directory.h"
@@ -47,6 +48,7 @@ struct RecordedStep {
 
 struct RecordedShard {
     LedgerOrigin origin;
+    std::optional<RestoredFrom> restored;  // none: began with the model's first weights
     std::vector<LedgerEntry> entries;
 };
 
@@ -60,8 +62,8 @@ struct Recording {
 };
 
 // `overrides`: as after --set; for model.* and data.*, where these lie elsewhere now. io,
-// bad_message: no run directory, or a ledger of it is missing or not readable. not_supported: the
-// run went on from a checkpoint, so that its ledger does not say what it began with.
+// bad_message: no run directory, or a ledger of it is missing or not readable, or its shards did
+// not begin with one checkpoint. not_supported: the run was begun again while it went on.
 Result<Recording> read_recording(const std::string& directory,
                                  const std::vector<std::string>& overrides);
 

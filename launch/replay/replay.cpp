@@ -8,8 +8,11 @@
 #include <limits>
 
 #include "common/invariant.h"
+#include "common/ledger_controls.h"
 #include "common/random.h"
 #include "launch/weights_digest.h"
+#include "ps/checkpoint.h"
+#include "ps/restore.h"
 
 namespace detente {
 namespace {
@@ -45,8 +48,10 @@ Result<void> Replay::begin() {
     auto resolver = Resolver::create(*job_, engines_->description().tasks.size());
     if (resolver.has_error()) return resolver.error();
     first_ = std::move(*resolver);
+    const auto& restored = recording_.shards.front().restored;
+    epoch_ = restored ? restored->epoch : Epoch{1};
     for (std::uint32_t i = 0; i < job_->shards(); ++i) {
-        auto store = BlockStore::create(*plan_, *job_, ShardId{i}, Epoch{1});
+        auto store = BlockStore::create(*plan_, *job_, ShardId{i}, epoch_);
         if (store.has_error()) return store.error();
         stores_.push_back(std::move(*store));
     }
@@ -83,6 +88,36 @@ Result<void> Replay::begin() {
                                 job_->aggregator.name));
     }
     count_uses();
+    return restored ? begin_with_checkpoint(restored->directory) : begin_anew();
+}
+
+// As a server that is started with --resume.
+Result<void> Replay::begin_with_checkpoint(const std::string& directory) {
+    for (std::uint32_t i = 0; i < job_->shards(); ++i) {
+        ShardSetup setup;
+        setup.id = ShardId{i};
+        setup.job = job_;
+        setup.plan = plan_;
+        const auto gaps = restore_shard(setup, directory, engines_->description());
+        if (gaps.has_error()) {
+            return fail(gaps.error().code,
+                        fmt::format("this run began with checkpoint {}: {}; a replay needs it "
+                                    "where it was",
+                                    directory, gaps.error().text));
+        }
+        for (auto& [id, contents] : setup.restored) {
+            LiveBlock& block = live(id);
+            if (auto filled = stores_[i].fill(block, contents); filled.has_error()) return filled;
+            updated(block);
+        }
+    }
+    const auto manifest = read_manifest(directory);
+    if (manifest.has_error()) return manifest.error();
+    for (const WorkerMethod& saved : manifest->methods) remembered_[saved.worker] = saved.state;
+    return {};
+}
+
+Result<void> Replay::begin_anew() {
     Result<void> filled;
     const auto first = [&](std::uint32_t block, const Payload& values) {
         LiveBlock& at = live(BlockId{block});
@@ -222,7 +257,7 @@ Result<void> Replay::take(std::size_t shard, const PullRecord& pull) {
                                              : std::to_string(block->version.value)));
         }
         const PolicyNeeds needs = block->policy->needs();
-        if (!needs.look_ahead && !needs.stale_weights) continue;
+        if (!stores_[shard].remembers_pulls(*block)) continue;
         Payload handed = stores_[shard].hand_out(*block, pull.worker);
         if (!needs.look_ahead || block->plan->frozen || step == recording_.steps.end()) continue;
         if (step->second.base.at(pull.blocks[i]) != block->version) continue;
@@ -240,11 +275,18 @@ Result<void> Replay::take(std::size_t shard, const ControlRecord& control) {
         }
     }
     if (const auto worker = forgotten_worker(control)) stores_[shard].forget(*worker);
-    if (changes_policy(control)) {
-        return fail(ErrorCode::not_supported,
-                    fmt::format("shard:{}, entry {}: {}: runs whose policy was changed while they "
-                                "went on cannot be replayed yet",
-                                shard, places_[shard].next, control.what));
+    if (!changes_policy(control)) return {};
+    const auto refused = [&](ErrorCode code, const std::string& why) {
+        return fail(code, fmt::format("shard:{}, entry {}: {}: {}", shard, places_[shard].next,
+                                      control.what, why));
+    };
+    const auto policy = changed_policy(control);
+    if (!policy) return refused(ErrorCode::bad_message, "not a change this build can read");
+    auto changed = stores_[shard].change_policy(*policy, job_->admission);
+    if (changed.has_error()) return refused(changed.error().code, changed.error().text);
+    if (options_.gaps && stores_[shard].job_policy().needs().look_ahead) {
+        return refused(ErrorCode::not_supported,
+                       "gaps: from here on workers compute at other weights than the stored ones");
     }
     return {};
 }
@@ -335,7 +377,7 @@ Result<void> Replay::apply_alone(std::size_t shard, Time at, const VerdictRecord
     one.step_scale = row.step_scale;
     one.scheduled_rate = row.scheduled_rate;
     one.samples = push.samples;
-    one.parts.push_back({gradient.bytes.data(), 1, arrived, row.base});
+    one.parts.push_back({gradient.bytes.data(), 1, arrived, row.base, row.tasks});
     return apply(shard, row.block, one);
 }
 

@@ -108,6 +108,8 @@ class Replay {
     Replay(const Recording& recording, const Plan& plan, std::shared_ptr<EnginePool> engines,
            ReplayOptions options);
     Result<void> begin();
+    Result<void> begin_anew();
+    Result<void> begin_with_checkpoint(const std::string& directory);
     // bad_message: what no run of this job and model can have recorded.
     Result<void> check_recording() const;
     void count_uses();
@@ -149,7 +151,10 @@ class Replay {
     std::shared_ptr<EnginePool> engines_;
     ReplayOptions options_;
     std::shared_ptr<SampleOrders> orders_;
-    std::optional<Resolver> first_;  // as each worker begins
+    Epoch epoch_{1};
+    std::optional<Resolver> first_;               // as each worker begins …
+    std::map<WorkerId, MethodState> remembered_;  // … but for what the checkpoint had of it
+    std::set<WorkerId> begun_;                    // whose first incarnation has begun
     std::vector<BlockId> trainable_;
     std::vector<BlockStore> stores_;
     std::vector<Place> places_;

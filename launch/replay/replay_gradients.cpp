@@ -4,8 +4,10 @@
 #include <algorithm>
 #include <cmath>
 
+#include "common/partition/task_placement.h"
 #include "common/random.h"
 #include "launch/replay/replay.h"
+#include "launch/worker_vectors.h"
 
 namespace detente {
 namespace {
@@ -49,7 +51,19 @@ Result<Replay::Worker*> Replay::worker_of(const StepKey& key) {
     worker.computer =
         std::make_unique<EngineComputer>(engines_->engine(), plan_, orders_, job_->gradient_hashes);
     if (auto used = worker.computer->use_methods_of(*job_); used.has_error()) return used.error();
+    const auto& restored_from = recording_.shards.front().restored;
+    if (begun_.insert(key.worker).second && restored_from &&
+        keeps_vectors(*job_, engines_->description())) {
+        const auto unused = restore_vectors(*worker.computer, key.worker, restored_from->directory);
+        if (unused.has_error()) return unused.error();
+    }
     worker.resolver = first_;
+    const auto remembered = remembered_.find(key.worker);
+    if (remembered != remembered_.end()) {
+        auto restored = worker.resolver->restore(remembered->second);
+        if (restored.has_error()) return restored.error();
+        remembered_.erase(remembered);  // of its first incarnation only
+    }
     if (options_.gaps) {
         worker.beside = std::make_unique<EngineComputer>(engines_->engine(), plan_, orders_, false);
     }
@@ -70,7 +84,7 @@ Result<void> Replay::compute(const StepKey& key, const RecordedStep& step) {
         const bool ahead = handed != handed_.end() && handed->second.contains(block);
         const auto kept = kept_.find({block, version});
         weights.push_back(
-            {block, Epoch{1}, version, ahead ? handed->second.at(block) : kept->second, {}});
+            {block, epoch_, version, ahead ? handed->second.at(block) : kept->second, {}});
         if (kept != kept_.end()) let_go(kept->first);
     }
     if (handed != handed_.end()) handed_.erase(handed);
@@ -137,9 +151,7 @@ Result<Replay::Blocks> Replay::resolved(EngineComputer& computer, Resolver& reso
     work.batch_samples = job_->batch_samples;
     work.random_key =
         random_key(job_->seed, Purpose::task_stream, {step.batch.data_epoch, step.batch.first});
-    for (std::uint32_t i = 0; i < engines_->description().tasks.size(); ++i) {
-        work.tasks.insert(TaskId{i});
-    }
+    work.tasks = tasks_of(step.batch, engines_->description().tasks.size());
     resolver.prepare(work);
     auto result = computer.run(work, never_, {});
     if (result.has_error()) return named(result.error());

@@ -1,96 +1,11 @@
 // Replaying a run directory: what `detente replay` does, over simulated runs.
-#include "launch/replay/replay.h"
-
-#include <cstring>
 #include <filesystem>
-#include <fstream>
 
 #include "launch/replay/arrivals.h"
-#include "ps/checkpoint.h"
-#include "ps/checkpoint_folder.h"
-#include "tests/launch/simulated_run.h"
+#include "tests/launch/left_behind.h"
 
 namespace detente::test {
 namespace {
-
-// A run of this job, left in a folder as a user's would be.
-class LeftBehind {
-  public:
-    explicit LeftBehind(const std::vector<std::string>& overrides, const std::string& more = "")
-        : job_(job_of(kQuadraticJob + more, overrides)) {
-        SimulationSetup setup = setup_of(job_, folder_ / "run");
-        run_ = setup.run;
-        plan_ = setup.plan;
-        write(run_.job_file(), to_toml(job_));
-        auto simulation = Simulation::create(std::move(setup));
-        REQUIRE(simulation.has_value());
-        const Outcome outcome = (*simulation)->run([] { return std::nullopt; });
-        INFO(outcome.error.text);
-        REQUIRE_FALSE(outcome.failed);
-        books_ = total_books((*simulation)->view());
-        digest_ = (*simulation)->figures().digest;
-    }
-    static void write(const std::string& path, const std::string& text) {
-        std::ofstream(path) << text;
-    }
-    Recording recording() const {
-        auto read = read_recording(run_.path, {});
-        INFO((read ? "" : read.error().text));
-        REQUIRE(read.has_value());
-        return *read;
-    }
-    const Job& job() const { return job_; }
-    const Plan& plan() const { return plan_; }
-    std::uint64_t digest() const { return digest_; }
-    const Books& books() const { return books_; }
-    const RunDirectory& run() const { return run_; }
-
-  private:
-    TemporaryFolder folder_;
-    Job job_;
-    Plan plan_;
-    std::uint64_t digest_ = 0;
-    Books books_;
-    RunDirectory run_;
-};
-
-std::unique_ptr<Replay> replay_of(const Recording& recording, const LeftBehind& left,
-                                  ReplayOptions options = {}) {
-    options.checkpoints = {1, 2, 3, 4, 5, 6, 7, 8, 9};
-    auto replay =
-        Replay::create(recording, left.plan(), engines_for(recording.job), std::move(options));
-    INFO((replay ? "" : replay.error().text));
-    REQUIRE(replay.has_value());
-    return std::move(*replay);
-}
-
-void require_same_as_checkpoint(const LeftBehind& left, const Replay& replay) {
-    REQUIRE(replay.checkpoint());
-    auto checkpoint = Checkpoint::open(checkpoint_directory(left.run().path, *replay.checkpoint()));
-    REQUIRE(checkpoint.has_value());
-    for (const Block& block : left.plan().blocks) {
-        const auto slices = checkpoint->read(std::vector{block.id});
-        REQUIRE(slices.has_value());
-        const Payload& here = replay.checkpoint_weights().at(block.id);
-        const Payload& there = slices->front().weights;
-        REQUIRE(here.size() == there.size());
-        CHECK(std::memcmp(here.bytes.data(), there.bytes.data(), here.size()) == 0);
-    }
-}
-
-void require_replays(const std::vector<std::string>& overrides, const std::string& more = "") {
-    const LeftBehind left(overrides, more);
-    const Recording recording = left.recording();
-    const auto replay = replay_of(recording, left);
-    const auto figures = replay->run();
-    INFO((figures ? "" : figures.error().text));
-    REQUIRE(figures.has_value());
-    CHECK(figures->applied == left.books().applied);
-    CHECK(figures->gradients == recording.steps.size());
-    CHECK(replay->digest() == left.digest());
-    CHECK(figures->hashes + figures->carried == figures->gradients);
-    require_same_as_checkpoint(left, *replay);
-}
 
 std::vector<std::string> with_policy(const std::string& policy) {
     std::vector<std::string> all = {"staleness.policy=" + policy, "model.options.samples=960",
@@ -171,7 +86,7 @@ TEST_CASE("replay: the first gradient that comes out otherwise is named") {
     REQUIRE(other.find(noise) != std::string::npos);
     std::string altered = other;
     altered.replace(altered.find(noise), noise.size(), "noise = 0.2");
-    LeftBehind::write(left.run().job_file(), altered);
+    write_file(left.run().job_file(), altered);
     const Recording recording = left.recording();
     const auto replay = replay_of(recording, left);
     const auto figures = replay->run();
@@ -250,7 +165,7 @@ TEST_CASE("replay: recorded arrivals judged by the same policy come to the same 
     const auto times = arrival_times(left.recording());
     REQUIRE(times.has_value());
     const TemporaryFolder folder;
-    LeftBehind::write(folder / "times.txt", *times);
+    write_file(folder / "times.txt", *times);
     std::vector<std::string> overrides = with_policy("async");
     overrides.emplace_back("simulate.compute.distribution=trace");
     overrides.push_back("simulate.compute.trace=" + (folder / "times.txt"));

@@ -62,7 +62,9 @@ class Anything {
     }
     std::uint32_t small() { return static_cast<std::uint32_t>(number()); }
     std::string text() { return std::string(random_() % 20, static_cast<char>(random_())); }
-    BatchRange range() { return {small(), small(), small()}; }
+    BatchRange range() {
+        return {small(), small(), small(), {(random_() & 1U) != 0 ? 0 : number()}};
+    }
     PullRecord pull() {
         PullRecord record{WorkerId{small()}, Incarnation{small()}, Step{number()},
                           blocks(),          Epoch{small()},       {}};

@@ -41,7 +41,7 @@ OneShard restored(const ShardSlice& slice, Job job) {
     for (const BlockSlice& block : slice.blocks) {
         BlockContents contents{block.version, block.updates,      block.samples_applied,
                                block.policy,  block.policy_state, block.vectors,
-                               block.weights, block.slots};
+                               block.memory,  block.weights,      block.slots};
         setup.restored.emplace_back(block.block, std::move(contents));
     }
     setup.former.push_back({true, slice.extras.at("duplicates"), {}});

@@ -56,7 +56,7 @@ OneShard restored(const ShardSlice& slice, std::vector<LostRecord> lost, Job job
     for (const BlockSlice& block : slice.blocks) {
         BlockContents contents{block.version, block.updates,      block.samples_applied,
                                block.policy,  block.policy_state, block.vectors,
-                               block.weights, block.slots};
+                               block.memory,  block.weights,      block.slots};
         setup.restored.emplace_back(block.block, std::move(contents));
     }
     setup.former.push_back({same_blocks, slice.extras.at("duplicates"), std::move(lost)});

@@ -1,0 +1,33 @@
+// What shards write into their ledgers as text about restores and changes of policy, and how a
+// replay reads it back: both halves of each text in one place.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "common/config.h"
+#include "common/ids.h"
+#include "common/ledger_entry.h"
+#include "common/messages.h"
+
+namespace detente {
+
+// A shard began with what a checkpoint has for it.
+struct RestoredFrom {
+    std::string directory;  // of the checkpoint
+    Epoch epoch;            // of all that follows
+    bool operator==(const RestoredFrom&) const = default;
+};
+ControlRecord restored_shard(const RestoredFrom& from, std::uint64_t updates_lost);
+std::optional<RestoredFrom> restored_from(const ControlRecord& record);
+
+// "'ssp' bound = 3": a policy as these texts name it.
+std::string text_of(const PolicyConfig& policy);
+
+ControlRecord policy_changed(const PolicyChange& change, const std::string& former,
+                             Sequence decision);
+// bad: a text of another build of this program, or damaged.
+std::optional<PolicyConfig> changed_policy(const ControlRecord& record);
+
+}  // namespace detente

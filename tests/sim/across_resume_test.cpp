@@ -1,0 +1,111 @@
+// A checkpoint of a cluster that resolves across workers, and what goes on from it.
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+
+#include "ps/checkpoint.h"
+#include "ps/restore.h"
+#include "tests/sim/cluster.h"
+#include "tests/temporary_folder.h"
+
+namespace detente::test {
+namespace {
+
+ClusterOptions projecting_cluster(std::uint32_t servers) {
+    ClusterOptions options = small_cluster();
+    options.job.servers = servers;
+    options.job.split_tasks = true;
+    options.job.aggregator = {"sum", {}};
+    options.job.across.method = AcrossMethod::project;
+    options.job.block_bytes = 4096;
+    options.model.trunk_elements = 5000;
+    options.model.tasks = 3;
+    return options;
+}
+
+bool same(const SavedMemory& a, const SavedMemory& b) {
+    const auto same_task = [](const SavedMemory::Task& x, const SavedMemory::Task& y) {
+        return x.task == y.task && x.version == y.version &&
+               std::ranges::equal(x.mean.bytes, y.mean.bytes);
+    };
+    return a.gramian == b.gramian &&
+           std::equal(a.tasks.begin(), a.tasks.end(), b.tasks.begin(), b.tasks.end(), same_task);
+}
+
+// Made in the middle of a run on two servers.
+class MadeCheckpoint {
+  public:
+    MadeCheckpoint() {
+        Cluster cluster(projecting_cluster(2));
+        cluster.after_start(std::chrono::milliseconds(40), [&] {
+            cluster.send_to_coordinator(CheckpointRequest{1, directory()});
+        });
+        const auto& written = cluster.coordinator().checkpoints;
+        REQUIRE(cluster.run_until([&] { return written.size() == 2; }));
+        std::filesystem::create_directories(directory());
+        for (const auto& [path, bytes] : cluster.world().files()) {
+            std::ofstream(path, std::ios::binary)
+                .write(reinterpret_cast<const char*>(bytes.data()),
+                       static_cast<std::streamsize>(bytes.size()));
+        }
+        const auto merged =
+            merge_checkpoint(directory(), cluster.plan(), cluster.model(), {1, Generation{1}, ""});
+        REQUIRE(merged.has_value());
+        for (std::uint32_t shard = 0; shard < 2; ++shard) {
+            const auto slice = read_slice(directory() + "/" + slice_file_name(ShardId{shard}));
+            REQUIRE(slice.has_value());
+            for (const BlockSlice& block : slice->blocks) memory[block.block] = block.memory;
+        }
+    }
+    ClusterOptions resumed(std::uint32_t servers) const {
+        ClusterOptions options = projecting_cluster(servers);
+        options.incarnation = Incarnation{2};
+        options.restore = [this](ShardSetup& setup, const ModelDescription& model) {
+            const auto restored = restore_shard(setup, directory(), model);
+            INFO((restored ? "" : restored.error().text));
+            REQUIRE(restored.has_value());
+        };
+        return options;
+    }
+    std::string directory() const { return folder_ / "checkpoints/1"; }
+    std::map<BlockId, SavedMemory> memory;
+
+  private:
+    TemporaryFolder folder_;
+};
+
+}  // namespace
+
+TEST_CASE("across: a checkpoint has each task's average and gives it to whichever shard follows") {
+    const MadeCheckpoint made;
+    for (const std::uint32_t servers : {1U, 2U, 4U}) {
+        INFO(servers << " servers");
+        const ClusterOptions options = made.resumed(servers);
+        Cluster cluster(options);
+        std::size_t remembered = 0;
+        for (const Block& block : cluster.plan().blocks) {
+            LiveBlock* live = cluster.shard(block.home.value).store().find(block.id);
+            REQUIRE(live != nullptr);
+            const SavedMemory saved = live->memory.save();
+            CHECK(same(saved, made.memory.at(block.id)));
+            CHECK(saved.tasks.size() == (block.shared() ? 3 : 0));
+            remembered += saved.tasks.size();
+        }
+        CHECK(remembered > 3);
+        REQUIRE(cluster.run());
+        CHECK(cluster.finished_batches == 3 * batches_of(options));
+        CHECK(cluster.leased_batches < 3 * batches_of(options));
+    }
+}
+
+TEST_CASE("across: a job that no longer resolves across workers goes on without the averages") {
+    const MadeCheckpoint made;
+    ClusterOptions options = made.resumed(2);
+    options.job.across.method = AcrossMethod::off;
+    Cluster cluster(options);
+    CHECK(cluster.shard(0).store().blocks().front().memory.save().tasks.empty());
+    REQUIRE(cluster.run());
+    CHECK(cluster.finished_batches == 3 * batches_of(options));
+}
+
+}  // namespace detente::test

@@ -1,0 +1,74 @@
+// Which batches a worker asks for, and of which tasks where those are split over workers.
+#include <algorithm>
+#include <bit>
+#include <tuple>
+
+#include "common/partition/task_placement.h"
+#include "worker/worker.h"
+
+namespace detente {
+
+void Worker::ask_for_batches(bool wants_more) {
+    if (wants_more && (lease_ || no_more_ || lease_useless_)) return;
+    LeaseRequest request;
+    request.request = ++lease_number_;
+    request.wants_more = wants_more;
+    std::sort(finished_.begin(), finished_.end(), [](const BatchRange& a, const BatchRange& b) {
+        return std::tie(a.tasks, a.data_epoch, a.first) < std::tie(b.tasks, b.data_epoch, b.first);
+    });
+    for (const BatchRange& batch : finished_) {
+        if (!request.finished.empty()) {
+            BatchRange& last = request.finished.back();
+            if (last.tasks == batch.tasks && last.data_epoch == batch.data_epoch &&
+                last.first + last.count == batch.first) {
+                ++last.count;
+                continue;
+            }
+        }
+        request.finished.push_back(batch);
+    }
+    lease_ = std::move(request);
+    lease_first_sent_ = now_;
+    send_lease_request();
+}
+
+void Worker::send_lease_request() {
+    lease_sent_ = now_;
+    Message message;
+    message.envelope.to = node_of(kLeadShard);
+    message.envelope.tasks = own_tasks_;
+    message.body = *lease_;
+    effects_->send(node_of(kLeadShard), std::move(message));
+}
+
+void Worker::place_tasks(const std::vector<WorkerId>& members) {
+    if (of_all_tasks()) return;
+    const auto placed = detente::place_tasks(setup_.tasks, trained_tasks(*setup_.plan), members);
+    const auto own = placed.find(setup_.id);
+    if (own != placed.end()) own_tasks_ = own->second;
+}
+
+Worker::Batch Worker::take_batch() {
+    auto chosen = batches_.begin();
+    if (!of_all_tasks() && !chosen->repairs()) {
+        // How far behind the last task, counted round.
+        const auto turn = [this](const Batch& batch) {
+            const int last = last_tasks_.empty() ? -1 : std::countr_zero(last_tasks_.bits);
+            return static_cast<unsigned>(std::countr_zero(batch.tasks.bits) - last - 1) % kMaxTasks;
+        };
+        for (auto at = batches_.begin(); at != batches_.end(); ++at) {
+            if (turn(*at) < turn(*chosen)) chosen = at;
+        }
+    }
+    Batch batch = std::move(*chosen);
+    batches_.erase(chosen);
+    last_tasks_ = batch.tasks;
+    return batch;
+}
+
+bool Worker::of_step(const Block& block) const {
+    const TaskSet tasks = computing_->batch.tasks;
+    return tasks.empty() || (block.owners.bits & tasks.bits) != 0;
+}
+
+}  // namespace detente
