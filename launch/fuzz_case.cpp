@@ -7,9 +7,7 @@
 #include <set>
 #include <string>
 
-#include "common/conflict/aggregator.h"
 #include "common/random.h"
-#include "common/staleness/policy.h"
 #include "launch/job_keys.h"
 #include "launch/simulation_faults.h"
 #include "ps/task_memory.h"
@@ -44,8 +42,8 @@ void draw_shape(Job& job, Random random) {
 }
 
 // The rule follows the policy: some are defined for plain SGD only.
-void draw_policy(Job& job, Random random) {
-    job.policy.name = one_of(random, policy_names());
+void draw_policy(Job& job, Random random, const std::vector<std::string>& names) {
+    job.policy.name = one_of(random, names);
     job.policy.parameters.clear();
     job.admission = random.below(4) == 0 ? Admission::step : Admission::block;
     job.on_rejection = one_of(
@@ -167,10 +165,10 @@ void draw_repairs(Job& job, Random random) {
 }
 
 // Any conflict method that a batch of any size and any number of tasks will do for.
-void draw_method(Job& job, Random random) {
+void draw_method(Job& job, Random random, const std::vector<std::string>& names) {
     if (random.below(2) == 0) return;
     AggregatorConfig config;
-    config.name = one_of(random, aggregator_names());
+    config.name = one_of(random, names);
     const auto method = make_aggregator(config);
     const bool counts_tasks = config.name == "krum" || config.name == "trimmed_mean";
     if (!method || (*method)->needs().second_batch || counts_tasks) return;
@@ -227,7 +225,7 @@ bool names_only_what_is_there(const Job& job) {
 
 }  // namespace
 
-Job fuzz_case(std::uint64_t seed) {
+Job fuzz_case(std::uint64_t seed, const FuzzNames& names) {
     const auto part = [seed](std::uint64_t number) {
         return Random(random_key(seed, Purpose::test, {number}));
     };
@@ -235,13 +233,13 @@ Job fuzz_case(std::uint64_t seed) {
     job.name = "fuzz-" + std::to_string(seed);
     job.seed = seed;
     draw_shape(job, part(0));
-    draw_policy(job, part(1));
+    draw_policy(job, part(1), names.policies);
     draw_weather(job, part(2));
     draw_faults(job, part(3));
     draw_restart(job, part(4));
     draw_repairs(job, part(5));
     draw_sync(job, part(6));
-    draw_method(job, part(7));
+    draw_method(job, part(7), names.methods);
     draw_split(job, part(8));
     complete_parameters(job);
     return job;

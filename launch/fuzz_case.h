@@ -5,14 +5,24 @@
 
 #include <cstdint>
 #include <functional>
+#include <string>
 #include <vector>
 
 #include "common/config.h"
+#include "common/conflict/aggregator.h"
+#include "common/staleness/policy.h"
 
 namespace detente {
 
+// What policies and conflict methods are drawn from. A seed is another case when one is added, but
+// for who says what there was.
+struct FuzzNames {
+    std::vector<std::string> policies = policy_names();
+    std::vector<std::string> methods = aggregator_names();
+};
+
 // Valid as a job file is; simulate.thorough is on.
-Job fuzz_case(std::uint64_t seed);
+Job fuzz_case(std::uint64_t seed, const FuzzNames& names = {});
 
 // Cases with one thing less each, the largest step first: no faults at all, one fault less, a
 // network that loses nothing, fewer workers, servers, shards, epochs.

@@ -1,9 +1,11 @@
 // The keys of what is trained, and of which task may update what: [model], [[task]], [[mask]].
-#include "launch/job_keys.h"
+#include "launch/job_slots.h"
 #include "worker/builtin/catalog.h"
 
 namespace detente {
 namespace {
+
+using job_slots::at;
 
 // "Without a library: builtin:null (…); …"
 std::string builtin_text() {
@@ -26,14 +28,14 @@ std::vector<Table> model_tables() {
                "The model library: a path (from this file's folder), or a bare name: 'x' is "
                "examples/libx.so beside the program, then libx.so beside this file. " +
                    builtin_text(),
-               [](Job& job, std::size_t) -> Slot { return &job.model_library; },
+               at(&Job::model_library),
                {},
                {},
                true},
               {"frozen", "name patterns",
                "Tensors that are never computed, pushed or versioned ('*' any run, '?' one "
                "character).",
-               [](Job& job, std::size_t) -> Slot { return &job.frozen; }}}},
+               at(&Job::frozen)}}},
             {"model.options",
              false,
              "Handed to the model library as text; which keys there are is the library's to say.",

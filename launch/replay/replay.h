@@ -154,6 +154,7 @@ class Replay {
     Epoch epoch_{1};
     std::optional<Resolver> first_;               // as each worker begins …
     std::map<WorkerId, MethodState> remembered_;  // … but for what the checkpoint had of it
+    std::set<WorkerId> begun_;                    // whose first incarnation has begun
     std::vector<BlockId> trainable_;
     std::vector<BlockStore> stores_;
     std::vector<Place> places_;

@@ -7,6 +7,7 @@
 #include "common/partition/task_placement.h"
 #include "common/random.h"
 #include "launch/replay/replay.h"
+#include "launch/worker_vectors.h"
 
 namespace detente {
 namespace {
@@ -50,6 +51,12 @@ Result<Replay::Worker*> Replay::worker_of(const StepKey& key) {
     worker.computer =
         std::make_unique<EngineComputer>(engines_->engine(), plan_, orders_, job_->gradient_hashes);
     if (auto used = worker.computer->use_methods_of(*job_); used.has_error()) return used.error();
+    const auto& restored_from = recording_.shards.front().restored;
+    if (begun_.insert(key.worker).second && restored_from &&
+        keeps_vectors(*job_, engines_->description())) {
+        const auto unused = restore_vectors(*worker.computer, key.worker, restored_from->directory);
+        if (unused.has_error()) return unused.error();
+    }
     worker.resolver = first_;
     const auto remembered = remembered_.find(key.worker);
     if (remembered != remembered_.end()) {

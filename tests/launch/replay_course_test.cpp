@@ -56,13 +56,19 @@ TEST_CASE("replay: a run that went on from a checkpoint comes out again bit for 
 }
 
 TEST_CASE("replay: so it does where workers' conflict methods went on from what they remembered") {
-    const std::vector<std::string> famo = {"conflict.method=famo", "conflict.w_lr=0.5"};
-    const LeftBehind first(settings("async", famo));
-    std::vector<std::string> twice = famo;
-    twice.emplace_back("data.epochs=2");
-    Course course;
-    course.resume = first.run().path;
-    require_replays(LeftBehind(settings("async", twice), "", course), first.books().applied);
+    const std::vector<std::vector<std::string>> methods = {
+        {"conflict.method=famo", "conflict.w_lr=0.5"},
+        {"conflict.method=moco"},
+        {"conflict.method=excess_mtl"}};
+    for (const std::vector<std::string>& method : methods) {
+        INFO(method.front());
+        const LeftBehind first(settings("async", method));
+        std::vector<std::string> twice = method;
+        twice.emplace_back("data.epochs=2");
+        Course course;
+        course.resume = first.run().path;
+        require_replays(LeftBehind(settings("async", twice), "", course), first.books().applied);
+    }
 }
 
 TEST_CASE("replay: the checkpoint that a run began with is named where it is gone") {
