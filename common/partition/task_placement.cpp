@@ -48,6 +48,7 @@ std::map<WorkerId, TaskSet> place_tasks(const std::vector<std::string>& names, T
     std::map<WorkerId, TaskSet> placed;
     for (const WorkerId member : members) placed[member];
     std::vector<WorkerId> workers;
+    workers.reserve(placed.size());
     for (const auto& [worker, none] : placed) workers.push_back(worker);
     std::vector<TaskId> to_place;
     for (std::uint32_t i = 0; i < names.size(); ++i) {
@@ -55,6 +56,7 @@ std::map<WorkerId, TaskSet> place_tasks(const std::vector<std::string>& names, T
     }
     if (workers.empty() || to_place.empty()) return placed;
     std::vector<Pair> pairs;
+    pairs.reserve(to_place.size() * workers.size());
     for (std::size_t t = 0; t < to_place.size(); ++t) {
         for (std::size_t w = 0; w < workers.size(); ++w) {
             pairs.push_back({weight_of(names[to_place[t].value], workers[w]), t, w});
