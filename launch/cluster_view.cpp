@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <span>
 
 #include "common/conflict/cosine_bins.h"
@@ -178,7 +179,7 @@ std::uint64_t total_samples(const ClusterView& view) {
 }
 std::uint64_t total_steps(const ClusterView& view) { return sum_over_workers(view, "steps"); }
 
-// A worker that never computed a task (worker.split_tasks) says NaN of it.
+// A worker that never computed a task (worker.split_tasks) says NaN of it; NaN if all do.
 std::vector<double> mean_losses(const ClusterView& view) {
     std::vector<double> sums;
     std::vector<std::size_t> reporters;
@@ -194,7 +195,8 @@ std::vector<double> mean_losses(const ClusterView& view) {
         }
     }
     for (std::size_t i = 0; i < sums.size(); ++i) {
-        if (reporters[i] > 0) sums[i] /= static_cast<double>(reporters[i]);
+        sums[i] = reporters[i] > 0 ? sums[i] / static_cast<double>(reporters[i])
+                                   : std::numeric_limits<double>::quiet_NaN();
     }
     return sums;
 }

@@ -66,7 +66,7 @@ std::string status_json(const ClusterView& view) {
     json::object losses;
     const std::vector<double> mean = mean_losses(view);
     for (std::size_t i = 0; i < mean.size() && i < view.tasks.size(); ++i) {
-        losses[view.tasks[i]] = mean[i];
+        losses[view.tasks[i]] = std::isfinite(mean[i]) ? json::value(mean[i]) : json::value();
     }
     json::array checkpoints;
     for (const CheckpointView& checkpoint : view.checkpoints) {
