@@ -56,9 +56,8 @@ MUTANTS = [
     ("lost batches are not leased again", "ps/leases.cpp",
      "        given_back_.push_back(range);\n", ""),
     ("credit leak", "worker/shard_client.cpp",
-     "    in_flight_bytes_ -= found->bytes;\n    outstanding_.erase(found);\n"
-     "    send_within_credit(now, effects);\n    return true;\n",
-     "    outstanding_.erase(found);\n    send_within_credit(now, effects);\n    return true;\n"),
+     "    in_flight_bytes_ -= found->bytes;\n    const Answered answered{Asked::push",
+     "    const Answered answered{Asked::push"),
     ("nothing is sent again", "worker/shard_client.cpp",
      "if (now - one.sent < reply_deadline_) continue;", "if (true) continue;"),
     ("acknowledges one step too many", "worker/shard_client.cpp",
