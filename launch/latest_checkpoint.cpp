@@ -22,7 +22,9 @@ Result<FoundCheckpoint> open_one(const fs::path& directory) {
 
 Result<FoundCheckpoint> find_checkpoint(const std::string& path) {
     std::error_code error;
-    fs::path directory = fs::absolute(path, error).lexically_normal();
+    // What runs/latest points to, and not that name: the next run takes it.
+    fs::path directory = fs::weakly_canonical(path, error);
+    if (error) directory = fs::absolute(path, error).lexically_normal();
     if (!directory.has_filename()) directory = directory.parent_path();
     if (!fs::is_directory(directory, error)) {
         return fail(ErrorCode::bad_checkpoint,

@@ -190,6 +190,11 @@ int judge_again(const ReplayVerbOptions& options, const Recording& recording,
     if (restored) simulate.resume = restored->directory;
     fmt::print("replay    {}: its {} arrivals, judged again\n", options.directory,
                with_commas(recording.steps.size()));
+    for (const LedgerEntry& entry : recording.shards.front().entries) {
+        const auto* control = std::get_if<ControlRecord>(&entry.record);
+        if (control == nullptr || !changes_policy(*control)) continue;
+        fmt::print("remark    the run's own change is not made again: {}\n", control->what);
+    }
     return value_of(simulate_job(simulate));
 }
 

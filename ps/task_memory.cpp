@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "common/conflict/gramian.h"
 #include "common/conflict/row_kernels.h"
@@ -10,6 +11,17 @@
 #include "common/staleness/delay_compensation.h"
 
 namespace detente {
+namespace {
+
+// An average that has all but decayed says nothing: what is left of it in float has no direction
+// worth taking out, and scaling it up to the gradient's length may overflow.
+bool worth_it(double own_sq, double length_sq) {
+    constexpr double kNegligible = 1e-12;  // of the squared lengths: one millionth of the gradient
+    return std::isfinite(own_sq) && own_sq >= std::numeric_limits<float>::min() &&
+           own_sq >= kNegligible * length_sq;
+}
+
+}  // namespace
 
 std::vector<const float*> TaskMemory::means() const {
     std::vector<const float*> rows;
@@ -66,7 +78,7 @@ std::vector<double> TaskMemory::projection(const AcrossConfig& across, const Arr
     if (!std::isfinite(length_sq)) return weights;
     for (std::size_t j = 0; j < n; ++j) {
         const double own_sq = gramian_[j * n + j];
-        if (tasks_[j].task == arrival.task || !(own_sq > 0) || !std::isfinite(own_sq)) continue;
+        if (tasks_[j].task == arrival.task || !worth_it(own_sq, length_sq)) continue;
         if (length_sq > 0) {
             const double norms = std::sqrt(length_sq) * std::sqrt(own_sq);
             figures.cosine_sum += std::clamp(row[j] / norms, -1.0, 1.0);
@@ -79,7 +91,8 @@ std::vector<double> TaskMemory::projection(const AcrossConfig& across, const Arr
                                         ? arrival.base.value - tasks_[j].version.value
                                         : tasks_[j].version.value - arrival.base.value;
         const double confidence = std::exp2(-static_cast<double>(apart) / across.half_life);
-        weights[j] = -confidence * product / own_sq;
+        const double weight = -confidence * product / own_sq;
+        if (std::isfinite(static_cast<float>(weight))) weights[j] = weight;
     }
     return weights;
 }

@@ -11,7 +11,10 @@ SampleOrders::Order SampleOrders::order_of(std::uint32_t data_epoch) {
     const std::lock_guard<std::mutex> lock(mutex_);
     const auto known = std::find_if(orders_.begin(), orders_.end(),
                                     [&](const auto& one) { return one.first == data_epoch; });
-    if (known != orders_.end()) return known->second;
+    if (known != orders_.end()) {
+        std::rotate(known, known + 1, orders_.end());
+        return orders_.back().second;
+    }
     if (orders_.size() == kMostKept) orders_.erase(orders_.begin());
     auto order = std::make_shared<const std::vector<std::uint32_t>>(
         permutation(random_key(seed_, Purpose::batch_order, {data_epoch}),

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "common/checksum.h"
+#include "common/partition/task_placement.h"
 #include "worker/worker.h"
 
 namespace detente {
@@ -164,7 +165,17 @@ void Worker::leased(const LeaseReply& reply) {
     if (!asked_for_more) return;
     no_more_ = reply.no_more;
     bool news = false;
+    const TaskSet trained = of_all_tasks() ? TaskSet{} : trained_tasks(*setup_.plan);
     for (const BatchRange& range : reply.granted) {
+        const bool ours = of_all_tasks()
+                              ? range.tasks.empty()
+                              : range.tasks.count() == 1 && trained.contains_all(range.tasks);
+        if (!ours) {
+            return fail_with(fail(ErrorCode::bad_message,
+                                  "shard:0 leased batches for tasks " +
+                                      std::to_string(range.tasks.bits) + " (bits); expected " +
+                                      (of_all_tasks() ? "0, all" : "one task that is trained")));
+        }
         for (std::uint32_t i = 0; i < range.count; ++i) {
             const BatchRange batch{range.data_epoch, range.first + i, 1, range.tasks};
             if (!held_.insert(batch).second) continue;

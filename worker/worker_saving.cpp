@@ -73,6 +73,8 @@ void Worker::saving_stored(const Stored& event) {
         if (!event.result) error = event.result.error();
         return saving_ended(i, error);
     }
+    // No file of ours: the ledger, and a run whose record is torn must not look whole.
+    if (!event.result) fail_with(event.result.error());
 }
 
 void Worker::saving_ended(std::size_t index, const std::optional<Error>& error) {

@@ -9,6 +9,7 @@
 
 #include "common/invariant.h"
 #include "common/ledger_controls.h"
+#include "common/partition/task_placement.h"
 #include "common/random.h"
 #include "launch/weights_digest.h"
 #include "ps/checkpoint.h"
@@ -135,6 +136,7 @@ Result<void> Replay::begin_anew() {
 }
 
 Result<void> Replay::check_recording() const {
+    const TaskSet tasks = trained_tasks(*plan_);
     const auto at_home = [&](BlockId block, std::size_t shard) {
         return block.value < plan_->blocks.size() && plan_->block(block).home.value == shard;
     };
@@ -144,9 +146,12 @@ Result<void> Replay::check_recording() const {
             if (const auto* pull = std::get_if<PullRecord>(&entry.record)) {
                 for (const BlockId block : pull->blocks) sound = sound && at_home(block, shard);
             } else if (const auto* push = std::get_if<VerdictRecord>(&entry.record)) {
-                sound = !push->rows.empty();
+                sound = !push->rows.empty() && tasks.contains_all(push->batch.tasks) &&
+                        (push->batch.tasks.count() == 1) == job_->split_tasks;
                 for (const VerdictRecord::Row& row : push->rows) {
-                    sound = sound && at_home(row.block, shard) && !plan_->block(row.block).frozen;
+                    sound = sound && at_home(row.block, shard) && !plan_->block(row.block).frozen &&
+                            plan_->block(row.block).owners.contains_all(row.tasks) &&
+                            (!job_->split_tasks || row.tasks == push->batch.tasks);
                 }
             }
             if (sound) continue;

@@ -24,7 +24,7 @@ MUTANTS = [
      "if (judged.part != part) return &judged.verdicts;"),
     ("an applied part may come again", "ps/duplicates.cpp",
      "    open->open_blocks -= static_cast<std::uint32_t>(verdicts.size());\n    count(verdicts);\n"
-     "    open->parts.push_back({part, std::move(verdicts)});\n", "    count(verdicts);\n"),
+     "    open->parts.push_back({part, std::move(verdicts)});\n", "    count(verdicts);\n    (void)part;\n"),
     ("rejected is told as applied", "ps/shard_push.cpp",
      "        verdict.verdict = Verdict::rejected;\n        verdict.advice = rejected->advice;\n",
      "        verdict.verdict = Verdict::applied;\n        verdict.advice = rejected->advice;\n"),
@@ -52,7 +52,7 @@ MUTANTS = [
     ("a refused part does not abort", "ps/lead.cpp",
      "if (!notice.staged && !pending.refused) {", "if (false) {"),
     ("ssp never releases", "common/staleness/ssp.cpp",
-     "            worker[kHeld] = 0;\n            outcomes.emplace_back(ReleasePull{id});\n", ""),
+     "            worker[kHeld] = 0;\n            outcomes.emplace_back(ReleasePull{id});\n", "            (void)id;\n"),
     ("lost batches are not leased again", "ps/leases.cpp",
      "        given_back_.push_back(range);\n", ""),
     ("credit leak", "worker/shard_client.cpp",
@@ -122,6 +122,19 @@ def verdict_of(tree, build, seeds):
     return ("found" if fuzzed.returncode in (1, 5, 10) else "survives"), fuzzed.stdout
 
 
+def write_table(rows, seeds):
+    found = sum(verdict == "found" for _, verdict, _ in rows)
+    lines = ["# Planted faults and what `detente fuzz` says of them", "",
+             f"Made by `scripts/mutants {seeds}`; the faults are in `mutants.py`.", "",
+             "| mutant | | first finding |", "|---|---|---|"]
+    lines += [f"| {name} | {verdict} | {text.replace('|', '/')} |" for name, verdict, text in rows]
+    lines += ["", f"{found} of {len(rows)} found within {seeds} seeds."]
+    if len(rows) < len(MUTANTS):
+        lines += [f"{len(MUTANTS) - len(rows)} more were not reached: the run was interrupted."]
+    pathlib.Path("tests/mutants/table.md").write_text("\n".join(lines) + "\n")
+    return lines[-1]
+
+
 def main(tree, build, seeds):
     rows = []
     for name, file, before, after in MUTANTS:
@@ -129,24 +142,17 @@ def main(tree, build, seeds):
         original = path.read_text()
         if original.count(before) != 1:
             rows.append((name, "does not fit", f"{original.count(before)} places in {file}"))
-            print(*rows[-1], sep=": ", flush=True)
-            continue
-        try:
-            path.write_text(original.replace(before, after))
-            verdict, text = verdict_of(tree, build, seeds)
-        finally:
-            path.write_text(original)
-        told = [line for line in text.splitlines() if line.startswith("seed ")]
-        rows.append((name, verdict, told[0][:100] if told else text.strip().splitlines()[-1][:100]))
+        else:
+            try:
+                path.write_text(original.replace(before, after))
+                verdict, text = verdict_of(tree, build, seeds)
+            finally:
+                path.write_text(original)
+            told = [line for line in text.splitlines() if line.startswith("seed ")]
+            rows.append((name, verdict, told[0][:100] if told else text.strip().splitlines()[-1][:100]))
         print(*rows[-1], sep=": ", flush=True)
-    found = sum(verdict == "found" for _, verdict, _ in rows)
-    table = ["| mutant | | first finding |", "|---|---|---|"]
-    table += [f"| {name} | {verdict} | {text.replace('|', '/')} |" for name, verdict, text in rows]
-    table += ["", f"{found} of {len(rows)} found within {seeds} seeds."]
-    pathlib.Path("tests/mutants/table.md").write_text(
-        "# Planted faults and what `detente fuzz` says of them\n\nMade by `scripts/mutants "
-        f"{seeds}`; the faults are in `mutants.py`.\n\n" + "\n".join(table) + "\n")
-    print(table[-1])
+        last = write_table(rows, seeds)
+    print(last)
     return 0 if all(verdict in ("found", "survives") for _, verdict, _ in rows) else 1
 
 

@@ -180,6 +180,23 @@ TEST_CASE("task memory: what was saved goes on to the bit and what goes on does 
     CHECK(values_of(saved.tasks[0].mean) == before);
 }
 
+TEST_CASE("task memory: what has all but decayed is not scaled up to the gradient's length") {
+    for (const int zeros : {20, 130, 200, 700}) {  // in float: small, tiny, and nothing at all
+        INFO(zeros);
+        Memory memory;
+        memory.across.ema = 0.5;
+        memory.give(kFirst, 0, {1, 0, -3, 2});
+        memory.give(TaskId{2}, 0, {2, 1, -1, 0});
+        for (int i = 0; i < zeros; ++i) {
+            memory.give(kFirst, 0, {0, 0, 0, 0});
+            memory.give(TaskId{2}, 0, {0, 0, 0, 0});
+        }
+        const std::vector<float> left = memory.give(kSecond, 0, {-1, 5, 3, -2});
+        for (const float one : left) CHECK(std::isfinite(one));
+        CHECK(left == std::vector<float>{-1, 5, 3, -2});
+    }
+}
+
 TEST_CASE("task memory: a gradient whose products are out of range is let through and forgotten") {
     Memory memory;
     memory.give(kFirst, 0, {1, 1});

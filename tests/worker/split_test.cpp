@@ -229,4 +229,25 @@ TEST_CASE("split worker: losses are of tasks it has computed and no zeros of the
     }
 }
 
+TEST_CASE(
+    "split tasks: batches leased for no task or two or one that is not there end the worker") {
+    for (const std::uint64_t bits : {0ULL, 3ULL, 4ULL, 1ULL << 63U}) {
+        INFO(bits);
+        LoneWorker worker;
+        worker.grant({{0, 0, 4, TaskSet{bits}}});
+        REQUIRE(worker.world->finished.has_value());
+        CHECK(worker.world->finished->failed);
+        CHECK_THAT(worker.world->of<Stopped>().back().second.error,
+                   Catch::Contains("expected one task that is trained"));
+    }
+}
+
+TEST_CASE("worker: a ledger that could not be written ends it") {
+    LoneWorker worker;
+    worker.world->give(Stored{{0}, fail(ErrorCode::io, "disk full")});
+    REQUIRE(worker.world->finished.has_value());
+    CHECK(worker.world->finished->failed);
+    CHECK(worker.world->of<Stopped>().back().second.error == "disk full");
+}
+
 }  // namespace detente::test
