@@ -52,7 +52,7 @@ MUTANTS = [
     ("a refused part does not abort", "ps/lead.cpp",
      "if (!notice.staged && !pending.refused) {", "if (false) {"),
     ("ssp never releases", "common/staleness/ssp.cpp",
-     "            worker[kHeld] = 0;\n            outcomes.emplace_back(ReleasePull{id});\n", "            (void)id;\n"),
+     "            worker[kHeld] = 0;\n            outcomes.emplace_back(ReleasePull{id});\n", "            (void)id, (void)outcomes;\n"),
     ("lost batches are not leased again", "ps/leases.cpp",
      "        given_back_.push_back(range);\n", ""),
     ("credit leak", "worker/shard_client.cpp",
