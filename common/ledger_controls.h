@@ -27,7 +27,7 @@ std::string text_of(const PolicyConfig& policy);
 
 ControlRecord policy_changed(const PolicyChange& change, const std::string& former,
                              Sequence decision);
-// bad: a text of another build of this program, or damaged.
+// None: not about a change, a text of another build of this program, or damaged.
 std::optional<PolicyConfig> changed_policy(const ControlRecord& record);
 
 }  // namespace detente

@@ -147,6 +147,16 @@ void check_policy(const PolicyConfig& policy, const std::string& table, Problems
     problems.push_back({blamed(table, "policy", text, names_of(policy.parameters)), text});
 }
 
+// The job's policy and those for tensors by name, each with the key that names it.
+std::vector<std::pair<std::string, const PolicyConfig*>> policies_of(const Job& job) {
+    std::vector<std::pair<std::string, const PolicyConfig*>> policies{
+        {"staleness.policy", &job.policy}};
+    for (std::size_t i = 0; i < job.policy_for.size(); ++i) {
+        policies.emplace_back(fmt::format("staleness.for.{}.policy", i), &job.policy_for[i].policy);
+    }
+    return policies;
+}
+
 // What holds for the whole job's policies: who decides, and what the methods are defined for.
 void check_admission(const Job& job, Problems& problems) {
     const bool steps = decides_steps(job);
@@ -172,12 +182,7 @@ void check_admission(const Job& job, Problems& problems) {
                                         "choose a policy of scope step",
                                         why)});
     }
-    std::vector<std::pair<std::string, const PolicyConfig*>> policies{
-        {"staleness.policy", &job.policy}};
-    for (std::size_t i = 0; i < job.policy_for.size(); ++i) {
-        policies.emplace_back(fmt::format("staleness.for.{}.policy", i), &job.policy_for[i].policy);
-    }
-    for (const auto& [key, config] : policies) {
+    for (const auto& [key, config] : policies_of(job)) {
         const auto policy = make_policy(*config);
         if (!policy) continue;  // said already
         if (!steps && (*policy)->scope() == Scope::step) {
@@ -328,12 +333,7 @@ void check_across(const Job& job, Problems& problems) {
                             "must be off without worker.split_tasks = true: otherwise each push is "
                             "of all tasks, and conflict.method resolves them in the worker"});
     }
-    std::vector<std::pair<std::string, const PolicyConfig*>> policies{
-        {"staleness.policy", &job.policy}};
-    for (std::size_t i = 0; i < job.policy_for.size(); ++i) {
-        policies.emplace_back(fmt::format("staleness.for.{}.policy", i), &job.policy_for[i].policy);
-    }
-    for (const auto& [key, config] : policies) {
+    for (const auto& [key, config] : policies_of(job)) {
         const auto policy = make_policy(*config);
         if (!policy || (*policy)->scope() == Scope::step || fits_across(**policy)) continue;
         problems.push_back(

@@ -22,15 +22,6 @@ bool same(const AlignedBuffer& a, const AlignedBuffer& b, std::size_t from_float
                        floats * sizeof(float)) == 0;
 }
 
-bool same(const SavedMemory& a, const SavedMemory& b) {
-    const auto same_task = [](const SavedMemory::Task& x, const SavedMemory::Task& y) {
-        return x.task == y.task && x.version == y.version &&
-               std::ranges::equal(x.mean.bytes, y.mean.bytes);
-    };
-    return a.gramian == b.gramian &&
-           std::equal(a.tasks.begin(), a.tasks.end(), b.tasks.begin(), b.tasks.end(), same_task);
-}
-
 }  // namespace
 
 void ProtocolInvariants::handed(NodeId id, const Event& event, Generation generation) {
@@ -153,7 +144,7 @@ void ProtocolInvariants::restored(const LiveBlock& block) {
         fail_with(name +
                   "with other weights, or another count of updates, than its checkpoint has");
     }
-    if (!same(block.memory.save(), kept.memory)) {
+    if (block.memory.save() != kept.memory) {
         fail_with(name + "with other averages of tasks' gradients than its checkpoint has");
     }
     for (int slot = 0; slot < block.rule->slots(); ++slot) {

@@ -23,6 +23,14 @@ bool worth_it(double own_sq, double length_sq) {
 
 }  // namespace
 
+bool SavedMemory::operator==(const SavedMemory& other) const {
+    const auto same = [](const Task& x, const Task& y) {
+        return x.task == y.task && x.version == y.version &&
+               std::ranges::equal(x.mean.bytes, y.mean.bytes);
+    };
+    return gramian == other.gramian && std::ranges::equal(tasks, other.tasks, same);
+}
+
 std::vector<const float*> TaskMemory::means() const {
     std::vector<const float*> rows;
     for (const Remembered& one : tasks_) rows.push_back(one.mean->data());

@@ -43,8 +43,9 @@ struct SavedMemory {
         Version version;
         Payload mean;
     };
-    std::vector<Task> tasks;      // ascending
-    std::vector<double> gramian;  // of their means, row by row
+    std::vector<Task> tasks;                          // ascending
+    std::vector<double> gramian;                      // of their means, row by row
+    bool operator==(const SavedMemory& other) const;  // means by their bits
 };
 
 // What came of resolving, added up over gradients.

@@ -23,15 +23,6 @@ ClusterOptions projecting_cluster(std::uint32_t servers) {
     return options;
 }
 
-bool same(const SavedMemory& a, const SavedMemory& b) {
-    const auto same_task = [](const SavedMemory::Task& x, const SavedMemory::Task& y) {
-        return x.task == y.task && x.version == y.version &&
-               std::ranges::equal(x.mean.bytes, y.mean.bytes);
-    };
-    return a.gramian == b.gramian &&
-           std::equal(a.tasks.begin(), a.tasks.end(), b.tasks.begin(), b.tasks.end(), same_task);
-}
-
 // Made in the middle of a run on two servers.
 class MadeCheckpoint {
   public:
@@ -87,7 +78,7 @@ TEST_CASE("across: a checkpoint has each task's average and gives it to whicheve
             LiveBlock* live = cluster.shard(block.home.value).store().find(block.id);
             REQUIRE(live != nullptr);
             const SavedMemory saved = live->memory.save();
-            CHECK(same(saved, made.memory.at(block.id)));
+            CHECK(saved == made.memory.at(block.id));
             CHECK(saved.tasks.size() == (block.shared() ? 3 : 0));
             remembered += saved.tasks.size();
         }
