@@ -101,7 +101,8 @@ struct Job {
     double compensate_lambda = 0.04;
     double clip_norm = 0;  // global norm; 0 = off
     std::uint32_t threads = 1;
-    bool split_tasks = false;  // each step is of one task; tasks are placed on workers
+    std::string device = "cpu";  // or "cuda", "cuda:N"
+    bool split_tasks = false;    // each step is of one task; tasks are placed on workers
 
     // [across]: where tasks are split over workers
     AcrossConfig across;

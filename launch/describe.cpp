@@ -65,9 +65,10 @@ std::optional<Error> error_from_json(const std::string& text) {
     return std::nullopt;
 }
 
-Result<ModelDescription> describe_in_child(const Job& job) {
-    const auto child = run_child({"/proc/self/exe", "describe", "--resolved-job"}, to_toml(job),
-                                 job.start_deadline);
+Result<ModelDescription> describe_in_child(const Job& job, const std::string& device) {
+    const auto child =
+        run_child({"/proc/self/exe", "describe", "--resolved-job", "--device", device},
+                  to_toml(job), job.start_deadline);
     if (!child) {
         return fail(child.error().code,
                     fmt::format("describing the model of {}: {}. If its dataset takes so long to "

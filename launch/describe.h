@@ -21,8 +21,9 @@ Result<std::string> library_checksum(const std::string& library);
 
 // Describes the job's model in a process of its own. The child's error comes through as it is, code
 // and text; bad_model if it crashed (with the end of what it printed), timed_out if it did not end
-// (a dataset on a slow disk: raise deadlines.start_s, the default deadline).
-Result<ModelDescription> describe_in_child(const Job& job);
+// (a dataset on a slow disk: raise deadlines.start_s, the default deadline). With `device` it is
+// tried there, too: not_supported.
+Result<ModelDescription> describe_in_child(const Job& job, const std::string& device = "cpu");
 
 // The child's side: `detente describe --resolved-job` reads a resolved job on its standard input,
 // and prints the description, or an error that error_from_json() reads, as one line of JSON.

@@ -9,9 +9,11 @@
 #include "common/rules/rule.h"
 #include "common/rules/schedule.h"
 #include "common/staleness/policy.h"
+#include "launch/gpu.h"
 #include "launch/job_keys.h"
 #include "launch/simulation_faults.h"
 #include "ps/task_memory.h"
+#include "worker/builtin/catalog.h"
 
 namespace detente {
 namespace {
@@ -291,6 +293,18 @@ void check_sync(const Job& job, Problems& problems) {
     }
 }
 
+void check_device(const Job& job, Problems& problems) {
+    if (job.device == "cpu") return;
+    const auto number = gpu_number(job.device);
+    if (number.has_error()) problems.push_back({"worker.device", number.error().text});
+    if (job.model_library.starts_with(kBuiltinPrefix)) {
+        problems.push_back({"worker.device",
+                            fmt::format("must be \"cpu\" for {}: models without a library compute "
+                                        "on the processor",
+                                        job.model_library)});
+    }
+}
+
 // Of one task there is nothing to resolve: weights that depend on the others' would be of zeros.
 void check_split(const Job& job, Problems& problems) {
     const auto refuse = [&problems](const char* key, std::string why) {
@@ -349,6 +363,7 @@ void check_across(const Job& job, Problems& problems) {
 std::vector<JobProblem> check_job(const Job& job) {
     Problems problems;
     check_processes(job, problems);
+    check_device(job, problems);
     check_bytes(job, problems);
     check_conflict(job, problems);
     check_policy(job.policy, "staleness", problems);

@@ -103,6 +103,12 @@ Table worker_table() {
           "Threads of one computation; fixed, since bits depend on it.",
           at(&Job::threads),
           {1, 1024}},
+         {"device", "",
+          "Where gradients are computed: \"cpu\"; \"cuda:N\", the host's GPU of that number; or "
+          "\"cuda\", for which the workers of a host take its GPUs by turns. Weights and gradients "
+          "are staged in page-locked memory; trying the model, scoring and simulating stay on the "
+          "processor.",
+          at(&Job::device)},
          {"split_tasks", "",
           "Each step is of one task; tasks are placed on workers (`detente plan` says which "
           "where), "

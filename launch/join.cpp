@@ -182,6 +182,7 @@ ExitCode serve_rank(const JoinOptions& options, const Job& job, const Placement&
     role_options.bind = own.bind;
     role_options.advertise = own.advertise;
     role_options.several_hosts = spans_hosts(placement);
+    role_options.local_rank = placement.local_rank;
     role_options.placement =
         fmt::format("rank {} of {} is {} {} ({})", placement.rank, placement.size,
                     role.role == Role::worker ? "worker" : "server", role.rank, placement.source);

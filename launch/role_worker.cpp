@@ -9,6 +9,7 @@
 #include "common/runtime/zmq/loop.h"
 #include "launch/collective_backend.h"
 #include "launch/describe.h"
+#include "launch/gpu.h"
 #include "launch/machine.h"
 #include "launch/role_ledger.h"
 #include "launch/role_link.h"
@@ -50,9 +51,13 @@ std::string difference(const ModelDescription& mine, const ModelDescription& pla
 }
 
 // Loads the model and checks that it is the one the run was planned with.
-Result<std::unique_ptr<Engine>> load_model(const Briefing& briefing, const std::string& log_dir,
+Result<std::unique_ptr<Engine>> load_model(const Briefing& briefing, const RoleOptions& role,
+                                           const std::string& log_dir,
                                            const std::string& coordinator_host) {
     EngineOptions options = engine_options_of(*briefing.job);
+    auto device = device_of(*briefing.job, role.local_rank.value_or(role.rank));
+    if (device.has_error()) return device.error();
+    options.device = std::move(*device);
     std::error_code ignored;
     std::filesystem::create_directories(log_dir, ignored);
     options.log_dir = log_dir;
@@ -104,8 +109,9 @@ ExitCode run_worker(std::unique_ptr<ControlClient> control, const RoleOptions& o
 
     link.announce("loading the model and its dataset");
     const std::string run_dir = link.control().run_dir();
-    auto engine = load_model(*briefing, fmt::format("{}/tasks/worker-{}", run_dir, id.value),
-                             link.control().coordinator_host());
+    auto engine =
+        load_model(*briefing, options, fmt::format("{}/tasks/worker-{}", run_dir, id.value),
+                   link.control().coordinator_host());
     if (engine.has_error()) return link.give_up(engine.error());
     EngineComputer computer(std::move(*engine), briefing->plan, briefing->job->seed,
                             briefing->job->gradient_hashes);

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "launch/control_client.h"
@@ -21,6 +22,7 @@ struct RoleOptions {
     Incarnation incarnation{1};  // worker: above those of the run that is resumed
     bool log_to_file = false;    // under mpirun: RUN/<role>-<rank>.log
     std::string placement;       // likewise: who said which rank this is; the log's first line
+    std::optional<std::uint32_t> local_rank;  // likewise: within the host
     // Where servers listen, and what their peers connect to, if not as the job says (transport.
     // bind_address, advertise_address): empty = as it does. Ranks may be on other hosts.
     std::string bind;

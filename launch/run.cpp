@@ -9,6 +9,7 @@
 
 #include "common/build_id.h"
 #include "launch/describe.h"
+#include "launch/gpu.h"
 #include "launch/job.h"
 #include "launch/progress.h"
 #include "launch/resume_point.h"
@@ -36,9 +37,16 @@ struct Prepared {
 Result<Prepared> prepare(Coordination& wanted, Screen& screen) {
     Prepared prepared;
     Job& job = wanted.job;
+    // The workers will be here: said before anything is started.
+    std::string device = "cpu";
+    if (wanted.start_processes && !wanted.dry_run) {
+        auto found = device_of(job, 0);
+        if (found.has_error()) return found.error();
+        device = std::move(*found);
+    }
     screen.line(fmt::format("job       {}: {}, {}, {}", job.name, counted(job.servers, "server"),
                             counted(job.shards(), "shard"), counted(job.workers, "worker")));
-    auto model = describe_in_child(job);
+    auto model = describe_in_child(job, device);
     if (model.has_error()) return model.error();
     if (auto done = resolve_sync_layers(job, *model); done.has_error()) return done.error();
     auto plan = make_plan(*model, job);

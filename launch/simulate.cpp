@@ -262,6 +262,12 @@ ExitCode simulate_job(const SimulateOptions& options) {
                     job.name, job.shards(), job.workers, job.seed, prepared->threads,
                     prepared->threads == 1 ? "" : "s", run->path));
     if (!prepared->resume.empty()) screen.line("resume    " + prepared->resume);
+    if (job.device != "cpu") {
+        screen.line(
+            fmt::format("remark    worker.device = \"{}\" is for real workers: a simulation "
+                        "computes on the processor",
+                        job.device));
+    }
     PendingSignals signals;
     EventTrace trace;
     auto series = SeriesWriter::create(run->series_file(), series_options(job));

@@ -20,6 +20,7 @@
 #include "launch/child_process.h"
 #include "launch/cli.h"
 #include "launch/environment.h"
+#include "launch/gpu.h"
 #if __has_include("launch/torch_source.h")
 #include "launch/torch_source.h"
 #else
@@ -113,7 +114,8 @@ std::string cuda_home() {
 
 Finding cuda_toolkit() {
     Finding finding{"CUDA toolkit", false, "",
-                    "only for models on a GPU: install NVIDIA's toolkit, or set CUDA_HOME"};
+                    "only to build what averages layers on GPUs: install NVIDIA's toolkit, or set "
+                    "CUDA_HOME"};
     const std::string compiler = cuda_home() + "/bin/nvcc";
     const std::string answer = ask(::access(compiler.c_str(), X_OK) == 0 ? compiler : "nvcc");
     const std::size_t at = answer.find("release ");
@@ -126,8 +128,12 @@ Finding cuda_toolkit() {
 
 Finding cuda_driver() {
     Finding finding{"CUDA driver", false, "", "only for models on a GPU: install NVIDIA's driver"};
-    const auto version = number_from({"libcuda.so.1"}, "cuDriverGetVersion");
-    if (version) finding.found = fmt::format("{}.{}", *version / 1000, *version % 1000 / 10);
+    const auto version = number_from({kGpuDriver}, "cuDriverGetVersion");
+    if (!version) return finding;
+    const auto gpus = count_gpus();
+    finding.found = fmt::format(
+        "{}.{}, {}", *version / 1000, *version % 1000 / 10,
+        gpus ? fmt::format("{} GPU{}", *gpus, *gpus == 1 ? "" : "s") : gpus.error().text);
     return finding;
 }
 

@@ -26,7 +26,8 @@ namespace detente {
 // names.
 struct EngineOptions {
     std::uint64_t seed = 0;
-    int threads = 1;  // intra-op; fixed, since bits depend on it
+    int threads = 1;             // intra-op; fixed, since bits depend on it
+    std::string device = "cpu";  // or "cuda:N": where gradients are computed
     std::string dataset_dir;
     std::vector<std::pair<std::string, std::string>> options;  // [model.options] of the job
     std::vector<std::string> frozen;                           // name patterns
@@ -107,7 +108,7 @@ class Engine {
 };
 
 // What a model library exports, as `extern "C" const detente::EngineEntry detente_engine_entry`.
-inline constexpr std::uint32_t kEngineAbi = 4;
+inline constexpr std::uint32_t kEngineAbi = 5;
 struct EngineEntry {
     std::uint32_t abi = kEngineAbi;
     const char* built_with = "";  // compiler and LibTorch version, for messages

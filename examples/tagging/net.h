@@ -87,7 +87,8 @@ class RoleHeadImpl : public torch::nn::Module {
                           const torch::Tensor& real) {
         const torch::Tensor there = predicate >= 0;
         const torch::Tensor at = predicate.clamp_min(0);
-        const torch::Tensor away = torch::arange(predicate.size(0), torch::kLong) - at;
+        const auto where = torch::TensorOptions(torch::kLong).device(predicate.device());
+        const torch::Tensor away = torch::arange(predicate.size(0), where) - at;
         // The distance 0 is the bit: it has a row of its own, which only the predicate gets.
         const torch::Tensor row =
             torch::where(there, away.clamp(-kFar, kFar) + kFar, kDistances - 1);

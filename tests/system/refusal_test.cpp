@@ -13,6 +13,7 @@
 #include <cstring>
 
 #include "launch/exit_code.h"
+#include "launch/gpu.h"
 #include "tests/system/launched.h"
 
 namespace detente::test {
@@ -47,6 +48,23 @@ TEST_CASE("refusal: a wrong key fails before any process, naming file, line and 
     CHECK_THAT(launched.output(), Catch::Contains("tiny.toml:") && Catch::Contains("pul_ahead") &&
                                       Catch::Contains("pull_ahead"));
     CHECK_FALSE(std::filesystem::exists(run.run_dir()));
+}
+
+TEST_CASE("refusal: a job for GPUs on a host without fails before any process") {
+    if (count_gpus()) {
+        WARN("this machine has GPUs: skipped");
+        return;
+    }
+    const TinyRun run;
+    Launched launched(run.folder(), run.arguments({"--set", "worker.device=cuda"}));
+    CHECK(launched.wait(seconds(20)) == value_of(ExitCode::usage));
+    CHECK_THAT(launched.output(), Catch::Contains("worker.device = \"cuda\"") &&
+                                      Catch::Contains("looked for NVIDIA's driver, libcuda.so.1"));
+    CHECK_FALSE(std::filesystem::exists(run.run_dir()));
+    Launched wrong(run.folder(), run.arguments({"--set", "worker.device=gpu"}));
+    CHECK(wrong.wait(seconds(20)) == value_of(ExitCode::usage));
+    CHECK_THAT(wrong.output(),
+               Catch::Contains("worker.device must be \"cpu\", \"cuda\" or \"cuda:N\""));
 }
 
 TEST_CASE("refusal: a missing model library is named") {

@@ -30,7 +30,8 @@ struct GateFunction : torch::autograd::Function<GateFunction> {
     }
     static torch::autograd::variable_list backward(torch::autograd::AutogradContext* kept,
                                                    const torch::autograd::variable_list& gradient) {
-        const double open = parameters_of(*kept)->open(current_task());
+        const GateParameters* gate = parameters_of(*kept);
+        const double open = gate->open(gate->backward_of());
         return {open == 1 ? gradient[0] : gradient[0] * open, torch::Tensor()};
     }
 };

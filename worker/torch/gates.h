@@ -17,6 +17,7 @@
 #include <torch/nn/module.h>
 #include <torch/types.h>
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -30,8 +31,13 @@ namespace detente {
 class GateParameters : public torch::nn::Module {
   public:
     explicit GateParameters(const std::string& name) : torch::nn::Module(name) {}
-    // One a per task; until then, and where `enabled` is false, everything passes as it is.
+    // One a per task; until then, and where `enabled` is false, everything passes as it is. They
+    // stay on the host, wherever the model computes.
     void make(const std::vector<Task>& tasks, bool enabled, double initial);
+    // Whose backward runs from now on; nullptr: nobody's. LibTorch may run it on a thread of its
+    // own, which has no current task.
+    void begin_backward(const Task* task) { backward_of_ = task; }
+    const Task* backward_of() const { return backward_of_; }
     bool enabled() const { return enabled_; }
     // σ(a) of the task; 1 where nothing is scaled.
     double open(const Task* task) const;
@@ -39,6 +45,7 @@ class GateParameters : public torch::nn::Module {
 
   private:
     bool enabled_ = false;
+    std::atomic<const Task*> backward_of_ = nullptr;
     std::vector<torch::Tensor> values_;
 };
 

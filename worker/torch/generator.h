@@ -6,6 +6,7 @@
 #pragma once
 
 #include <ATen/CPUGeneratorImpl.h>
+#include <ATen/Context.h>
 
 #include <cstdint>
 #include <mutex>
@@ -14,6 +15,15 @@ namespace detente {
 
 inline void seed_default_generator(std::uint64_t key) {
     at::Generator generator = at::detail::getDefaultCPUGenerator();
+    const std::lock_guard<std::mutex> lock(generator.mutex());
+    generator.set_current_seed(key);
+}
+
+// The device's own too, which what is computed there draws from.
+inline void seed_default_generator(std::uint64_t key, const c10::Device& device) {
+    seed_default_generator(key);
+    if (device.is_cpu()) return;
+    at::Generator generator = at::globalContext().defaultGenerator(device);
     const std::lock_guard<std::mutex> lock(generator.mutex());
     generator.set_current_seed(key);
 }

@@ -231,9 +231,14 @@ std::vector<torch::Tensor> Model::heads(const torch::Tensor& shared) {
 std::vector<torch::Tensor> Model::each_task(const std::function<torch::Tensor(std::size_t)>& part) {
     std::vector<torch::Tensor> results;
     results.reserve(tasks_.size());
+    DeviceStreams::Fork fork(streams_);
     for (std::size_t t = 0; t < tasks_.size(); ++t) {
         const TaskScope scope(tasks_[t]);
-        if (is_training()) seed_default_generator(tasks_[t].stream);
+        fork.enter(tasks_[t].id);
+        if (is_training()) {
+            seed_default_generator(tasks_[t].stream,
+                                   streams_ == nullptr ? c10::kCPU : streams_->device());
+        }
         results.push_back(part(t));
     }
     return results;

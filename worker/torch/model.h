@@ -20,10 +20,15 @@
 // Loss and score are cross entropy and accuracy unless overridden. A new task is one add_task and
 // one more target.
 //
+// On a GPU (worker.device of the job): a model is made, tried and scored on the processor; then its
+// parameters, and each step's batch, are moved. What it makes otherwise must be where the batch is:
+// torch::arange(n, batch.input().device()). A task's part (each_task, a head) runs in a stream of
+// its own: it reads what was made before, or by itself, and nothing of another task's part.
+//
 // Thread: constructed and called by the one compute thread of its engine, never concurrently.
 // Randomness: initial weights are a function of the job's seed, dropout of the computation's key,
-// because the engine seeds LibTorch's default CPU generator before each; a model draws from that
-// generator only, and starts no threads that do.
+// because the engine seeds LibTorch's default generators, the processor's and the device's, before
+// each; a model draws from those only, and starts no threads that do.
 #pragma once
 
 #include <torch/nn/module.h>
@@ -39,6 +44,7 @@
 #include <vector>
 
 #include "worker/engine.h"
+#include "worker/torch/device.h"
 #include "worker/torch/gates.h"
 #include "worker/torch/representation.h"
 #include "worker/torch/task.h"
@@ -162,7 +168,8 @@ class Model : public torch::nn::Module {
     std::vector<Head> heads_;
     std::shared_ptr<torch::nn::Module> heads_module_;
     std::vector<std::shared_ptr<GateParameters>> gates_;
-    Representation* cut_ = nullptr;  // of the forward at hand, where there is to be one
+    Representation* cut_ = nullptr;           // of the forward at hand, where there is to be one
+    const DeviceStreams* streams_ = nullptr;  // on the processor: none
     Batch held_[2];
 };
 

@@ -1,6 +1,7 @@
 // A task is a context of its own: who it is, which tensors are its, its random stream, its log.
 // While a task's own part of the forward or its backward runs, a scope guard makes it the thread's
-// current task: the one thread-local of the framework.
+// current task: the one thread-local of the framework. On a device LibTorch runs a backward on a
+// thread of its own, which has none.
 //
 // Thread: made and used by the one compute thread of its engine.
 #pragma once

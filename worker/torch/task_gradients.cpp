@@ -2,7 +2,6 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
-#include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -12,6 +11,7 @@
 #include "common/invariant.h"
 #include "common/nearest_name.h"
 #include "common/random.h"
+#include "worker/torch/catching.h"
 #include "worker/torch/gate_graph.h"
 #include "worker/torch/generator.h"
 
@@ -22,66 +22,22 @@ namespace {
 constexpr std::uint32_t kProbeSamples = 8;
 constexpr std::uint64_t kScoreSamples = 256;
 
-// Runs `part` and turns whatever it throws into an Error that says what was being done.
-template <class Part>
-auto catching(const std::string& doing, Part part) -> decltype(part()) {
-    try {
-        return part();
-    } catch (const DatasetError& error) {
-        return fail(ErrorCode::bad_dataset, error.what());
-    } catch (const c10::Error& error) {
-        return fail(ErrorCode::bad_model, doing + ": " + error.what_without_backtrace());
-    } catch (const std::exception& error) {
-        return fail(ErrorCode::bad_model, doing + ": " + error.what());
-    } catch (...) {
-        return fail(ErrorCode::bad_model, doing + ": an exception that is no std::exception");
-    }
-}
-
-// The rows of one computation, [task][tensor]; undefined where the task does not own the tensor, or
-// it is of the trunk and the graph was cut.
-class TorchRows final : public TaskGradients {
-  public:
-    TorchRows(std::size_t tasks, std::size_t tensors)
-        : rows_(tasks, std::vector<torch::Tensor>(tensors)) {}
-    const float* gradient(TaskId task, std::size_t tensor) const override {
-        invariant(task.value < rows_.size() && tensor < rows_[task.value].size(),
-                  "a gradient is asked for by a task and tensor of the model");
-        const torch::Tensor& row = rows_[task.value][tensor];
-        return row.defined() ? row.const_data_ptr<float>() : nullptr;
-    }
-    std::span<const float> representation(TaskId task) const override {
-        if (at_output.empty() || !at_output[task.value].defined()) return {};
-        const torch::Tensor& row = at_output[task.value];
-        return {row.const_data_ptr<float>(), static_cast<std::size_t>(row.numel())};
-    }
-    torch::Tensor& at(TaskId task, std::size_t tensor) { return rows_[task.value][tensor]; }
-
-    torch::Tensor output;                  // the trunk's, with its graph, where it was cut
-    std::vector<torch::Tensor> at_output;  // gradients there, by task
-
-  private:
-    std::vector<std::vector<torch::Tensor>> rows_;
-};
-
-class TorchTrunk final : public TrunkGradient {
-  public:
-    explicit TorchTrunk(std::size_t tensors) : rows(tensors) {}
-    const float* gradient(std::size_t tensor) const override {
-        return rows[tensor].defined() ? rows[tensor].const_data_ptr<float>() : nullptr;
-    }
-    std::vector<torch::Tensor> rows;  // by tensor
-};
-
 }  // namespace
 
 TaskGradientEngine::TaskGradientEngine(std::string name, const EngineOptions& options)
     : name_(std::move(name)), threads_(options.threads) {}
 
 Result<std::unique_ptr<TaskGradientEngine>> TaskGradientEngine::create(
-    const std::string& name, ModelFactory factory, const EngineOptions& options) {
+    const std::string& name, ModelFactory factory, const EngineOptions& options,
+    std::optional<Accelerator> accelerator) {
     const std::string doing = "model " + name + ", made and tried on a few samples";
     return catching(doing, [&]() -> Result<std::unique_ptr<TaskGradientEngine>> {
+        // First: LibTorch decides once, at the first backward or sooner, which devices there are.
+        if (!accelerator && options.device != "cpu") {
+            auto found = find_accelerator(options.device);
+            if (!found) return found.error();
+            accelerator = std::move(*found);
+        }
         std::unique_ptr<TaskGradientEngine> engine(new TaskGradientEngine(name, options));
         engine->fix_threads();
         seed_default_generator(random_key(options.seed, Purpose::initial_weights));
@@ -98,6 +54,10 @@ Result<std::unique_ptr<TaskGradientEngine>> TaskGradientEngine::create(
         }
         engine->make_gates(options);
         if (auto error = engine->probe(options)) return *error;
+        if (accelerator) engine->move_to(std::move(*accelerator));
+        if (engine->streams_) {
+            if (auto error = engine->try_device()) return *error;
+        }
         if (auto error = engine->open_logs(options.log_dir)) return *error;
         return engine;
     });
@@ -146,9 +106,7 @@ std::optional<Error> TaskGradientEngine::probe(const EngineOptions& options) {
                         " training and " + std::to_string(description_.test_samples) +
                         " test samples; expected some of each");
     }
-    std::vector<std::uint32_t> samples(
-        std::min<std::uint64_t>(kProbeSamples, description_.training_samples));
-    std::iota(samples.begin(), samples.end(), 0U);
+    std::vector<std::uint32_t> samples = probe_samples();
     representation_ = options.representation;
     if (auto error = probe_graph(samples)) return error;
     draws_ = draws(samples);
@@ -191,7 +149,7 @@ std::vector<torch::Tensor> TaskGradientEngine::cut_losses(const std::vector<std:
         Model& model;
     };
     const Cutting cutting(*model_, cut);
-    return model_->losses(model_->batch(Split::training, samples));
+    return model_->losses(batch(samples));
 }
 
 void TaskGradientEngine::describe_tensors() {
@@ -226,8 +184,60 @@ std::optional<Error> TaskGradientEngine::open_logs(const std::string& folder) {
     return std::nullopt;
 }
 
+// A few numbers, which are read on the host at every backward: they stay there.
+bool TaskGradientEngine::is_of_gate(const torch::Tensor& value) const {
+    for (const auto& gate : model_->gates_) {
+        for (const torch::Tensor& one : gate->values()) {
+            if (one.unsafeGetTensorImpl() == value.unsafeGetTensorImpl()) return true;
+        }
+    }
+    return false;
+}
+
+void TaskGradientEngine::move_to(Accelerator accelerator) {
+    description_.versions += ", on " + accelerator.name;
+    streams_ = std::make_unique<DeviceStreams>(std::move(accelerator), owned_.size());
+    model_->streams_ = streams_.get();
+    const DeviceStreams::Scope scope(*streams_);
+    std::vector<torch::Tensor> values;
+    for (const ProbedTensor& tensor : tensors_) {
+        values.push_back(is_of_gate(tensor.value) ? torch::Tensor() : tensor.value);
+    }
+    weights_ = std::make_unique<DeviceWeights>(*streams_, std::move(values));
+}
+
+// What a model made that is no parameter has stayed on the host: found here, not in training.
+std::optional<Error> TaskGradientEngine::try_device() {
+    GradientRequest request;
+    request.samples = probe_samples();
+    for (const Task& task : model_->tasks()) request.tasks.insert(task.id);
+    request.representation = representation_;
+    const auto tried = gradients(request);
+    if (tried || tried.error().code == ErrorCode::not_finite) return std::nullopt;
+    return fail(tried.error().code,
+                tried.error().text + " (on " + streams_->accelerator().name +
+                    "; parameters and batches are there, and what the model makes otherwise must "
+                    "be made there too: on batch.input().device())");
+}
+
+std::vector<std::uint32_t> TaskGradientEngine::probe_samples() const {
+    std::vector<std::uint32_t> samples(
+        std::min<std::uint64_t>(kProbeSamples, description_.training_samples));
+    std::iota(samples.begin(), samples.end(), 0U);
+    return samples;
+}
+
+Batch TaskGradientEngine::batch(std::span<const std::uint32_t> samples) {
+    Batch batch = model_->batch(Split::training, samples);
+    if (!streams_) return batch;
+    for (auto* tensors : {&batch.inputs, &batch.targets}) {
+        for (torch::Tensor& tensor : *tensors) tensor = streams_->to_device(tensor);
+    }
+    return batch;
+}
+
 void TaskGradientEngine::seed_streams(std::uint64_t key) {
-    seed_default_generator(key);
+    seed_default_generator(key, device());
     for (Task& task : model_->tasks()) {
         task.stream = random_key(key, Purpose::task_stream, {task.id.value});
     }
@@ -255,6 +265,7 @@ bool TaskGradientEngine::draws(const std::vector<std::uint32_t>& samples) {
 
 std::span<const float> TaskGradientEngine::tensor(std::size_t index) const {
     invariant(index < tensors_.size(), "a tensor is asked for by its index in the description");
+    if (weights_ && !is_of_gate(tensors_[index].value)) return weights_->host(index);
     const torch::Tensor& value = tensors_[index].value;
     return {value.const_data_ptr<float>(), static_cast<std::size_t>(value.numel())};
 }
@@ -266,132 +277,17 @@ void TaskGradientEngine::load(std::size_t index, std::size_t offset,
     invariant(values.size() % sizeof(float) == 0 &&
                   offset + values.size() / sizeof(float) <= static_cast<std::size_t>(value.numel()),
               "values loaded lie inside their tensor");
+    if (weights_ && !is_of_gate(value)) return weights_->load(index, offset, values);
     std::memcpy(value.data_ptr<float>() + offset, values.data(), values.size());
-}
-
-std::optional<Error> TaskGradientEngine::check(const GradientRequest& request) const {
-    invariant(!request.tasks.empty() && (request.tasks.bits >> 1U) >> (owned_.size() - 1) == 0,
-              "a computation is asked for tasks of the model");
-    if (request.samples.empty()) {
-        return fail(ErrorCode::bad_dataset, "a batch without samples; expected at least one");
-    }
-    for (const std::uint32_t sample : request.samples) {
-        if (sample < description_.training_samples) continue;
-        return fail(ErrorCode::bad_dataset, "sample " + std::to_string(sample) +
-                                                " of a training set of " +
-                                                std::to_string(description_.training_samples) +
-                                                "; do all workers read the same data?");
-    }
-    return std::nullopt;
-}
-
-Result<GradientReport> TaskGradientEngine::gradients(const GradientRequest& request) {
-    if (auto error = check(request)) return *error;
-    const std::string doing = "model " + name_ + ", computing gradients";
-    return catching(doing, [&]() -> Result<GradientReport> {
-        fix_threads();
-        model_->train();
-        seed_streams(request.random_key);
-        invariant(request.representation == representation_,
-                  "gradients are asked for in the space the engine was made for");
-        Representation cut;
-        const auto losses = representation_
-                                ? cut_losses(request.samples, cut)
-                                : model_->losses(model_->batch(Split::training, request.samples));
-        if (auto error = check_losses(name_, model_->tasks(), losses)) return *error;
-        if (!representation_) return backwards(request, losses, nullptr);
-        if (auto error = check_cut(name_, cut)) return *error;
-        return backwards(request, losses, &cut);
-    });
-}
-
-Result<GradientReport> TaskGradientEngine::backwards(const GradientRequest& request,
-                                                     const std::vector<torch::Tensor>& losses,
-                                                     const Representation* cut) {
-    std::vector<Task>& tasks = model_->tasks();
-    GradientReport report;
-    report.losses.assign(tasks.size(), 0.0);
-    std::size_t left = 0;
-    for (const Task& task : tasks) {
-        if (!request.tasks.contains(task.id)) continue;
-        const double loss = losses[task.id.value].item<double>();
-        if (!std::isfinite(loss)) {
-            return fail(ErrorCode::not_finite, "the loss of task " + task.name + " is " +
-                                                   std::to_string(loss) +
-                                                   "; lower the learning rate, clip gradients, or "
-                                                   "look for bad samples in the batch");
-        }
-        report.losses[task.id.value] = loss;
-        ++left;
-    }
-    auto rows = std::make_shared<TorchRows>(tasks.size(), tensors_.size());
-    if (cut != nullptr) {
-        rows->output = cut->output;
-        rows->at_output.resize(tasks.size());
-    }
-    for (Task& task : tasks) {
-        if (!request.tasks.contains(task.id)) continue;
-        if (request.cancelled && request.cancelled->load(std::memory_order_relaxed)) {
-            return fail(ErrorCode::cancelled,
-                        "the computation was cancelled before the backward "
-                        "of task " +
-                            task.name);
-        }
-        const TaskScope scope(task);
-        const bool last = --left == 0;
-        torch::autograd::variable_list owned;
-        for (const std::size_t k : owned_[task.id.value]) owned.push_back(tensors_[k].value);
-        if (cut != nullptr) owned.push_back(cut->leaf);
-        const auto gradients = torch::autograd::grad({losses[task.id.value]}, owned, {},
-                                                     /*retain_graph=*/!last,
-                                                     /*create_graph=*/false, /*allow_unused=*/true);
-        if (cut != nullptr) {
-            owned.pop_back();
-            if (gradients.back().defined()) {
-                rows->at_output[task.id.value] = gradients.back().contiguous();
-            }
-        }
-        for (std::size_t i = 0; i < owned.size(); ++i) {
-            // A branch this batch did not take has a gradient of zero, not none.
-            rows->at(task.id, owned_[task.id.value][i]) =
-                gradients[i].defined() ? gradients[i].contiguous() : torch::zeros_like(owned[i]);
-        }
-        task.log.add_loss(report.losses[task.id.value]);
-        if (request.task_done) request.task_done(task.id, *rows);
-    }
-    report.gradients = std::move(rows);
-    return report;
-}
-
-Result<std::shared_ptr<const TrunkGradient>> TaskGradientEngine::trunk_gradient(
-    const TaskGradients& of, std::span<const float> combined) {
-    const auto* rows = dynamic_cast<const TorchRows*>(&of);
-    invariant(rows != nullptr && rows->output.defined(),
-              "the trunk's gradient is asked for of gradients that ended at its output");
-    using Trunk = std::shared_ptr<const TrunkGradient>;
-    return catching("model " + name_ + ", computing the trunk's gradient", [&]() -> Result<Trunk> {
-        fix_threads();
-        auto gradient = std::make_shared<TorchTrunk>(tensors_.size());
-        torch::Tensor at_output = torch::zeros(rows->output.sizes(), torch::kFloat);
-        invariant(
-            combined.empty() || combined.size() == static_cast<std::size_t>(at_output.numel()),
-            "a gradient at the trunk's output is as long as the output");
-        std::copy(combined.begin(), combined.end(), at_output.data_ptr<float>());
-        torch::autograd::variable_list trunk;
-        for (const std::size_t k : trunk_) trunk.push_back(tensors_[k].value);
-        const auto found = torch::autograd::grad({rows->output}, trunk, {at_output},
-                                                 /*retain_graph=*/true,
-                                                 /*create_graph=*/false, /*allow_unused=*/true);
-        for (std::size_t i = 0; i < trunk.size(); ++i) {
-            gradient->rows[trunk_[i]] =
-                found[i].defined() ? found[i].contiguous() : torch::zeros_like(trunk[i]);
-        }
-        return gradient;
-    });
 }
 
 Result<std::vector<TaskScore>> TaskGradientEngine::evaluate() {
     return catching("model " + name_ + ", evaluating", [&]() -> Result<std::vector<TaskScore>> {
+        if (streams_) {
+            return fail(ErrorCode::not_supported,
+                        "model " + name_ + " is on " + streams_->accelerator().name +
+                            "; it is scored on the processor, by an engine of its own");
+        }
         fix_threads();
         const torch::NoGradGuard no_gradients;
         model_->eval();
