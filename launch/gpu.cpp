@@ -16,9 +16,9 @@ namespace {
 constexpr const char* kCuda = "cuda";
 
 // Of the driver's interface, which has been the same since CUDA 6.
-using Initialise = int (*)(unsigned int);
-using CountDevices = int (*)(int*);
-using ErrorText = int (*)(int, const char**);
+using DriverInitialise = int (*)(unsigned int);
+using DriverCount = int (*)(int*);
+using DriverText = int (*)(int, const char**);
 
 template <class Function>
 Function function_of(void* library, const char* name) {
@@ -27,7 +27,7 @@ Function function_of(void* library, const char* name) {
 
 std::string text_of(void* library, int code) {
     const char* text = nullptr;
-    const auto ask = function_of<ErrorText>(library, "cuGetErrorString");
+    const auto ask = function_of<DriverText>(library, "cuGetErrorString");
     if (ask == nullptr || ask(code, &text) != 0 || text == nullptr) {
         return fmt::format("error {}", code);
     }
@@ -54,8 +54,8 @@ Result<int> count_gpus(const std::string& driver) {
                     fmt::format("looked for NVIDIA's driver, {}: {}", driver,
                                 reason == nullptr ? "no reason given" : reason));
     }
-    const auto initialise = function_of<Initialise>(library.get(), "cuInit");
-    const auto count_devices = function_of<CountDevices>(library.get(), "cuDeviceGetCount");
+    const auto initialise = function_of<DriverInitialise>(library.get(), "cuInit");
+    const auto count_devices = function_of<DriverCount>(library.get(), "cuDeviceGetCount");
     if (initialise == nullptr || count_devices == nullptr) {
         return fail(ErrorCode::not_supported,
                     fmt::format("looked for NVIDIA's driver: {} has no cuInit or no "
