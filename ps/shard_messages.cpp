@@ -321,13 +321,15 @@ void Shard::make_slice(const CheckpointRequest& body) {
     CheckpointReply answer;
     answer.number = body.number;
     answer.file = body.directory + "/" + slice_file_name(setup_.id);
-    if (!store_.initialised()) {
-        answer.code = ErrorCode::bad_checkpoint;
-        answer.error = "this shard has no weights yet";
+    const auto give_up = [&](const Error& error) {
+        answer.code = error.code;
+        answer.error = error.text;
         Message message;
         message.body = std::move(answer);
         effects_->send(kCoordinator, std::move(message));
-        return;
+    };
+    if (!store_.initialised()) {
+        return give_up(fail(ErrorCode::bad_checkpoint, "this shard has no weights yet"));
     }
     ShardSlice slice;
     slice.shard = setup_.id;
@@ -357,9 +359,11 @@ void Shard::make_slice(const CheckpointRequest& body) {
     if (lead_ != nullptr && decides_steps()) {
         slice.extras["policy"] = saved_policy(store_.step_policy()->name(), lead_->state());
     }
+    auto pieces = to_pieces(slice);
+    if (!pieces) return give_up(pieces.error());
     StoreOp operation;
     operation.path = answer.file;
-    operation.pieces = to_pieces(slice);
+    operation.pieces = std::move(*pieces);
     const Ticket ticket = effects_->store(std::move(operation));
     checkpoints_[ticket.value] = std::move(answer);
     record_control(checkpoint_made(body.number).what);

@@ -84,7 +84,7 @@ void store_slices(const std::string& directory, const Plan& plan) {
     for (std::uint32_t shard = 0; shard < plan.by_shard.size(); ++shard) {
         const ShardSlice slice = slice_of(plan, ShardId{shard});
         REQUIRE(
-            write_whole_file({directory + "/" + slice_file_name(ShardId{shard}), to_pieces(slice)})
+            write_whole_file({directory + "/" + slice_file_name(ShardId{shard}), *to_pieces(slice)})
                 .has_value());
     }
 }
@@ -126,7 +126,7 @@ TEST_CASE("slice: a shard's blocks, state, versions and extras of any bytes come
 TEST_CASE("slice: its pieces share the blocks' bytes, nothing is copied") {
     const Plan plan = plan_of(1);
     const ShardSlice slice = slice_of(plan, ShardId{0});
-    const std::vector<Payload> pieces = to_pieces(slice);
+    const std::vector<Payload> pieces = *to_pieces(slice);
     CHECK(pieces[1].bytes.data() == slice.blocks[0].weights.bytes.data());
     CHECK(pieces[2].bytes.data() == slice.blocks[0].slots[0].bytes.data());
     CHECK(slice.blocks[0].weights.owner.use_count() == 2);
@@ -134,7 +134,7 @@ TEST_CASE("slice: its pieces share the blocks' bytes, nothing is copied") {
 
 TEST_CASE("slice: a shard with no blocks and no extras stores and reads") {
     const TemporaryFolder folder;
-    REQUIRE(write_whole_file({folder / "empty", to_pieces({})}).has_value());
+    REQUIRE(write_whole_file({folder / "empty", *to_pieces({})}).has_value());
     const auto found = read_slice(folder / "empty");
     REQUIRE(found.has_value());
     CHECK(found->blocks.empty());
@@ -155,8 +155,8 @@ TEST_CASE("slice: cut off at any byte, it is refused") {
 
 TEST_CASE("slice: another program's safetensors file is refused as no slice") {
     const TemporaryFolder folder;
-    REQUIRE(
-        write_whole_file({folder / "x", {safetensors_header({}, {{"format", "pt"}})}}).has_value());
+    REQUIRE(write_whole_file({folder / "x", {*safetensors_header({}, {{"format", "pt"}})}})
+                .has_value());
     require_bad(SliceFile::open(folder / "x"), "found 'pt'");
 }
 
@@ -352,7 +352,7 @@ TEST_CASE("checkpoint: a merge refuses a missing slice, a missing block and anot
     require_bad(merge_checkpoint(folder.path(), plan, model, {}), "found that of shard 0");
     ShardSlice slice = slice_of(plan, ShardId{1});
     slice.blocks.pop_back();
-    REQUIRE(write_whole_file({folder / "shard-1.safetensors", to_pieces(slice)}).has_value());
+    REQUIRE(write_whole_file({folder / "shard-1.safetensors", *to_pieces(slice)}).has_value());
     require_bad(merge_checkpoint(folder.path(), plan, model, {}), "of tensor '");
     CHECK_FALSE(std::filesystem::exists(folder / "manifest.json"));
 }
