@@ -260,7 +260,7 @@ Result<void> Checkpoint::matches(const Plan& plan, const ModelDescription& model
         if (found->second->block_elements != tensor.block_elements) {
             return differs(fmt::format(
                 "tensor '{}' is cut into other blocks ({} there, {} here); "
-                "resume with the blocks.block_bytes and [[mask]] entries it was made with",
+                "resume with the blocks.bytes and [[mask]] entries it was made with",
                 tensor.name, found->second->block_elements.size(), tensor.block_elements.size()));
         }
         if (found->second->block_strides != tensor.block_strides) {
