@@ -51,7 +51,9 @@ Coordinator::Coordinator(CoordinatorOptions options)
     view_.tasks = options_.tasks;
     view_.metrics = options_.metrics;
     view_.samples_planned = options_.training_samples * job.data_epochs;
-    if (job.split_tasks) view_.samples_planned *= options_.tasks.size();
+    if (job.split_tasks) {
+        view_.samples_planned *= static_cast<std::uint64_t>(options_.trained.count());
+    }
     view_.shards_per_server = job.shards_per_server;
     const auto add = [&](NodeId node) {
         ProcessView process;

@@ -44,6 +44,7 @@ struct CoordinatorOptions {
     std::string model_json;  // description
     std::vector<std::string> tasks;
     std::vector<std::string> metrics{};  // of the model's tasks; empty = accuracy
+    TaskSet trained{};  // under worker.split_tasks: those that are computed (task_placement.h)
     std::uint64_t training_samples = 0;
     std::string checkpoint_dir;  // checkpoint n is written to checkpoint_dir/n
     std::uint64_t first_checkpoint = 1;

@@ -3,6 +3,7 @@
 
 #include "common/build_id.h"
 #include "common/partition/layers.h"
+#include "common/partition/task_placement.h"
 #include "launch/job.h"
 #include "launch/simulated_services.h"
 #include "launch/simulation.h"
@@ -34,6 +35,7 @@ void Simulation::add_coordinator() {
     options.job_text = to_toml(*job_);
     options.model_json = to_json(model);
     options.tasks = model.tasks;
+    options.trained = trained_tasks(*plan_);
     options.metrics = model.metrics;
     options.training_samples = model.training_samples;
     options.checkpoint_dir = run_.checkpoint_dir();
