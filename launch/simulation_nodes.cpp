@@ -107,6 +107,7 @@ Result<void> Simulation::add_worker(WorkerId id) {
         setup.checkpoint_dir = run_.checkpoint_dir();
         forget_last_word(id, setup.checkpoint_dir);
     }
+    setup.placement = placement_;
     const bool restores = !setup.checkpoint_dir.empty() && !point_.directory.empty();
     auto worker = Worker::create(std::move(setup));
     if (worker.has_error()) return worker.error();

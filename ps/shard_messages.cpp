@@ -262,19 +262,24 @@ void Shard::answer_leases() {
     }
 }
 
-std::vector<WorkerId> Shard::members_for_tasks() const {
-    std::vector<WorkerId> members;
+const std::vector<WorkerId>& Shard::members_for_tasks() {
+    if (!task_members_.empty()) return task_members_;
     for (const WorkerId worker : all_workers(setup_.job->workers)) {
-        if (!gone_.contains(worker)) members.push_back(worker);
+        if (!gone_.contains(worker)) task_members_.push_back(worker);
     }
-    return members;
+    return task_members_;
+}
+
+void Shard::note_gone(WorkerId worker, bool gone) {
+    const bool changed = gone ? gone_.insert(worker).second : gone_.erase(worker) > 0;
+    if (changed) task_members_.clear();
 }
 
 void Shard::farewell(const Envelope& from, const Farewell& body) {
     const WorkerId worker{from.from.index};
     acknowledge(worker, body.acknowledged);
     record_closed(worker, from.incarnation, duplicates_.farewell(worker), false, "farewell");
-    gone_.insert(worker);
+    note_gone(worker, true);
     leases_.release(worker);
     answer_leases();
     workers_.erase(worker);
@@ -295,7 +300,7 @@ void Shard::peer_down(const PeerDown& event) {
     drop_incomplete(worker, event.incarnation);
     if (lead_ != nullptr) lead_->lost(worker, event.incarnation);
     record_control(to_string(event.node) + " lost: " + event.reason);
-    gone_.insert(worker);
+    note_gone(worker, true);
     leases_.release(worker);
     answer_leases();
     workers_.erase(worker);

@@ -18,6 +18,7 @@
 #include "common/config.h"
 #include "common/conflict/interference.h"
 #include "common/partition/plan.h"
+#include "common/partition/task_placement.h"
 #include "common/runtime/contracts.h"
 #include "worker/resolver.h"
 #include "worker/shard_client.h"
@@ -36,6 +37,8 @@ struct WorkerSetup {
     // Where its computer keeps vectors from step to step (worker/kept_vectors.h): the folder of the
     // run's checkpoints, for its last word. Empty: it keeps none.
     std::string checkpoint_dir{};
+    // Under worker.split_tasks, of all workers on this thread; null: one of its own.
+    std::shared_ptr<TaskPlacement> placement{};
 };
 
 class Worker : public Node {

@@ -3,7 +3,6 @@
 #include <bit>
 #include <tuple>
 
-#include "common/partition/task_placement.h"
 #include "worker/worker.h"
 
 namespace detente {
@@ -43,9 +42,7 @@ void Worker::send_lease_request() {
 
 void Worker::place_tasks(const std::vector<WorkerId>& members) {
     if (of_all_tasks()) return;
-    const auto placed = detente::place_tasks(setup_.tasks, trained_tasks(*setup_.plan), members);
-    const auto own = placed.find(setup_.id);
-    if (own != placed.end()) own_tasks_ = own->second;
+    if (const auto own = setup_.placement->of(setup_.id, members)) own_tasks_ = *own;
 }
 
 Worker::Batch Worker::take_batch() {

@@ -2,7 +2,6 @@
 #include <algorithm>
 
 #include "common/checksum.h"
-#include "common/partition/task_placement.h"
 #include "worker/worker.h"
 
 namespace detente {
@@ -165,7 +164,7 @@ void Worker::leased(const LeaseReply& reply) {
     if (!asked_for_more) return;
     no_more_ = reply.no_more;
     bool news = false;
-    const TaskSet trained = of_all_tasks() ? TaskSet{} : trained_tasks(*setup_.plan);
+    const TaskSet trained = of_all_tasks() ? TaskSet{} : setup_.placement->tasks();
     for (const BatchRange& range : reply.granted) {
         const bool ours = of_all_tasks()
                               ? range.tasks.empty()
