@@ -274,6 +274,7 @@ void Coordinator::on_stopped(ProcessView& process, Stopped&& stopped, Effects& e
         return lose(process, std::move(failure), effects);
     }
     change_phase(process, Phase::stopped);
+    if (asked_to_leave_.contains(process.node)) forget_losses(process);
     left_its_node(process, effects);
     written(process.node, effects);
     advance(effects);
@@ -330,6 +331,7 @@ void Coordinator::lose(ProcessView& process, Failure failure, Effects& effects) 
     process.reason = failure.text;
     const bool was_live = process.live();
     change_phase(process, Phase::lost);
+    forget_losses(process);
     if (node.role == Role::worker) written(node, effects);
     // Said in full at once: a launcher may end this process too before the run's last words.
     const std::string where =

@@ -100,6 +100,7 @@ class Coordinator final : public Node {
     bool is_late_to_prepare(const ProcessView& process) const;
     // What a worker reports and what those before it in its place had.
     Status with_earlier(NodeId node, Status status) const;
+    void forget_losses(ProcessView& process) const;
 
     // nodes (coordinator_elastic.cpp)
     Endpoint seat_of(const ProcessView& process) const;
@@ -141,6 +142,7 @@ class Coordinator final : public Node {
     std::optional<Error> error_;                               // what the run will have ended with
     std::map<NodeId, std::map<std::string, double>> earlier_;  // of workers that were replaced
     std::map<NodeId, std::vector<std::uint64_t>> earlier_bins_;  // likewise: Status::cosine_bins
+    std::set<NodeId> asked_to_leave_;
     std::optional<Saving> saving_;
     bool workers_remember_ = false;                // they have something to save
     std::map<NodeId, MethodState> method_states_;  // as each worker last said

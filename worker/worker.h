@@ -169,6 +169,8 @@ class Worker : public Node {
     void ask_for_batches(bool wants_more);
     void send_lease_request();
     void place_tasks(const std::vector<WorkerId>& members);
+    void take_granted(const LeaseReply& reply);
+    void forget_losses();
     // The next one; where there are several tasks, they take turns.
     Batch take_batch();
     // Whether the step under way is of a task that owns it.

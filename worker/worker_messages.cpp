@@ -161,7 +161,11 @@ void Worker::leased(const LeaseReply& reply) {
     if (!reply.members.empty()) place_tasks(reply.members);
     const bool asked_for_more = lease_->wants_more;
     lease_.reset();
-    if (!asked_for_more) return;
+    if (asked_for_more) take_granted(reply);
+    forget_losses();
+}
+
+void Worker::take_granted(const LeaseReply& reply) {
     no_more_ = reply.no_more;
     bool news = false;
     const TaskSet trained = of_all_tasks() ? TaskSet{} : setup_.placement->tasks();
