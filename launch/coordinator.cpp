@@ -282,6 +282,7 @@ void Coordinator::on_stopped(ProcessView& process, Stopped&& stopped, Effects& e
 
 void Coordinator::on_timer(const TimerFired& timer, Effects& effects) {
     if (timer.tag.kind == kTick) return tick(effects);
+    if (saving_timer_ == timer.id) return saving_deadline_passed(effects);
     if (stage_timer_ != timer.id) return;
     stage_timer_.reset();
     stage_deadline_passed(effects);

@@ -84,6 +84,7 @@ void Coordinator::take_place(ProcessView& process, Hello&& hello, Effects& effec
     process.heard = view_.now;
     process.reason.clear();
     asked_to_leave_.erase(process.node);
+    last_words_.erase(WorkerId{process.node.index});
     process.last = with_earlier(process.node, {});
     change_phase(process, Phase::preparing);
     effects.log(

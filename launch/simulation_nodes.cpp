@@ -50,8 +50,12 @@ void Simulation::add_coordinator() {
     coordinator_ = node.get();
     world_->add(kCoordinator, Incarnation{1}, std::move(node));
     auto merge = [this, text = to_toml(*job_)](const CheckpointRequest& request) {
-        return merge_slices(request, *plan_, setup_.engines->description(), generation_, text,
-                            job_->workers);
+        CheckpointOrigin origin;
+        origin.generation = generation_;
+        origin.job_text = text;
+        origin.workers = job_->workers;
+        if (coordinator_ != nullptr) origin.worker_files = coordinator_->worker_files();  // not over
+        return merge_slices(request, *plan_, setup_.engines->description(), std::move(origin));
     };
     world_->add(kMerger, Incarnation{1}, std::make_unique<SimulatedMerger>(std::move(merge)));
     world_->add(kEvaluator, Incarnation{1},

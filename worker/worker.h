@@ -134,8 +134,10 @@ class Worker : public Node {
         Ticket computes;
         Ticket stores;
         bool storing = false;
+        bool told = false;  // how it ended, or that it is late: what is still to come is nobody's
+        Time since;
         std::vector<Payload> pieces;
-        std::optional<CheckpointReply> answers;  // none: the last word
+        CheckpointReply answer;
     };
 
     Worker(WorkerSetup setup, Resolver resolver);
@@ -202,11 +204,12 @@ class Worker : public Node {
     // Kept vectors on their way to a file (worker_saving.cpp).
     void save_for(const CheckpointRequest& request);
     bool last_word_saved();
-    void begin_saving(const std::string& folder, std::optional<CheckpointReply> answers);
+    void begin_saving(const std::string& folder, CheckpointReply answer);
+    void give_up_overdue_savings();
     bool saving_part(const ComputePart& event);
     bool saving_computed(const ComputeEnded& event);
     void saving_stored(const Stored& event);
-    void saving_ended(std::size_t index, const std::optional<Error>& error);
+    void saving_ended(Saving& saving, const std::optional<Error>& error);
     // The parts of the step's push; it is settling from here on.
     std::vector<std::vector<BlockId>> lay_out_push();
     void compensate(const std::vector<WeightBlock>& weights);
@@ -252,7 +255,7 @@ class Worker : public Node {
     bool no_more_ = false;
 
     std::vector<Saving> savings_;
-    bool last_word_ = false;
+    std::optional<Time> last_word_;  // since when it waits for what is being saved, to leave
 
     Ticket initial_ticket_;
     std::vector<std::vector<WeightBlock>> initial_;  // by client

@@ -195,6 +195,7 @@ void Worker::on_overdue() {
             return fail_with(sent.error());
         }
     }
+    give_up_overdue_savings();
     if (lease_ && now_ - lease_sent_ >= setup_.job->reply_deadline) {
         send_lease_request();
     }
@@ -234,6 +235,13 @@ Status Worker::status() const {
     if ((!rounds_.ready() || rounds_.passes()) && waiting_since_ && *waiting_since_ < since) {
         since = *waiting_since_;
         status.waiting_for = rounds_.waiting_for();
+    }
+    for (const Saving& saving : savings_) {
+        // One that leaves waits for nothing else.
+        if (saving.told || (!last_word_ && saving.since >= since)) continue;
+        since = saving.since;
+        status.waiting_for =
+            (saving.storing ? "the disk to write " : "its computer to write ") + saving.path;
     }
     if (!status.waiting_for.empty()) status.waited = now_ - since;
     const char* const phases[] = {"joining",  "initialising", "ready", "training",
