@@ -30,6 +30,8 @@ const char* name_of(Dtype dtype) {
     switch (dtype) {
         case Dtype::f32:
             return "F32";
+        case Dtype::f64:
+            return "F64";
         case Dtype::i64:
             return "I64";
         case Dtype::u8:
@@ -42,6 +44,7 @@ std::uint64_t size_bytes(Dtype dtype) {
     switch (dtype) {
         case Dtype::f32:
             return 4;
+        case Dtype::f64:
         case Dtype::i64:
             return 8;
         case Dtype::u8:
@@ -56,8 +59,8 @@ std::uint64_t TensorEntry::bytes() const {
     return bytes;
 }
 
-Payload safetensors_header(const std::vector<TensorEntry>& tensors,
-                           const SafetensorsMetadata& metadata) {
+Result<Payload> safetensors_header(const std::vector<TensorEntry>& tensors,
+                                   const SafetensorsMetadata& metadata) {
     json::object header;
     if (!metadata.empty()) {
         json::object strings;
@@ -82,6 +85,12 @@ Payload safetensors_header(const std::vector<TensorEntry>& tensors,
     const std::string text = json::serialize(header);
     const std::uint64_t whole =
         (8 + text.size() + kAlignmentBytes - 1) / kAlignmentBytes * kAlignmentBytes;
+    if (whole - 8 > kMostSafetensorsHeader) {
+        return fail(ErrorCode::over_limit,
+                    fmt::format("a safetensors header of {} bytes, of {} tensors: expected at most "
+                                "{}, since no reader takes more",
+                                whole - 8, tensors.size(), kMostSafetensorsHeader));
+    }
     auto buffer = std::make_shared<AlignedBuffer>(whole);
     put_length(buffer->data(), whole - 8);
     std::memcpy(buffer->data() + 8, text.data(), text.size());
@@ -118,6 +127,10 @@ SafetensorsWriter::~SafetensorsWriter() = default;
 Result<SafetensorsWriter> SafetensorsWriter::create(std::string path,
                                                     const std::vector<TensorEntry>& tensors,
                                                     const SafetensorsMetadata& metadata) {
+    const Result<Payload> header = safetensors_header(tensors, metadata);
+    if (header.has_error()) {
+        return fail(header.error().code, fmt::format("{}: {}", path, header.error().text));
+    }
     auto state = std::make_unique<State>();
     state->path = std::move(path);
     state->partial = state->path + ".partial";
@@ -126,7 +139,7 @@ Result<SafetensorsWriter> SafetensorsWriter::create(std::string path,
     state->file =
         OpenFile(::open(state->partial.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, kMode));
     if (state->file.get() < 0) return io_error("create", state->partial, errno);
-    const auto written = state->write(safetensors_header(tensors, metadata).bytes);
+    const auto written = state->write(header->bytes);
     if (written.has_error()) return written.error();
     return SafetensorsWriter(std::move(state));
 }

@@ -21,7 +21,7 @@
 
 namespace detente {
 
-enum class Dtype : std::uint8_t { f32, i64, u8 };
+enum class Dtype : std::uint8_t { f32, f64, i64, u8 };
 const char* name_of(Dtype dtype);  // "F32"
 std::uint64_t size_bytes(Dtype dtype);
 
@@ -33,17 +33,21 @@ struct TensorEntry {
 };
 using SafetensorsMetadata = std::map<std::string, std::string>;
 
+// The longest header that readers take, ours and Python's.
+inline constexpr std::uint64_t kMostSafetensorsHeader = 100'000'000;
+
 // Length and header in front of the bytes of `tensors`, which follow in this order. The header is
-// padded with spaces to a multiple of 64. Requires: distinct names of valid UTF-8, none called
+// padded with spaces to a multiple of 64. over_limit: longer than kMostSafetensorsHeader, so that
+// no file is written that nobody can read. Requires: distinct names of valid UTF-8, none called
 // "__metadata__"; metadata of valid UTF-8.
-Payload safetensors_header(const std::vector<TensorEntry>& tensors,
-                           const SafetensorsMetadata& metadata);
+Result<Payload> safetensors_header(const std::vector<TensorEntry>& tensors,
+                                   const SafetensorsMetadata& metadata);
 
 // Writes `path` + ".partial" tensor by tensor and renames it to `path` when whole, so a file under
 // its own name is complete. Dropped before finish(): the partial file is removed.
 class SafetensorsWriter {
   public:
-    // io: cannot create or write.
+    // io: cannot create or write. over_limit: as safetensors_header().
     static Result<SafetensorsWriter> create(std::string path,
                                             const std::vector<TensorEntry>& tensors,
                                             const SafetensorsMetadata& metadata);
@@ -74,7 +78,8 @@ class SafetensorsFile {
     };
 
     // io: missing or unreadable. bad_checkpoint: truncated, no safetensors, a dtype of ours missing
-    // (F32, I64, U8), a range outside the file, overlapping, with gaps or not fitting its shape.
+    // (F32, F64, I64, U8), a range outside the file, overlapping, with gaps or not fitting its
+    // shape.
     static Result<SafetensorsFile> open(std::string path);
     const std::string& path() const { return path_; }
     std::uint64_t file_bytes() const { return file_bytes_; }

@@ -12,16 +12,13 @@ namespace detente {
 namespace json = boost::json;
 namespace {
 
-// What Python's reader allows.
-constexpr std::uint64_t kMostHeaderBytes = 100'000'000;
-
 // Thrown and caught in this file only: a JSON walk has too many ways to fail for one return each.
 struct Refused {
     std::string text;
 };
 
 std::optional<Dtype> dtype_of(std::string_view name) {
-    for (const Dtype dtype : {Dtype::f32, Dtype::i64, Dtype::u8}) {
+    for (const Dtype dtype : {Dtype::f32, Dtype::f64, Dtype::i64, Dtype::u8}) {
         if (name == name_of(dtype)) return dtype;
     }
     return std::nullopt;
@@ -75,7 +72,7 @@ SafetensorsFile::Tensor tensor_of(const std::string& name, const json::value& va
                            ? std::nullopt
                            : dtype_of(std::string_view(dtype_text->data(), dtype_text->size()));
     if (!dtype) {
-        throw Refused{fmt::format("tensor '{}': expected dtype F32, I64 or U8, found {}", name,
+        throw Refused{fmt::format("tensor '{}': expected dtype F32, F64, I64 or U8, found {}", name,
                                   json::serialize(member(*object, "dtype", name)))};
     }
     tensor.entry.dtype = *dtype;
@@ -190,11 +187,11 @@ Result<SafetensorsFile> SafetensorsFile::open(std::string path) {
     for (unsigned i = 0; i < 8; ++i) {
         header_bytes |= static_cast<std::uint64_t>(prefix[i]) << (8U * i);
     }
-    if (header_bytes > *size - 8 || header_bytes > kMostHeaderBytes) {
+    if (header_bytes > *size - 8 || header_bytes > kMostSafetensorsHeader) {
         return refused(file.path_,
                        fmt::format("expected a header within the {} bytes of the file (at most "
                                    "{}), found a length of {}",
-                                   *size, kMostHeaderBytes, header_bytes));
+                                   *size, kMostSafetensorsHeader, header_bytes));
     }
     std::string header(header_bytes, '\0');
     read = read_whole(file.file_, 8, std::as_writable_bytes(std::span(header)), file.path_);

@@ -3,18 +3,16 @@
 #include <fmt/core.h>
 
 #include "common/safetensors.h"
-#include "ps/checkpoint.h"
 
 namespace detente {
 
 CheckpointReply merge_slices(const CheckpointRequest& request, const Plan& plan,
-                             const ModelDescription& model, Generation generation,
-                             const std::string& job_text, std::uint32_t workers) {
+                             const ModelDescription& model, CheckpointOrigin origin) {
     CheckpointReply reply{
         .number = request.number, .file = "", .code = {}, .error = "", .method_state = {}};
-    const Result<Manifest> merged =
-        merge_checkpoint(request.directory, plan, model,
-                         {request.number, generation, job_text, request.methods, workers});
+    origin.number = request.number;
+    origin.methods = request.methods;
+    const Result<Manifest> merged = merge_checkpoint(request.directory, plan, model, origin);
     if (merged.has_error()) {
         reply.code = merged.error().code;
         reply.error = merged.error().text;

@@ -9,15 +9,15 @@
 #include "common/messages.h"
 #include "common/model_description.h"
 #include "common/partition/plan.h"
+#include "ps/checkpoint.h"
 #include "worker/engine.h"
 
 namespace detente {
 
-// Merges the shards' slices in the request's directory, and the files of so many workers, into a
-// complete checkpoint. Blocks.
+// Merges the shards' slices in the request's directory, and the workers' files, into a complete
+// checkpoint. Number and methods of `origin` are the request's. Blocks.
 CheckpointReply merge_slices(const CheckpointRequest& request, const Plan& plan,
-                             const ModelDescription& model, Generation generation,
-                             const std::string& job_text, std::uint32_t workers);
+                             const ModelDescription& model, CheckpointOrigin origin);
 
 // Loads a merged checkpoint's model.safetensors. bad_checkpoint: of another model; io.
 Result<void> load_weights(Engine& engine, const std::string& path);

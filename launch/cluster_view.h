@@ -82,7 +82,8 @@ struct ClusterView {
     Time stage_since{};
     std::optional<Time> training_began;
     std::optional<Time> training_ended;
-    std::uint64_t samples_planned = 0;   // training samples times data epochs, times tasks if split
+    // Training samples times data epochs; times trained tasks, where those are split over workers.
+    std::uint64_t samples_planned = 0;
     std::string resumed_from;            // directory of a checkpoint; empty = none
     std::uint64_t samples_before = 0;    // applied in that
     std::vector<ProcessView> processes;  // shards, then workers

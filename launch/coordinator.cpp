@@ -51,7 +51,9 @@ Coordinator::Coordinator(CoordinatorOptions options)
     view_.tasks = options_.tasks;
     view_.metrics = options_.metrics;
     view_.samples_planned = options_.training_samples * job.data_epochs;
-    if (job.split_tasks) view_.samples_planned *= options_.tasks.size();
+    if (job.split_tasks) {
+        view_.samples_planned *= static_cast<std::uint64_t>(options_.trained.count());
+    }
     view_.shards_per_server = job.shards_per_server;
     const auto add = [&](NodeId node) {
         ProcessView process;
@@ -272,6 +274,7 @@ void Coordinator::on_stopped(ProcessView& process, Stopped&& stopped, Effects& e
         return lose(process, std::move(failure), effects);
     }
     change_phase(process, Phase::stopped);
+    if (asked_to_leave_.contains(process.node)) forget_losses(process);
     left_its_node(process, effects);
     written(process.node, effects);
     advance(effects);
@@ -279,6 +282,7 @@ void Coordinator::on_stopped(ProcessView& process, Stopped&& stopped, Effects& e
 
 void Coordinator::on_timer(const TimerFired& timer, Effects& effects) {
     if (timer.tag.kind == kTick) return tick(effects);
+    if (saving_timer_ == timer.id) return saving_deadline_passed(effects);
     if (stage_timer_ != timer.id) return;
     stage_timer_.reset();
     stage_deadline_passed(effects);
@@ -328,6 +332,7 @@ void Coordinator::lose(ProcessView& process, Failure failure, Effects& effects) 
     process.reason = failure.text;
     const bool was_live = process.live();
     change_phase(process, Phase::lost);
+    forget_losses(process);
     if (node.role == Role::worker) written(node, effects);
     // Said in full at once: a launcher may end this process too before the run's last words.
     const std::string where =

@@ -9,12 +9,14 @@
 //               `accuracy.<task>` and `loss.<task>` per task.
 // A Stop from kCoordinator itself is a signal: drain = true the first, false the second. So is a
 // PolicyChange from there `detente control`'s; it goes to the lead shard, and PolicyChanged back.
-// A PeerChange from there asks the worker that it names to leave; the job goes on.
+// A PeerChange from there asks the worker that it names to leave; the job goes on. A
+// CheckpointReply under kLastWord (common/worker_file.h) tells whether a worker that leaves wrote a
+// file for the last checkpoint.
 //
 // Invariants: Welcome goes out once, when every rank of the job has said hello; Go once, when every
-// rank is ready; a live process is heard from within deadlines.peer_s_s or is lost; every stage but
-// training and evaluating ends within a deadline of the job. Once training has begun, shards and at
-// least one clean worker are enough to end with a checkpoint.
+// rank is ready; a live process is heard from within deadlines.peer_s or is lost; every stage but
+// training ends within a deadline, and so does every checkpoint that is made meanwhile. Once
+// training has begun, shards and at least one clean worker are enough to end with a checkpoint.
 #pragma once
 
 #include <cstdint>
@@ -35,6 +37,9 @@ inline constexpr NodeId kMerger{Role::evaluator, 0};
 inline constexpr NodeId kEvaluator{Role::evaluator, 1};
 // A hung evaluation must not keep the run for ever; a crashed one is seen at once.
 inline constexpr Nanos kEvaluationDeadline = std::chrono::minutes(15);
+// While training goes on a checkpoint may take as long as the last one, and at least so long:
+// nobody waits for it, and what workers keep comes behind their gradients.
+inline constexpr Nanos kLeastSavingDeadline = std::chrono::minutes(1);
 // After an abort, how long processes have to say their last word.
 inline constexpr Nanos kAbortDeadline = std::chrono::seconds(2);
 
@@ -44,6 +49,7 @@ struct CoordinatorOptions {
     std::string model_json;  // description
     std::vector<std::string> tasks;
     std::vector<std::string> metrics{};  // of the model's tasks; empty = accuracy
+    TaskSet trained{};  // under worker.split_tasks: those that are computed (task_placement.h)
     std::uint64_t training_samples = 0;
     std::string checkpoint_dir;  // checkpoint n is written to checkpoint_dir/n
     std::uint64_t first_checkpoint = 1;
@@ -65,9 +71,12 @@ class Coordinator final : public Node {
     std::vector<std::uint64_t> superfluous_checkpoints() const;
     // Workers' places that a new process may take while training runs: node and next incarnation.
     std::vector<Endpoint> vacancies() const;
+    // Workers that said they have written a file of the checkpoint that is being merged, or a last
+    // word, which is taken in instead: the merger asks, so that none is left out unseen.
+    std::set<WorkerId> worker_files() const;
 
   private:
-    enum TimerKind : std::uint32_t { kTick, kStageDeadline };
+    enum TimerKind : std::uint32_t { kTick, kStageDeadline, kSavingDeadline };
     struct Saving {
         enum class Step { writing, merging, evaluating };
         Step step = Step::writing;
@@ -75,6 +84,7 @@ class Coordinator final : public Node {
         bool evaluate = false;
         CheckpointView checkpoint;
         std::set<NodeId> missing;  // shards, and workers that remember, that have not answered
+        std::set<WorkerId> files;  // of workers that have written one
     };
 
     // membership (coordinator.cpp)
@@ -99,6 +109,7 @@ class Coordinator final : public Node {
     bool is_late_to_prepare(const ProcessView& process) const;
     // What a worker reports and what those before it in its place had.
     Status with_earlier(NodeId node, Status status) const;
+    void forget_losses(ProcessView& process) const;
 
     // nodes (coordinator_elastic.cpp)
     Endpoint seat_of(const ProcessView& process) const;
@@ -126,6 +137,10 @@ class Coordinator final : public Node {
     void checkpoint_failed(Error error, Effects& effects);
     void last_checkpoint_failed(Error error, Effects& effects);
     void checkpoint_done(Effects& effects);
+    void watch_saving(std::optional<Nanos> deadline, Effects& effects);
+    void saving_deadline_passed(Effects& effects);
+    std::string saving_awaits() const;
+    void end_saving(Effects& effects);
 
     void enter(Stage stage, std::optional<Nanos> deadline, Effects& effects);
     void send(NodeId to, Body body, Effects& effects) const;
@@ -136,13 +151,17 @@ class Coordinator final : public Node {
     ClusterView view_;
     NodeGroups nodes_;
     std::optional<TimerId> stage_timer_;
+    std::optional<TimerId> saving_timer_;  // of a checkpoint in the middle of training
+    Time saving_since_{};
     Time last_tick_{};
     std::optional<Error> error_;                               // what the run will have ended with
     std::map<NodeId, std::map<std::string, double>> earlier_;  // of workers that were replaced
     std::map<NodeId, std::vector<std::uint64_t>> earlier_bins_;  // likewise: Status::cosine_bins
+    std::set<NodeId> asked_to_leave_;
     std::optional<Saving> saving_;
     bool workers_remember_ = false;                // they have something to save
     std::map<NodeId, MethodState> method_states_;  // as each worker last said
+    std::set<WorkerId> last_words_;                // of workers that have written one, and left
     bool last_checkpoint_wanted_ = false;
     bool last_checkpoint_done_ = false;
     std::uint64_t next_checkpoint_ = 1;

@@ -37,6 +37,7 @@ void Coordinator::on_drain(const PeerChange& leaving, Effects& effects) {
         view_.stage != Stage::training || working < 2) {
         return;
     }
+    asked_to_leave_.insert(leaving.node);
     effects.log(LogLevel::information, fmt::format("{} is asked to leave, by {}",
                                                    to_string(leaving.node), leaving.reason));
     send(leaving.node, Stop{.reason = "asked to leave by " + leaving.reason, .drain = true},
@@ -61,6 +62,15 @@ bool Coordinator::may_take_place(const ProcessView& process, const Hello& hello)
            hello.endpoint.incarnation > process.incarnation && hello.build == build_description();
 }
 
+// What a worker last saw of its tasks would for ever stand beside what those see that go on.
+void Coordinator::forget_losses(ProcessView& process) const {
+    const bool others = std::any_of(
+        view_.processes.begin(), view_.processes.end(), [&process](const ProcessView& other) {
+            return other.node.role == Role::worker && other.node != process.node && other.live();
+        });
+    if (others) process.last.losses.clear();
+}
+
 void Coordinator::take_place(ProcessView& process, Hello&& hello, Effects& effects) {
     for (const NamedValue& value : process.last.values) {
         if (adds_up(value.name)) earlier_[process.node][value.name] = value.value;
@@ -73,6 +83,8 @@ void Coordinator::take_place(ProcessView& process, Hello&& hello, Effects& effec
     process.process = hello.process;
     process.heard = view_.now;
     process.reason.clear();
+    asked_to_leave_.erase(process.node);
+    last_words_.erase(WorkerId{process.node.index});
     process.last = with_earlier(process.node, {});
     change_phase(process, Phase::preparing);
     effects.log(

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <utility>
 
+#include "common/worker_file.h"
 #include "launch/coordinator.h"
 
 namespace detente {
@@ -75,20 +76,14 @@ void Coordinator::stage_deadline_passed(Effects& effects) {
                 lose(process, failure_of(process, ErrorCode::timed_out, text), effects);
             }
             return;
-        case Stage::saving: {
-            const std::string who =
-                saving_ && saving_->step == Saving::Step::writing && !saving_->missing.empty()
-                    ? names_where(
-                          [&](const ProcessView& p) { return saving_->missing.contains(p.node); })
-                    : "the merge";
+        case Stage::saving:
             return last_checkpoint_failed(
                 fail(ErrorCode::timed_out,
                      fmt::format(
                          "the checkpoint was not written within {:.1f} s (deadlines.stop_s): "
                          "still at it: {}",
-                         waited, who)),
+                         waited, saving_awaits())),
                 effects);
-        }
         case Stage::evaluating:
             return last_checkpoint_failed(
                 fail(ErrorCode::timed_out,
@@ -153,9 +148,13 @@ void Coordinator::advance(Effects& effects) {
                 error_ = fail(first->code, "no worker is left; first to go was " +
                                                to_string(first->node) + ": " + first->text);
             }
-            enter(Stage::saving, options_.job.stop_deadline, effects);
             last_checkpoint_wanted_ = true;
-            if (!saving_) start_checkpoint(true, !error_, effects);
+            enter(Stage::saving, std::nullopt, effects);
+            if (!saving_) return start_checkpoint(true, !error_, effects);
+            // One that began before comes first. Now it is waited for.
+            if (saving_->step != Saving::Step::evaluating) {
+                watch_saving(options_.job.stop_deadline, effects);
+            }
             return;
         }
         case Stage::stopping:
@@ -168,7 +167,7 @@ void Coordinator::advance(Effects& effects) {
 
 void Coordinator::abort(Error error, Effects& effects) {
     if (!error_) error_ = std::move(error);
-    saving_.reset();
+    end_saving(effects);
     enter(Stage::stopping, std::min<Nanos>(kAbortDeadline, options_.job.stop_deadline), effects);
     for (const ProcessView& process : view_.processes) {
         if (process.live()) {
@@ -179,7 +178,7 @@ void Coordinator::abort(Error error, Effects& effects) {
 }
 
 void Coordinator::stop_shards(Effects& effects) {
-    saving_.reset();
+    end_saving(effects);
     enter(Stage::stopping, options_.job.stop_deadline, effects);
     for (const ProcessView& process : view_.processes) {
         if (process.live()) send(process.node, Stop{.reason = "the run is over"}, effects);
@@ -240,15 +239,57 @@ void Coordinator::start_checkpoint(bool last, bool evaluate, Effects& effects) {
     const CheckpointRequest request{saving.checkpoint.number, saving.checkpoint.directory};
     for (const NodeId node : saving.missing) send(node, request, effects);
     saving_ = std::move(saving);
+    if (last) return enter(Stage::saving, options_.job.stop_deadline, effects);
+    watch_saving(std::max<Nanos>(options_.job.stop_deadline, kLeastSavingDeadline), effects);
+}
+
+// The last checkpoint's deadline is its stage's.
+void Coordinator::watch_saving(std::optional<Nanos> deadline, Effects& effects) {
+    if (saving_timer_) effects.cancel(*saving_timer_);
+    saving_timer_.reset();
+    saving_since_ = view_.now;
+    if (deadline) saving_timer_ = effects.after(*deadline, {kSavingDeadline, 0});
+}
+
+std::string Coordinator::saving_awaits() const {
+    if (saving_ && saving_->step == Saving::Step::evaluating) return "the evaluation";
+    if (!saving_ || saving_->missing.empty()) return "the merge";
+    return names_where([&](const ProcessView& p) { return saving_->missing.contains(p.node); });
+}
+
+void Coordinator::saving_deadline_passed(Effects& effects) {
+    saving_timer_.reset();
+    checkpoint_failed(fail(ErrorCode::timed_out,
+                           fmt::format("not done after {:.1f} s: still at it: {}",
+                                       seconds(view_.now - saving_since_), saving_awaits())),
+                      effects);
+}
+
+void Coordinator::end_saving(Effects& effects) {
+    watch_saving(std::nullopt, effects);
+    saving_.reset();
+}
+
+std::set<WorkerId> Coordinator::worker_files() const {
+    std::set<WorkerId> workers = last_words_;
+    if (saving_) workers.insert(saving_->files.begin(), saving_->files.end());
+    return workers;
 }
 
 void Coordinator::on_checkpoint_reply(NodeId from, const CheckpointReply& reply, Effects& effects) {
+    if (reply.number == kLastWord && from.role == Role::worker) {
+        if (!reply.file.empty()) last_words_.insert(WorkerId{from.index});
+        return;
+    }
     if (!saving_ || saving_->checkpoint.number != reply.number) return;
     if (!reply.error.empty()) {
         const std::string who = from == kMerger ? "merging" : to_string(from);
         return checkpoint_failed(fail(reply.code, who + ": " + reply.error), effects);
     }
-    if (from.role == Role::worker) remember(from, reply.method_state);
+    if (from.role == Role::worker) {
+        remember(from, reply.method_state);
+        if (!reply.file.empty()) saving_->files.insert(WorkerId{from.index});
+    }
     if (from != kMerger) return written(from, effects);
     const CheckpointRequest request{reply.number, saving_->checkpoint.directory};
     if (saving_->step != Saving::Step::merging || from != kMerger) return;
@@ -258,7 +299,11 @@ void Coordinator::on_checkpoint_reply(NodeId from, const CheckpointReply& reply,
     last_checkpoint_done_ = last_checkpoint_done_ || saving_->last;
     if (!saving_->evaluate || error_) return checkpoint_done(effects);
     saving_->step = Saving::Step::evaluating;
-    if (saving_->last) enter(Stage::evaluating, kEvaluationDeadline, effects);
+    if (saving_->last) {
+        enter(Stage::evaluating, kEvaluationDeadline, effects);
+    } else {
+        watch_saving(kEvaluationDeadline, effects);
+    }
     send(kEvaluator, request, effects);
 }
 
@@ -319,7 +364,7 @@ void Coordinator::last_checkpoint_failed(Error error, Effects& effects) {
 
 void Coordinator::checkpoint_done(Effects& effects) {
     const bool last = saving_ && saving_->last;
-    saving_.reset();
+    end_saving(effects);
     if (last) return stop_shards(effects);
     if (last_checkpoint_wanted_) start_checkpoint(true, !error_, effects);
 }

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "common/build_id.h"
+#include "common/partition/task_placement.h"
 
 namespace detente {
 
@@ -31,6 +32,7 @@ CoordinatorOptions node_options(const CoordinatorLoopOptions& options) {
     node.metrics = options.model.metrics;
     node.model_json = to_json(options.model);
     node.tasks = options.model.tasks;
+    node.trained = trained_tasks(options.plan);
     node.training_samples = options.model.training_samples;
     node.checkpoint_dir = options.run.checkpoint_dir();
     node.first_checkpoint = options.first_checkpoint;

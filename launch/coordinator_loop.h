@@ -144,7 +144,7 @@ class CoordinatorLoop {
     boost::asio::thread_pool merger_{1};
     std::map<std::string, Local> locals_;
     std::vector<EndedProcess> ended_;
-    std::uint64_t evaluating_ = 0;                      // number of the checkpoint
+    std::size_t evaluators_ = 0;                        // started, and their ends not told yet
     std::string token_;                                 // what a POST must show
     std::map<std::uint64_t, PendingControl> controls_;  // by request
     std::uint64_t last_control_ = 0;

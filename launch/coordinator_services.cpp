@@ -1,5 +1,6 @@
 // The two services the coordinator's loop plays for its node: merging and evaluating checkpoints.
 #include <fmt/core.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <boost/asio/post.hpp>
@@ -16,10 +17,13 @@ namespace asio = boost::asio;
 namespace fs = std::filesystem;
 
 void CoordinatorLoop::merge(const CheckpointRequest& request) {
-    asio::post(merger_, [this, request, job_text = options_.job_text] {
-        const CheckpointReply reply =
-            merge_slices(request, options_.plan, options_.model, options_.generation, job_text,
-                         options_.job.workers);
+    CheckpointOrigin origin;
+    origin.generation = options_.generation;
+    origin.job_text = options_.job_text;
+    origin.workers = options_.job.workers;
+    origin.worker_files = node_.worker_files();
+    asio::post(merger_, [this, request, origin = std::move(origin)] {
+        const CheckpointReply reply = merge_slices(request, options_.plan, options_.model, origin);
         asio::post(loop_, [this, reply] {
             answer(kMerger, reply);
             asio::post(loop_, [this] { remove_superfluous(); });
@@ -40,7 +44,8 @@ void CoordinatorLoop::remove_superfluous() {
 }
 
 void CoordinatorLoop::evaluate(const CheckpointRequest& request) {
-    evaluating_ = request.number;
+    // One that is still there is overdue, and the node has given it up.
+    if (evaluators_ > 0) processes_.signal("evaluator", SIGKILL);
     ProcessSpec spec;
     spec.label = "evaluator";
     spec.arguments = {"evaluate", options_.run.path, "--checkpoint", std::to_string(request.number),
@@ -48,7 +53,10 @@ void CoordinatorLoop::evaluate(const CheckpointRequest& request) {
     spec.log_file = options_.run.log_file(spec.label);
     spec.keep_output = true;
     const Result<pid_t> started = processes_.start(spec);
-    if (started.has_value()) return;
+    if (started.has_value()) {
+        ++evaluators_;
+        return;
+    }
     Stopped failed;
     failed.failed = true;
     failed.code = started.error().code;
@@ -79,7 +87,9 @@ Result<std::vector<NamedValue>> scores_of(const std::string& text) {
 }  // namespace
 
 void CoordinatorLoop::evaluated(const ProcessEnd& end) {
+    --evaluators_;
     if (finished_) return wind_down();
+    if (evaluators_ > 0) return;  // of the one that was given up
     const std::string output = processes_.output("evaluator");
     Stopped answered;
     const auto failed_with = [&](const Error& error) {

@@ -46,6 +46,8 @@ Result<void> Simulation::make_world() {
     plan_ = std::make_shared<const Plan>(setup_.plan);
     orders_ =
         std::make_shared<SampleOrders>(job_->seed, setup_.engines->description().training_samples);
+    placement_ =
+        std::make_shared<TaskPlacement>(setup_.engines->description().tasks, trained_tasks(*plan_));
     run_ = setup_.run;
     const SimulationConfig& simulate = job_->simulate;
     auto times = sim::ComputeTimes::create(simulate.compute, job_->seed);

@@ -129,6 +129,7 @@ class Simulation {
     std::shared_ptr<const Job> job_;
     std::shared_ptr<const Plan> plan_;
     std::shared_ptr<SampleOrders> orders_;
+    std::shared_ptr<TaskPlacement> placement_;
     std::optional<sim::ComputeTimes> times_;
     std::optional<sim::ImposedStaleness> staleness_;
     Generation generation_{1};

@@ -3,6 +3,7 @@
 
 #include "common/build_id.h"
 #include "common/partition/layers.h"
+#include "common/partition/task_placement.h"
 #include "launch/job.h"
 #include "launch/simulated_services.h"
 #include "launch/simulation.h"
@@ -34,6 +35,7 @@ void Simulation::add_coordinator() {
     options.job_text = to_toml(*job_);
     options.model_json = to_json(model);
     options.tasks = model.tasks;
+    options.trained = trained_tasks(*plan_);
     options.metrics = model.metrics;
     options.training_samples = model.training_samples;
     options.checkpoint_dir = run_.checkpoint_dir();
@@ -48,8 +50,12 @@ void Simulation::add_coordinator() {
     coordinator_ = node.get();
     world_->add(kCoordinator, Incarnation{1}, std::move(node));
     auto merge = [this, text = to_toml(*job_)](const CheckpointRequest& request) {
-        return merge_slices(request, *plan_, setup_.engines->description(), generation_, text,
-                            job_->workers);
+        CheckpointOrigin origin;
+        origin.generation = generation_;
+        origin.job_text = text;
+        origin.workers = job_->workers;
+        if (coordinator_ != nullptr) origin.worker_files = coordinator_->worker_files();  // not over
+        return merge_slices(request, *plan_, setup_.engines->description(), std::move(origin));
     };
     world_->add(kMerger, Incarnation{1}, std::make_unique<SimulatedMerger>(std::move(merge)));
     world_->add(kEvaluator, Incarnation{1},
@@ -105,6 +111,7 @@ Result<void> Simulation::add_worker(WorkerId id) {
         setup.checkpoint_dir = run_.checkpoint_dir();
         forget_last_word(id, setup.checkpoint_dir);
     }
+    setup.placement = placement_;
     const bool restores = !setup.checkpoint_dir.empty() && !point_.directory.empty();
     auto worker = Worker::create(std::move(setup));
     if (worker.has_error()) return worker.error();

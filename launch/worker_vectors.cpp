@@ -16,8 +16,8 @@ bool keeps_vectors(const Job& job, const ModelDescription& model) {
 }
 
 void forget_last_word(WorkerId worker, const std::string& checkpoint_dir) {
-    std::error_code not_there;
-    std::filesystem::remove(checkpoint_dir + "/" + worker_file_name(worker), not_there);
+    std::error_code of_no_consequence;
+    std::filesystem::remove(checkpoint_dir + "/" + worker_file_name(worker), of_no_consequence);
 }
 
 Result<std::string> restore_vectors(EngineComputer& computer, WorkerId worker,

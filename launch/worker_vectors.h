@@ -16,7 +16,9 @@ namespace detente {
 bool keeps_vectors(const Job& job, const ModelDescription& model);
 
 // Before a worker's first work: takes away the last word of one that had its place before, from the
-// folder of the run's checkpoints, so that no checkpoint takes it for this one's.
+// folder of the run's checkpoints. Of no consequence where that fails: a checkpoint takes the last
+// word of a worker that said it has written one (CheckpointOrigin::worker_files), and that replaces
+// the file.
 void forget_last_word(WorkerId worker, const std::string& checkpoint_dir);
 
 // Hands the worker what its file of the checkpoint has. The text is for its log: what begins anew,

@@ -149,9 +149,13 @@ Result<void> BlockStore::fill_memory(LiveBlock& block, const BlockContents& cont
         }
         return fail(ErrorCode::bad_checkpoint,
                     "block " + std::to_string(block.plan->id.value) +
-                        ": what is remembered of task " + std::to_string(one.task.value) + " has " +
-                        std::to_string(one.mean.size()) + " bytes, expected " +
-                        std::to_string(block.plan->bytes()) + " of one of its owners");
+                        ": what is remembered of task " + std::to_string(one.task.value) +
+                        ": expected " + std::to_string(block.plan->bytes()) +
+                        " bytes of one of the block's owners, found " +
+                        std::to_string(one.mean.size()) + " of " +
+                        (block.plan->owners.contains(one.task) ? "an owner" : "another task") +
+                        "; resume with the [[task]] and [[mask]] entries the checkpoint was made "
+                        "with, or with across.method = \"off\"");
     }
     block.memory.restore(contents.memory);
     return {};

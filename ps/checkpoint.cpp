@@ -137,19 +137,26 @@ void summarize(const std::vector<SliceFile>& slices, Manifest& manifest) {
 }
 
 // The file a worker wrote for this checkpoint, or else its last word; empty: it has none.
-Result<std::string> take_in(const std::string& directory, WorkerId worker) {
+Result<std::string> take_in(const std::string& directory, WorkerId worker, bool wrote_one) {
     namespace fs = std::filesystem;
     const std::string name = worker_file_name(worker);
     const fs::path here = fs::path(directory) / name;
     const fs::path last_word = fs::path(directory).parent_path() / name;
     std::error_code error;
     if (fs::exists(here, error)) return name;
-    if (!fs::exists(last_word, error)) return std::string();
+    if (!wrote_one) return std::string();
+    if (!fs::exists(last_word, error)) {
+        return bad(
+            fmt::format("expected {}, which {} said it has written, or its last word {}, "
+                        "found neither; check that every host sees this run directory and "
+                        "that nobody removed it: what the worker keeps would be lost",
+                        here.string(), to_string(node_of(worker)), last_word.string()));
+    }
     fs::create_hard_link(last_word, here, error);  // each is replaced whole, never written to
-    if (error) fs::copy_file(last_word, here, error);
     if (!error) return name;
-    return fail(ErrorCode::io, fmt::format("cannot copy {} to {}: {}", last_word.string(),
-                                           here.string(), error.message()));
+    auto copied = copy_whole_file(last_word.string(), here.string());  // another file system
+    if (copied.has_error()) return copied.error();
+    return name;
 }
 
 }  // namespace
@@ -172,7 +179,8 @@ Result<Manifest> merge_checkpoint(const std::string& directory, const Plan& plan
         manifest.files.push_back(std::move(*file));
     }
     for (std::uint32_t worker = 0; worker < origin.workers; ++worker) {
-        const Result<std::string> name = take_in(directory, WorkerId{worker});
+        const Result<std::string> name =
+            take_in(directory, WorkerId{worker}, origin.worker_files.contains(WorkerId{worker}));
         if (name.has_error()) return name.error();
         if (name->empty()) continue;
         Result<CheckpointFile> file = listed(directory, *name);
@@ -260,7 +268,7 @@ Result<void> Checkpoint::matches(const Plan& plan, const ModelDescription& model
         if (found->second->block_elements != tensor.block_elements) {
             return differs(fmt::format(
                 "tensor '{}' is cut into other blocks ({} there, {} here); "
-                "resume with the blocks.block_bytes and [[mask]] entries it was made with",
+                "resume with the blocks.bytes and [[mask]] entries it was made with",
                 tensor.name, found->second->block_elements.size(), tensor.block_elements.size()));
         }
         if (found->second->block_strides != tensor.block_strides) {

@@ -61,11 +61,15 @@ struct CheckpointOrigin {
     std::string job_text;  // the resolved job, TOML
     std::vector<WorkerMethod> methods{};
     std::uint32_t workers = 0;  // whose files are looked for
+    // Of those, who said that it wrote one, for this checkpoint or as its last word: it must be
+    // there.
+    std::set<WorkerId> worker_files{};
 };
 
 // Makes a directory that holds every shard's slice a complete checkpoint. One block at a time is in
 // memory, or one tensor, where a strided mask is on it. bad_checkpoint: a slice is missing, or
-// lacks a block that lives there (named by tensor).
+// lacks a block that lives there (named by tensor); a worker's file is missing. A last word of a
+// worker that did not say so is another's, who had its place before, and is not taken.
 Result<Manifest> merge_checkpoint(const std::string& directory, const Plan& plan,
                                   const ModelDescription& model, const CheckpointOrigin& origin);
 

@@ -227,14 +227,19 @@ std::string Leases::read_cursors(Former& former) const {
     if (!text) return kNotThis;
     if (tasks != former.cursors.size()) {
         return "of " + std::to_string(tasks) + " tasks, this job has " +
-               std::to_string(former.cursors.size()) + "; resume with the same model and tasks";
+               std::to_string(former.cursors.size()) +
+               " that are trained; resume with the model and [[task]] entries it was made with";
     }
     for (Cursor& cursor : former.cursors) {
         TaskSet of = cursor.tasks;
         if (split()) text >> of.bits;
         text >> cursor.epoch >> cursor.batch;
         if (!text) return kNotThis;
-        if (of != cursor.tasks) return "of other tasks than this job's";
+        if (of != cursor.tasks) {
+            return "of other tasks (bits): expected " + std::to_string(cursor.tasks.bits) +
+                   ", found " + std::to_string(of.bits) +
+                   "; resume with the model and [[task]] entries it was made with";
+        }
         if (cursor.batch >= std::max(1U, batches)) return "out of range";
         former.leased += std::uint64_t{cursor.epoch} * batches + cursor.batch;
     }

@@ -1,9 +1,12 @@
 #include "ps/restore.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "ps/checkpoint.h"
 #include "ps/lost_updates.h"
+#include "ps/task_memory.h"
 
 namespace detente {
 namespace {
@@ -42,6 +45,35 @@ Epoch next_epoch(const Checkpoint& checkpoint) {
     return next(newest);
 }
 
+// "a, c"
+std::string names_of(const std::vector<std::string>& tasks, TaskSet of) {
+    std::string names;
+    for (std::uint32_t i = 0; i < tasks.size(); ++i) {
+        if (of.contains(TaskId{i})) names += (names.empty() ? "" : ", ") + tasks[i];
+    }
+    return names.empty() ? "none" : names;
+}
+
+// [across] remembers gradients of a block's owners. One that owns it no more would be remembered
+// for ever and never be pushed again. An owner that is new has nothing remembered yet, and needs
+// nothing.
+Result<void> owners_fit(const ShardSetup& setup, const BlockSlice& slice,
+                        const std::string& directory, const ModelDescription& model) {
+    const Block& block = setup.plan->block(slice.block);
+    if (!remembers_tasks(*setup.job, block)) return {};
+    TaskSet remembered;
+    for (const SavedMemory::Task& one : slice.memory.tasks) remembered.insert(one.task);
+    if (block.owners.contains_all(remembered)) return {};
+    return fail(
+        ErrorCode::bad_checkpoint,
+        fmt::format("{}: block {} of tensor '{}': expected remembered gradients of this "
+                    "job's owners only (tasks: {}), found those of tasks: {}; resume with "
+                    "the [[task]] and [[mask]] entries the checkpoint was made with, or "
+                    "with across.method = \"off\", which leaves out what is remembered",
+                    directory, block.id.value, model.tensors[block.tensor].name,
+                    names_of(model.tasks, block.owners), names_of(model.tasks, remembered)));
+}
+
 BlockContents contents_of(BlockSlice&& slice) {
     BlockContents contents;
     contents.version = slice.version;
@@ -70,6 +102,7 @@ Result<std::vector<std::string>> restore_shard(ShardSetup& setup, const std::str
     setup.epoch = std::max(setup.epoch, next_epoch(*checkpoint));
     for (BlockSlice& slice : *blocks) {
         const BlockId id = slice.block;
+        if (auto fit = owners_fit(setup, slice, directory, model); !fit) return fit.error();
         setup.restored.emplace_back(id, contents_of(std::move(slice)));
     }
     auto taken = take_over(setup, *checkpoint, gaps);

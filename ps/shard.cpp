@@ -213,7 +213,7 @@ bool Shard::from_known_worker(const Envelope& envelope, Step step, Part part) {
     }
     // A late double of a worker that said farewell is answered, but does not bring it back.
     if (duplicates_.has_left(worker)) return true;
-    gone_.erase(worker);
+    note_gone(worker, false);
     Incarnation& known = workers_[worker];
     if (known < envelope.incarnation) {
         record_closed(worker, known, lost, true, "replaced by a newer incarnation");

@@ -212,7 +212,8 @@ class Shard : public Node {
                        const std::string& reason);
     void answer_leases();
     // Whom tasks are placed on (common/partition/task_placement.h).
-    std::vector<WorkerId> members_for_tasks() const;
+    const std::vector<WorkerId>& members_for_tasks();
+    void note_gone(WorkerId worker, bool gone);
     void record_control(std::string what);
     Status status() const;
     void heartbeat();
@@ -228,6 +229,8 @@ class Shard : public Node {
     // Spoken to and not gone; looked up for every message of ten thousand workers.
     boost::container::flat_map<WorkerId, Incarnation> workers_;
     std::set<WorkerId> gone_;  // lost, or left; whoever was not heard of yet is not among them
+    std::vector<WorkerId>
+        task_members_;  // the others; empty: not listed since somebody came or went
 
     std::vector<LostRecord> taken_back_;                 // until they are in the ledger
     std::vector<Duplicates::ClosedBy> lost_by_restore_;  // the same

@@ -262,19 +262,24 @@ void Shard::answer_leases() {
     }
 }
 
-std::vector<WorkerId> Shard::members_for_tasks() const {
-    std::vector<WorkerId> members;
+const std::vector<WorkerId>& Shard::members_for_tasks() {
+    if (!task_members_.empty()) return task_members_;
     for (const WorkerId worker : all_workers(setup_.job->workers)) {
-        if (!gone_.contains(worker)) members.push_back(worker);
+        if (!gone_.contains(worker)) task_members_.push_back(worker);
     }
-    return members;
+    return task_members_;
+}
+
+void Shard::note_gone(WorkerId worker, bool gone) {
+    const bool changed = gone ? gone_.insert(worker).second : gone_.erase(worker) > 0;
+    if (changed) task_members_.clear();
 }
 
 void Shard::farewell(const Envelope& from, const Farewell& body) {
     const WorkerId worker{from.from.index};
     acknowledge(worker, body.acknowledged);
     record_closed(worker, from.incarnation, duplicates_.farewell(worker), false, "farewell");
-    gone_.insert(worker);
+    note_gone(worker, true);
     leases_.release(worker);
     answer_leases();
     workers_.erase(worker);
@@ -295,7 +300,7 @@ void Shard::peer_down(const PeerDown& event) {
     drop_incomplete(worker, event.incarnation);
     if (lead_ != nullptr) lead_->lost(worker, event.incarnation);
     record_control(to_string(event.node) + " lost: " + event.reason);
-    gone_.insert(worker);
+    note_gone(worker, true);
     leases_.release(worker);
     answer_leases();
     workers_.erase(worker);
@@ -321,13 +326,15 @@ void Shard::make_slice(const CheckpointRequest& body) {
     CheckpointReply answer;
     answer.number = body.number;
     answer.file = body.directory + "/" + slice_file_name(setup_.id);
-    if (!store_.initialised()) {
-        answer.code = ErrorCode::bad_checkpoint;
-        answer.error = "this shard has no weights yet";
+    const auto give_up = [&](const Error& error) {
+        answer.code = error.code;
+        answer.error = error.text;
         Message message;
         message.body = std::move(answer);
         effects_->send(kCoordinator, std::move(message));
-        return;
+    };
+    if (!store_.initialised()) {
+        return give_up(fail(ErrorCode::bad_checkpoint, "this shard has no weights yet"));
     }
     ShardSlice slice;
     slice.shard = setup_.id;
@@ -357,9 +364,11 @@ void Shard::make_slice(const CheckpointRequest& body) {
     if (lead_ != nullptr && decides_steps()) {
         slice.extras["policy"] = saved_policy(store_.step_policy()->name(), lead_->state());
     }
+    auto pieces = to_pieces(slice);
+    if (!pieces) return give_up(pieces.error());
     StoreOp operation;
     operation.path = answer.file;
-    operation.pieces = to_pieces(slice);
+    operation.pieces = std::move(*pieces);
     const Ticket ticket = effects_->store(std::move(operation));
     checkpoints_[ticket.value] = std::move(answer);
     record_control(checkpoint_made(body.number).what);

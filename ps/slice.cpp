@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstring>
 
 #include "common/invariant.h"
@@ -13,10 +14,10 @@ namespace detente {
 namespace json = boost::json;
 namespace {
 
-constexpr const char* kFormat = "detente shard slice 4";
-constexpr const char* kBeforeMemory = "detente shard slice 3";    // read, never written
-constexpr const char* kBeforeVectors = "detente shard slice 2";   // read, never written
-constexpr const char* kBeforePolicies = "detente shard slice 1";  // read, never written
+// The last one is written, all are read. What each brought:
+enum Format { kBlocks = 1, kPolicies, kVectors, kMemory, kGramianAsBytes };
+constexpr Format kNewest = kGramianAsBytes;
+constexpr std::string_view kFormat = "detente shard slice ";
 constexpr std::string_view kExtraPrefix = "extra.";
 constexpr std::uint64_t kMostArrays = 8;  // of one kind, of one block
 
@@ -35,6 +36,8 @@ std::string vector_name(BlockId block, WorkerId worker, std::size_t vector) {
 std::string mean_name(BlockId block, TaskId task) {
     return fmt::format("block.{}.task{}.mean", block.value, task.value);
 }
+
+std::string gramian_name(BlockId block) { return fmt::format("block.{}.gramian", block.value); }
 
 TensorEntry floats(std::string name, const Payload& payload) {
     invariant(payload.size() % sizeof(float) == 0, "blocks are whole floats");
@@ -75,7 +78,9 @@ json::array tasks_of(const SavedMemory& memory) {
     return tasks;
 }
 
-SavedMemory memory_in(const json::object& object) {
+// Format 4 has the Gramian here, as text; 64 tasks and a thousand blocks made a header too long to
+// be read.
+SavedMemory memory_in(const json::object& object, Format format) {
     SavedMemory memory;
     for (const json::value& value : array_in(object, "memory")) {
         const json::object& one = object_of(value, "memory");
@@ -86,6 +91,7 @@ SavedMemory memory_in(const json::object& object) {
         }
         memory.tasks.push_back({task, Version{integer_in(one, "version")}, {}});
     }
+    if (format >= kGramianAsBytes) return memory;
     memory.gramian = doubles_in(object, "memory_gramian");
     if (memory.gramian.size() != memory.tasks.size() * memory.tasks.size()) {
         throw BadJson{fmt::format("a Gramian of {} entries for {} tasks", memory.gramian.size(),
@@ -131,24 +137,64 @@ std::vector<std::string> state_names(const BlockSlice& block) {
     return names;
 }
 
-std::vector<Payload*> arrays_of(BlockSlice& block) {
-    std::vector<Payload*> arrays;
-    for (Payload& slot : block.slots) arrays.push_back(&slot);
-    for (Payload& vector : block.vectors.block) arrays.push_back(&vector);
+// Of a const block or one to be filled.
+template <class Slice>
+auto arrays_of(Slice& block) {
+    std::vector<decltype(&block.weights)> arrays;
+    for (auto& slot : block.slots) arrays.push_back(&slot);
+    for (auto& vector : block.vectors.block) arrays.push_back(&vector);
     for (auto& [worker, vectors] : block.vectors.workers) {
-        for (Payload& vector : vectors) arrays.push_back(&vector);
+        for (auto& vector : vectors) arrays.push_back(&vector);
     }
-    for (SavedMemory::Task& one : block.memory.tasks) arrays.push_back(&one.mean);
+    for (auto& one : block.memory.tasks) arrays.push_back(&one.mean);
     return arrays;
 }
 
-const SafetensorsFile::Tensor& floats_in(const SafetensorsFile& file, const std::string& name) {
+const SafetensorsFile::Tensor& tensor_in(const SafetensorsFile& file, const std::string& name) {
     const SafetensorsFile::Tensor* tensor = file.find(name);
     if (tensor == nullptr) throw BadJson{fmt::format("tensor '{}' is missing", name)};
-    if (tensor->entry.dtype != Dtype::f32 || tensor->entry.shape.size() != 1) {
+    return *tensor;
+}
+
+const SafetensorsFile::Tensor& floats_in(const SafetensorsFile& file, const std::string& name) {
+    const SafetensorsFile::Tensor& tensor = tensor_in(file, name);
+    if (tensor.entry.dtype != Dtype::f32 || tensor.entry.shape.size() != 1) {
         throw BadJson{fmt::format("tensor '{}' is no list of F32", name)};
     }
-    return *tensor;
+    return tensor;
+}
+
+void check_gramian(const SafetensorsFile& file, const BlockSlice& block) {
+    const std::uint64_t tasks = block.memory.tasks.size();
+    if (tasks == 0) return;
+    const std::string name = gramian_name(block.block);
+    const SafetensorsFile::Tensor& tensor = tensor_in(file, name);
+    if (tensor.entry.dtype != Dtype::f64 ||
+        tensor.entry.shape != std::vector<std::uint64_t>{tasks, tasks}) {
+        throw BadJson{fmt::format("'{}' is no matrix of {} × {} F64", name, tasks, tasks)};
+    }
+}
+
+Format format_in(const json::object& metadata) {
+    const std::string text = text_in(metadata, "format");
+    for (int format = kBlocks; format <= kNewest; ++format) {
+        if (text == fmt::format("{}{}", kFormat, format)) return static_cast<Format>(format);
+    }
+    throw BadJson{fmt::format("expected format '{}{}', found '{}'", kFormat, int{kNewest}, text)};
+}
+
+json::object header_of(const BlockSlice& block) {
+    return {{"id", std::to_string(block.block.value)},
+            {"epoch", std::to_string(block.epoch.value)},
+            {"version", std::to_string(block.version.value)},
+            {"updates", std::to_string(block.updates)},
+            {"samples_applied", std::to_string(block.samples_applied)},
+            {"policy", block.policy},
+            {"policy_state", bits_of(block.policy_state.values)},
+            {"slots", std::to_string(block.slots.size())},
+            {"vectors", std::to_string(block.vectors.block.size())},
+            {"worker_vectors", workers_of(block.vectors)},
+            {"memory", tasks_of(block.memory)}};
 }
 
 }  // namespace
@@ -157,42 +203,43 @@ std::string slice_file_name(ShardId shard) {
     return fmt::format("shard-{}.safetensors", shard.value);
 }
 
-std::vector<Payload> to_pieces(const ShardSlice& slice) {
+Result<std::vector<Payload>> to_pieces(const ShardSlice& slice) {
     std::vector<TensorEntry> tensors;
     std::vector<Payload> pieces(1);  // the header's place
     json::array blocks;
     for (const BlockSlice& block : slice.blocks) {
-        blocks.push_back(json::object{{"id", std::to_string(block.block.value)},
-                                      {"epoch", std::to_string(block.epoch.value)},
-                                      {"version", std::to_string(block.version.value)},
-                                      {"updates", std::to_string(block.updates)},
-                                      {"samples_applied", std::to_string(block.samples_applied)},
-                                      {"policy", block.policy},
-                                      {"policy_state", bits_of(block.policy_state.values)},
-                                      {"slots", std::to_string(block.slots.size())},
-                                      {"vectors", std::to_string(block.vectors.block.size())},
-                                      {"worker_vectors", workers_of(block.vectors)},
-                                      {"memory", tasks_of(block.memory)},
-                                      {"memory_gramian", bits_of(block.memory.gramian)}});
+        blocks.push_back(header_of(block));
         tensors.push_back(floats(weights_name(block.block), block.weights));
         pieces.push_back(block.weights);
-        BlockSlice shared = block;
         const std::vector<std::string> names = state_names(block);
-        const std::vector<Payload*> arrays = arrays_of(shared);
+        const std::vector<const Payload*> arrays = arrays_of(block);
         for (std::size_t i = 0; i < names.size(); ++i) {
             const Payload& values = *arrays[i];
             invariant(values.size() == block.weights.size(), "state is as long as the weights");
             tensors.push_back(floats(names[i], values));
             pieces.push_back(values);
         }
+        const std::uint64_t tasks = block.memory.tasks.size();
+        if (tasks == 0) continue;
+        invariant(block.memory.gramian.size() == tasks * tasks, "a Gramian has a row per task");
+        tensors.push_back({gramian_name(block.block), Dtype::f64, {tasks, tasks}});
+        pieces.push_back(copy_of(std::as_bytes(std::span(block.memory.gramian))));
     }
     for (const auto& [key, bytes] : slice.extras) {
         tensors.push_back({std::string(kExtraPrefix) + key, Dtype::u8, {bytes.size()}});
         pieces.push_back(copy_of(std::as_bytes(std::span(bytes))));
     }
-    pieces[0] = safetensors_header(tensors, {{"format", kFormat},
-                                             {"shard", std::to_string(slice.shard.value)},
-                                             {"blocks", json::serialize(blocks)}});
+    Result<Payload> header =
+        safetensors_header(tensors, {{"format", fmt::format("{}{}", kFormat, int{kNewest})},
+                                     {"shard", std::to_string(slice.shard.value)},
+                                     {"blocks", json::serialize(blocks)}});
+    if (header.has_error()) {
+        return fail(header.error().code,
+                    fmt::format("the slice of shard {} would have {}; use larger blocks "
+                                "(blocks.bytes) or more shards, so that a shard has fewer blocks",
+                                slice.shard.value, header.error().text));
+    }
+    pieces[0] = std::move(*header);
     return pieces;
 }
 
@@ -215,11 +262,7 @@ Result<SliceFile> SliceFile::open(const std::string& path) {
 void SliceFile::parse() {
     json::object metadata;
     for (const auto& [key, value] : file_.metadata()) metadata[key] = value;
-    const std::string format = text_in(metadata, "format");
-    const auto formats = {kFormat, kBeforeMemory, kBeforeVectors, kBeforePolicies};
-    if (std::find(formats.begin(), formats.end(), format) == formats.end()) {
-        throw BadJson{fmt::format("expected format '{}', found '{}'", kFormat, format)};
-    }
+    const Format format = format_in(metadata);
     shard_ = ShardId{small_integer_in(metadata, "shard")};
     boost::system::error_code error;
     const json::value parsed = json::parse(text_in(metadata, "blocks"), error);
@@ -232,13 +275,14 @@ void SliceFile::parse() {
         block.version = Version{integer_in(object, "version")};
         block.updates = integer_in(object, "updates");
         block.samples_applied = integer_in(object, "samples_applied");
-        if (format != kBeforePolicies) {
+        if (format >= kPolicies) {
             block.policy = text_in(object, "policy");
             block.policy_state.values = doubles_in(object, "policy_state");
         }
         block.slots.resize(count_in(object, "slots"));
-        if (format == kFormat || format == kBeforeMemory) parse_vectors(object, block);
-        if (format == kFormat) block.memory = memory_in(object);
+        if (format >= kVectors) parse_vectors(object, block);
+        if (format >= kMemory) block.memory = memory_in(object, format);
+        if (format >= kGramianAsBytes) check_gramian(file_, block);
         const auto& shape = floats_in(file_, weights_name(block.block)).entry.shape;
         for (const std::string& name : state_names(block)) {
             if (floats_in(file_, name).entry.shape != shape) {
@@ -298,7 +342,28 @@ Result<BlockSlice> SliceFile::read(BlockId block) const {
         if (values.has_error()) return values.error();
         *arrays[i] = std::move(*values);
     }
+    if (auto read = read_gramian(slice); read.has_error()) return read.error();
     return slice;
+}
+
+Result<void> SliceFile::read_gramian(BlockSlice& block) const {
+    std::vector<double>& gramian = block.memory.gramian;
+    const SafetensorsFile::Tensor* tensor = file_.find(gramian_name(block.block));
+    if (tensor != nullptr && !block.memory.tasks.empty()) {
+        gramian.resize(block.memory.tasks.size() * block.memory.tasks.size());
+        const auto read = file_.read(*tensor, 0, std::as_writable_bytes(std::span(gramian)));
+        if (read.has_error()) return read.error();
+    }
+    const auto wrong = std::find_if_not(gramian.begin(), gramian.end(),
+                                        [](double entry) { return std::isfinite(entry); });
+    if (wrong == gramian.end()) return {};
+    const std::size_t at = static_cast<std::size_t>(wrong - gramian.begin());
+    const std::vector<SavedMemory::Task>& tasks = block.memory.tasks;
+    return fail(ErrorCode::bad_checkpoint,
+                fmt::format("{}: block {}: the product of what is remembered of tasks {} and {}: "
+                            "expected a finite number, found {}; use another checkpoint",
+                            path(), block.block.value, tasks[at / tasks.size()].task.value,
+                            tasks[at % tasks.size()].task.value, *wrong));
 }
 
 Result<ShardSlice> read_slice(const std::string& path) {

@@ -1,9 +1,10 @@
 // What one shard contributes to a checkpoint: its blocks at a version boundary and the rest of its
 // state. On disk a slice is one safetensors file: weights as `block.<id>.weights`, optimizer state
 // as `block.<id>.slot0`, `.slot1`, vectors of the staleness policy as `block.<id>.vector0` and
-// `block.<id>.worker<w>.vector0`, averages of tasks' gradients as `block.<id>.task<t>.mean`, every
-// extra as bytes `extra.<key>`; versions, counts, the staleness policy's state and the averages'
-// Gramian as JSON in the metadata, 64-bit integers (and the bits of doubles) as strings.
+// `block.<id>.worker<w>.vector0`, averages of tasks' gradients as `block.<id>.task<t>.mean` and
+// their Gramian (T×T doubles) as `block.<id>.gramian`, every extra as bytes `extra.<key>`;
+// versions, counts and the staleness policy's state as JSON in the metadata, 64-bit integers (and
+// the bits of doubles) as strings.
 #pragma once
 
 #include <cstdint>
@@ -47,9 +48,9 @@ struct ShardSlice {
 std::string slice_file_name(ShardId shard);  // "shard-0.safetensors"
 
 // The file as pieces for a store operation. Blocks' bytes are shared, not copied, and not looked
-// at: cheap enough for the shard's loop. Requires: distinct blocks; weights and slots of whole
-// floats.
-std::vector<Payload> to_pieces(const ShardSlice& slice);
+// at: cheap enough for the shard's loop. over_limit: more arrays than a file's header has room for.
+// Requires: distinct blocks; weights and slots of whole floats.
+Result<std::vector<Payload>> to_pieces(const ShardSlice& slice);
 
 // A slice opened for reading blocks one at a time.
 class SliceFile {
@@ -60,13 +61,14 @@ class SliceFile {
     ShardId shard() const { return shard_; }
     const std::string& path() const { return file_.path(); }
     std::uint64_t file_bytes() const { return file_.file_bytes(); }
-    // As BlockSlice, with empty payloads; ascending ids.
+    // As BlockSlice, with empty payloads and Gramians; ascending ids.
     const std::vector<BlockSlice>& blocks() const { return blocks_; }
     const BlockSlice* find(BlockId block) const;  // null: not in this slice
     std::uint64_t elements(BlockId block) const;  // Requires: in this slice
     const std::map<std::string, std::string>& extras() const { return extras_; }
 
-    // With weights and state, 64-byte aligned. Requires: in this slice.
+    // With weights and state, 64-byte aligned. bad_checkpoint: a Gramian with NaN or Inf.
+    // Requires: in this slice.
     Result<BlockSlice> read(BlockId block) const;
     // Weights only. Requires: in this slice.
     Result<Payload> read_weights(BlockId block) const;
@@ -75,6 +77,7 @@ class SliceFile {
     explicit SliceFile(SafetensorsFile file) : file_(std::move(file)) {}
     void parse();  // throws BadJson
     Result<void> read_extras();
+    Result<void> read_gramian(BlockSlice& block) const;
 
     SafetensorsFile file_;
     ShardId shard_;

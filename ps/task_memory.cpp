@@ -15,10 +15,10 @@ namespace {
 
 // An average that has all but decayed says nothing: what is left of it in float has no direction
 // worth taking out, and scaling it up to the gradient's length may overflow.
-bool worth_it(double own_sq, double length_sq) {
+bool worth_it(double mean_sq, double length_sq) {
     constexpr double kNegligible = 1e-12;  // of the squared lengths: one millionth of the gradient
-    return std::isfinite(own_sq) && own_sq >= std::numeric_limits<float>::min() &&
-           own_sq >= kNegligible * length_sq;
+    return std::isfinite(mean_sq) && mean_sq >= std::numeric_limits<float>::min() &&
+           mean_sq >= kNegligible * length_sq;
 }
 
 }  // namespace
@@ -31,39 +31,34 @@ bool SavedMemory::operator==(const SavedMemory& other) const {
     return gramian == other.gramian && std::ranges::equal(tasks, other.tasks, same);
 }
 
-std::vector<const float*> TaskMemory::means() const {
+TaskMemory::Row TaskMemory::row_of(std::span<const float> gradient) const {
     std::vector<const float*> rows;
     for (const Remembered& one : tasks_) rows.push_back(one.mean->data());
-    return rows;
+    rows.push_back(gradient.data());
+    Row row;
+    row.products.assign(rows.size(), 0.0);
+    kernels::add_row_products(gradient.data(), rows, gradient.size(), row.products.data());
+    row.length_sq = row.products.back();
+    row.products.pop_back();
+    return row;
 }
 
 void TaskMemory::resolve(const AcrossConfig& across, const Arrival& arrival,
                          std::span<float> gradient, std::vector<float>& scratch,
                          AcrossFigures& figures) {
     ++figures.arrived;
-    // The averages, and the gradient itself.
-    std::vector<const float*> rows = means();
-    rows.push_back(gradient.data());
-    std::vector<double> row(rows.size(), 0.0);
-    kernels::add_row_products(gradient.data(), rows, gradient.size(), row.data());
-    const double length_sq = row.back();
-    row.pop_back();
-    std::vector<double> now = row;
-    double now_length_sq = length_sq;
+    const Row own = row_of(gradient);
+    std::vector<double> weights;
     if (across.compensate > 0 && !arrival.stale.empty() && !tasks_.empty()) {
         scratch.resize(gradient.size());
         for (std::size_t i = 0; i < gradient.size(); ++i) {
             scratch[i] = delay_compensated(gradient[i], across.compensate, arrival.weights[i],
                                            arrival.stale[i]);
         }
-        rows.back() = scratch.data();
-        std::vector<double> compensated(rows.size(), 0.0);
-        kernels::add_row_products(scratch.data(), rows, gradient.size(), compensated.data());
-        now_length_sq = compensated.back();
-        compensated.pop_back();
-        now = std::move(compensated);
+        weights = projection(across, arrival, own, row_of(scratch), figures);
+    } else {
+        weights = projection(across, arrival, own, own, figures);
     }
-    std::vector<double> weights = projection(across, arrival, now, now_length_sq, figures);
     const bool changed =
         std::any_of(weights.begin(), weights.end(), [](double weight) { return weight != 0; });
     scratch.assign(gradient.begin(), gradient.end());
@@ -74,39 +69,42 @@ void TaskMemory::resolve(const AcrossConfig& across, const Arrival& arrival,
         weights.insert(weights.begin(), 1.0);
         combine(weights, parts, gradient);
     }
-    if (std::isfinite(length_sq)) remember(across.ema, arrival, scratch, row, length_sq);
+    if (std::isfinite(own.length_sq)) remember(across.ema, arrival, scratch, own);
 }
 
-// What of each average is added.
 std::vector<double> TaskMemory::projection(const AcrossConfig& across, const Arrival& arrival,
-                                           std::span<const double> row, double length_sq,
+                                           const Row& own, const Row& seen,
                                            AcrossFigures& figures) const {
     const std::size_t n = tasks_.size();
     std::vector<double> weights(n, 0.0);
-    if (!std::isfinite(length_sq)) return weights;
+    if (!std::isfinite(own.length_sq) || !std::isfinite(seen.length_sq)) return weights;
     for (std::size_t j = 0; j < n; ++j) {
-        const double own_sq = gramian_[j * n + j];
-        if (tasks_[j].task == arrival.task || !worth_it(own_sq, length_sq)) continue;
-        if (length_sq > 0) {
-            const double norms = std::sqrt(length_sq) * std::sqrt(own_sq);
-            figures.cosine_sum += std::clamp(row[j] / norms, -1.0, 1.0);
+        const double mean_sq = gramian_[j * n + j];
+        if (tasks_[j].task == arrival.task || !worth_it(mean_sq, own.length_sq)) continue;
+        if (seen.length_sq > 0) {
+            const double norms = std::sqrt(seen.length_sq) * std::sqrt(mean_sq);
+            figures.cosine_sum += std::clamp(seen.products[j] / norms, -1.0, 1.0);
             ++figures.cosines;
         }
-        double product = row[j];
-        for (std::size_t k = 0; k < j; ++k) product += weights[k] * gramian_[k * n + j];
-        if (!(product < 0)) continue;
+        double product = own.products[j];
+        double seen_product = seen.products[j];
+        for (std::size_t k = 0; k < j; ++k) {
+            product += weights[k] * gramian_[k * n + j];
+            seen_product += weights[k] * gramian_[k * n + j];
+        }
+        if (!(product < 0) || !(seen_product < 0)) continue;
         const std::uint64_t apart = arrival.base > tasks_[j].version
                                         ? arrival.base.value - tasks_[j].version.value
                                         : tasks_[j].version.value - arrival.base.value;
         const double confidence = std::exp2(-static_cast<double>(apart) / across.half_life);
-        const double weight = -confidence * product / own_sq;
+        const double weight = -confidence * product / mean_sq;
         if (std::isfinite(static_cast<float>(weight))) weights[j] = weight;
     }
     return weights;
 }
 
 void TaskMemory::remember(double ema, const Arrival& arrival, std::span<const float> gradient,
-                          std::span<const double> row, double length_sq) {
+                          const Row& row) {
     const auto at =
         std::lower_bound(tasks_.begin(), tasks_.end(), arrival.task,
                          [](const Remembered& one, TaskId task) { return one.task < task; });
@@ -119,10 +117,10 @@ void TaskMemory::remember(double ema, const Arrival& arrival, std::span<const fl
             for (std::size_t b = 0; b < before; ++b) {
                 grown[moved(a) * (before + 1) + moved(b)] = gramian_[a * before + b];
             }
-            grown[moved(a) * (before + 1) + i] = row[a];
-            grown[i * (before + 1) + moved(a)] = row[a];
+            grown[moved(a) * (before + 1) + i] = row.products[a];
+            grown[i * (before + 1) + moved(a)] = row.products[a];
         }
-        grown[i * (before + 1) + i] = length_sq;
+        grown[i * (before + 1) + i] = row.length_sq;
         gramian_ = std::move(grown);
         tasks_.insert(at, {arrival.task, arrival.base,
                            std::make_shared<std::vector<float>>(gradient.begin(), gradient.end())});
@@ -134,8 +132,9 @@ void TaskMemory::remember(double ema, const Arrival& arrival, std::span<const fl
     const std::size_t n = tasks_.size();
     for (std::size_t j = 0; j < n; ++j) {
         double& entry = gramian_[i * n + j];
-        entry = i == j ? keep * keep * entry + 2 * keep * add * row[i] + add * add * length_sq
-                       : keep * entry + add * row[j];
+        entry = i == j ? keep * keep * entry + 2 * keep * add * row.products[i] +
+                             add * add * row.length_sq
+                       : keep * entry + add * row.products[j];
         gramian_[j * n + i] = entry;
     }
     Remembered& own = *at;

@@ -12,10 +12,15 @@
 //                 g' ← g' − c · ⟨g', m_j⟩ / ‖m_j‖² · m_j,    c = 0.5^(|b − b_j| / half_life);
 //   remember: m_i ← ema · m_i + (1 − ema) · g, with g as it came; the first is g itself.
 // So the other workers' gradients are believed the less, the further apart the weights are that
-// they were computed at. With compensate = λ > 0 inner products of g are those of
-// g + λ·g⊙g⊙(w − w_b) (Zheng 2017, eq. 10; common/staleness/delay_compensation.h): the gradient as
-// it would be now. The Gramian follows from the rows, so that no pass is made over the averages
-// alone.
+// they were computed at. The Gramian follows from the rows, so that no pass is made over the
+// averages alone.
+//
+// With compensate = λ > 0 the cosine is that of h = g + λ·g⊙g⊙(w − w_b) (Zheng 2017, eq. 10;
+// common/staleness/delay_compensation.h), the gradient as it would be now: where ⟨h', m_j⟩ ≥ 0, h'
+// being h less what was taken out of g by then, there is no conflict, and nothing is taken out. It
+// decides no more than that. What is taken out is of g, which is what is applied, by g's own
+// product: h's would take out a part that g does not have. Where only h opposes m_j there is
+// nothing of g to take out.
 //
 // Bits: a function of the block's applied gradients in their order, whatever the number of shards.
 // Owner: the shard's loop. In checkpoints, but for copies of weights; vectors that a checkpoint
@@ -84,12 +89,18 @@ class TaskMemory {
         Version version;
         std::shared_ptr<std::vector<float>> mean;
     };
+    // The inner products of a gradient with each average and with itself.
+    struct Row {
+        std::vector<double> products;
+        double length_sq = 0;
+    };
+    Row row_of(std::span<const float> gradient) const;
+    // What of each average is added to the gradient whose row is `own`; `seen`: of which the
+    // cosines are.
     std::vector<double> projection(const AcrossConfig& across, const Arrival& arrival,
-                                   std::span<const double> row, double length_sq,
-                                   AcrossFigures& figures) const;
+                                   const Row& own, const Row& seen, AcrossFigures& figures) const;
     void remember(double ema, const Arrival& arrival, std::span<const float> gradient,
-                  std::span<const double> row, double length_sq);
-    std::vector<const float*> means() const;
+                  const Row& row);
 
     std::vector<Remembered> tasks_;  // ascending
     std::vector<double> gramian_;    // of their means, row by row

@@ -87,8 +87,10 @@ WorkResult EngineComputer::run_initial(const PartSink& part) {
 
 WorkResult EngineComputer::run_kept(const PartSink& part) const {
     const KeptVectors kept{method_, rows_.kept(), gates_ == nullptr ? nullptr : gates_->kept()};
+    auto pieces = to_pieces(kept, tasks_);
+    if (pieces.has_error()) return pieces.error();
     std::uint32_t index = 0;
-    for (Payload& piece : to_pieces(kept, tasks_)) part(index++, std::move(piece));
+    for (Payload& piece : *pieces) part(index++, std::move(piece));
     return {KeptOutcome{}};
 }
 

@@ -32,9 +32,15 @@ class Pieces {
         tensors_.push_back({std::move(name), Dtype::f32, {values.size()}});
         pieces_.push_back({owner, std::as_bytes(std::span(values))});
     }
-    std::vector<Payload> with_header(const SafetensorsMetadata& metadata) && {
-        if (tensors_.empty()) return {};
-        pieces_.front() = safetensors_header(tensors_, metadata);
+    Result<std::vector<Payload>> with_header(const SafetensorsMetadata& metadata) && {
+        if (tensors_.empty()) return std::vector<Payload>{};
+        Result<Payload> header = safetensors_header(tensors_, metadata);
+        if (header.has_error()) {
+            return fail(header.error().code,
+                        "what a worker keeps as vectors: " + header.error().text +
+                            "; use larger blocks (blocks.bytes), so that there are fewer");
+        }
+        pieces_.front() = std::move(*header);
         return std::move(pieces_);
     }
 
@@ -101,7 +107,7 @@ Result<std::shared_ptr<const GateVectors>> gate_vectors(const SafetensorsFile& f
 
 }  // namespace
 
-std::vector<Payload> to_pieces(const KeptVectors& kept, std::size_t tasks) {
+Result<std::vector<Payload>> to_pieces(const KeptVectors& kept, std::size_t tasks) {
     Pieces pieces;
     for (std::size_t i = 0; kept.tasks != nullptr && i < kept.tasks->size(); ++i) {
         if ((*kept.tasks)[i].empty()) continue;

@@ -23,8 +23,9 @@ struct KeptVectors {
     std::shared_ptr<const GateVectors> gates;  // likewise
 };
 
-// The file as pieces; no piece where there is nothing. Vectors are shared, not copied.
-std::vector<Payload> to_pieces(const KeptVectors& kept, std::size_t tasks);
+// The file as pieces; no piece where there is nothing. Vectors are shared, not copied. over_limit:
+// too many for one file's header.
+Result<std::vector<Payload>> to_pieces(const KeptVectors& kept, std::size_t tasks);
 
 // io; bad_checkpoint: no such file, or of blocks of another size than the plan's.
 Result<KeptVectors> read_kept(const std::string& path, const Plan& plan, std::size_t tasks);

@@ -7,20 +7,36 @@
 namespace detente {
 
 SampleOrders::Order SampleOrders::order_of(std::uint32_t data_epoch) {
-    constexpr std::size_t kMostKept = 2;  // workers straddle the boundary between two
     const std::lock_guard<std::mutex> lock(mutex_);
+    ++requests_;
     const auto known = std::find_if(orders_.begin(), orders_.end(),
-                                    [&](const auto& one) { return one.first == data_epoch; });
+                                    [&](const Kept& one) { return one.data_epoch == data_epoch; });
     if (known != orders_.end()) {
-        std::rotate(known, known + 1, orders_.end());
-        return orders_.back().second;
+        known->asked = requests_;
+        return known->order;
     }
-    if (orders_.size() == kMostKept) orders_.erase(orders_.begin());
+    std::erase_if(orders_, [this](const Kept& one) { return requests_ - one.asked > kInUse; });
+    if (orders_.size() == kMostKept) {
+        orders_.erase(std::min_element(
+            orders_.begin(), orders_.end(),
+            [](const Kept& one, const Kept& other) { return one.asked < other.asked; }));
+    }
+    ++made_;
     auto order = std::make_shared<const std::vector<std::uint32_t>>(
         permutation(random_key(seed_, Purpose::batch_order, {data_epoch}),
                     static_cast<std::uint32_t>(samples_)));
-    orders_.emplace_back(data_epoch, order);
+    orders_.push_back({data_epoch, requests_, order});
     return order;
+}
+
+std::uint64_t SampleOrders::made() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return made_;
+}
+
+std::size_t SampleOrders::kept() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return orders_.size();
 }
 
 }  // namespace detente

@@ -5,7 +5,6 @@
 #include <limits>
 
 #include "common/invariant.h"
-#include "common/partition/task_placement.h"
 #include "common/random.h"
 #include "common/staleness/policy.h"
 
@@ -56,6 +55,11 @@ Worker::Worker(WorkerSetup setup, Resolver resolver)
     losses_.assign(setup_.tasks.size(),
                    of_all_tasks() ? 0.0 : std::numeric_limits<double>::quiet_NaN());
     loss_steps_.assign(setup_.tasks.size(), 0);
+    if (of_all_tasks()) return;
+    if (setup_.placement == nullptr) {
+        setup_.placement =
+            std::make_shared<TaskPlacement>(setup_.tasks, trained_tasks(*setup_.plan));
+    }
     place_tasks(all_workers(setup_.job->workers));
 }
 

@@ -18,6 +18,7 @@
 #include "common/config.h"
 #include "common/conflict/interference.h"
 #include "common/partition/plan.h"
+#include "common/partition/task_placement.h"
 #include "common/runtime/contracts.h"
 #include "worker/resolver.h"
 #include "worker/shard_client.h"
@@ -36,6 +37,8 @@ struct WorkerSetup {
     // Where its computer keeps vectors from step to step (worker/kept_vectors.h): the folder of the
     // run's checkpoints, for its last word. Empty: it keeps none.
     std::string checkpoint_dir{};
+    // Under worker.split_tasks, of all workers on this thread; null: one of its own.
+    std::shared_ptr<TaskPlacement> placement{};
 };
 
 class Worker : public Node {
@@ -131,8 +134,10 @@ class Worker : public Node {
         Ticket computes;
         Ticket stores;
         bool storing = false;
+        bool told = false;  // how it ended, or that it is late: what is still to come is nobody's
+        Time since;
         std::vector<Payload> pieces;
-        std::optional<CheckpointReply> answers;  // none: the last word
+        CheckpointReply answer;
     };
 
     Worker(WorkerSetup setup, Resolver resolver);
@@ -166,6 +171,8 @@ class Worker : public Node {
     void ask_for_batches(bool wants_more);
     void send_lease_request();
     void place_tasks(const std::vector<WorkerId>& members);
+    void take_granted(const LeaseReply& reply);
+    void forget_losses();
     // The next one; where there are several tasks, they take turns.
     Batch take_batch();
     // Whether the step under way is of a task that owns it.
@@ -197,11 +204,12 @@ class Worker : public Node {
     // Kept vectors on their way to a file (worker_saving.cpp).
     void save_for(const CheckpointRequest& request);
     bool last_word_saved();
-    void begin_saving(const std::string& folder, std::optional<CheckpointReply> answers);
+    void begin_saving(const std::string& folder, CheckpointReply answer);
+    void give_up_overdue_savings();
     bool saving_part(const ComputePart& event);
     bool saving_computed(const ComputeEnded& event);
     void saving_stored(const Stored& event);
-    void saving_ended(std::size_t index, const std::optional<Error>& error);
+    void saving_ended(Saving& saving, const std::optional<Error>& error);
     // The parts of the step's push; it is settling from here on.
     std::vector<std::vector<BlockId>> lay_out_push();
     void compensate(const std::vector<WeightBlock>& weights);
@@ -247,7 +255,7 @@ class Worker : public Node {
     bool no_more_ = false;
 
     std::vector<Saving> savings_;
-    bool last_word_ = false;
+    std::optional<Time> last_word_;  // since when it waits for what is being saved, to leave
 
     Ticket initial_ticket_;
     std::vector<std::vector<WeightBlock>> initial_;  // by client

@@ -1,9 +1,9 @@
 // Which batches a worker asks for, and of which tasks where those are split over workers.
 #include <algorithm>
 #include <bit>
+#include <limits>
 #include <tuple>
 
-#include "common/partition/task_placement.h"
 #include "worker/worker.h"
 
 namespace detente {
@@ -43,9 +43,20 @@ void Worker::send_lease_request() {
 
 void Worker::place_tasks(const std::vector<WorkerId>& members) {
     if (of_all_tasks()) return;
-    const auto placed = detente::place_tasks(setup_.tasks, trained_tasks(*setup_.plan), members);
-    const auto own = placed.find(setup_.id);
-    if (own != placed.end()) own_tasks_ = own->second;
+    if (const auto own = setup_.placement->of(setup_.id, members)) own_tasks_ = *own;
+}
+
+// A task that moved away, or was only helped with, has no loss here: the last one would for ever
+// stand beside what those see who compute it.
+void Worker::forget_losses() {
+    if (of_all_tasks()) return;
+    TaskSet computes = own_tasks_;
+    for (const BatchRange& batch : held_) computes.bits |= batch.tasks.bits;
+    for (std::uint32_t task = 0; task < losses_.size(); ++task) {
+        if (computes.contains(TaskId{task})) continue;
+        losses_[task] = std::numeric_limits<double>::quiet_NaN();
+        loss_steps_[task] = 0;
+    }
 }
 
 Worker::Batch Worker::take_batch() {

@@ -2,7 +2,6 @@
 #include <algorithm>
 
 #include "common/checksum.h"
-#include "common/partition/task_placement.h"
 #include "worker/worker.h"
 
 namespace detente {
@@ -162,10 +161,14 @@ void Worker::leased(const LeaseReply& reply) {
     if (!reply.members.empty()) place_tasks(reply.members);
     const bool asked_for_more = lease_->wants_more;
     lease_.reset();
-    if (!asked_for_more) return;
+    if (asked_for_more) take_granted(reply);
+    forget_losses();
+}
+
+void Worker::take_granted(const LeaseReply& reply) {
     no_more_ = reply.no_more;
     bool news = false;
-    const TaskSet trained = of_all_tasks() ? TaskSet{} : trained_tasks(*setup_.plan);
+    const TaskSet trained = of_all_tasks() ? TaskSet{} : setup_.placement->tasks();
     for (const BatchRange& range : reply.granted) {
         const bool ours = of_all_tasks()
                               ? range.tasks.empty()
@@ -192,6 +195,7 @@ void Worker::on_overdue() {
             return fail_with(sent.error());
         }
     }
+    give_up_overdue_savings();
     if (lease_ && now_ - lease_sent_ >= setup_.job->reply_deadline) {
         send_lease_request();
     }
@@ -231,6 +235,13 @@ Status Worker::status() const {
     if ((!rounds_.ready() || rounds_.passes()) && waiting_since_ && *waiting_since_ < since) {
         since = *waiting_since_;
         status.waiting_for = rounds_.waiting_for();
+    }
+    for (const Saving& saving : savings_) {
+        // One that leaves waits for nothing else.
+        if (saving.told || (!last_word_ && saving.since >= since)) continue;
+        since = saving.since;
+        status.waiting_for =
+            (saving.storing ? "the disk to write " : "its computer to write ") + saving.path;
     }
     if (!status.waiting_for.empty()) status.waited = now_ - since;
     const char* const phases[] = {"joining",  "initialising", "ready", "training",

@@ -1,7 +1,6 @@
 // What becomes of a step's gradients when they are there: figures for the status, and the push.
 #include "common/codec/codec.h"
 #include "common/conflict/cosine_bins.h"
-#include "common/partition/task_placement.h"
 #include "common/random.h"
 #include "worker/worker.h"
 

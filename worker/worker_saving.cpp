@@ -21,75 +21,101 @@ void Worker::save_for(const CheckpointRequest& request) {
     effects_->send(kCoordinator, std::move(message));
 }
 
-void Worker::begin_saving(const std::string& folder, std::optional<CheckpointReply> answers) {
+void Worker::begin_saving(const std::string& folder, CheckpointReply answer) {
     Saving saving;
     saving.path = folder + "/" + worker_file_name(setup_.id);
     saving.computes = effects_->compute(KeptWork{});
-    saving.answers = std::move(answers);
+    saving.answer = std::move(answer);
+    saving.since = now_;
     savings_.push_back(std::move(saving));
 }
 
-// A run's last checkpoint is made when its workers have left.
+// A run's last checkpoint is made when its workers have left. Whether there is a last word for it
+// is told, so that one that is missing then is not taken for one that never was.
 bool Worker::last_word_saved() {
     if (!setup_.checkpoint_dir.empty() && !last_word_) {
-        last_word_ = true;
-        begin_saving(setup_.checkpoint_dir, std::nullopt);
+        last_word_ = now_;
+        CheckpointReply answer;
+        answer.number = kLastWord;
+        begin_saving(setup_.checkpoint_dir, std::move(answer));
     }
-    return savings_.empty();
+    return std::all_of(savings_.begin(), savings_.end(),
+                       [](const Saving& saving) { return saving.told; });
+}
+
+// Half of what a worker has to leave: the rest of it, and the run, go on without what is late.
+void Worker::give_up_overdue_savings() {
+    const Nanos most = setup_.job->stop_deadline / 2;
+    if (!last_word_ || now_ - *last_word_ < most) return;
+    for (Saving& saving : savings_) {
+        if (saving.told) continue;
+        const double waited = std::chrono::duration<double>(now_ - *last_word_).count();
+        saving_ended(
+            saving,
+            fail(ErrorCode::timed_out,
+                 to_string(node_of(setup_.id)) + " waited " + std::to_string(waited) +
+                     " s (half of deadlines.stop_s) for " +
+                     (saving.storing ? "the disk" : "its computer") + " to write " + saving.path +
+                     "; see whether that disk hangs, or raise deadlines.stop_s"));
+    }
 }
 
 bool Worker::saving_part(const ComputePart& event) {
     for (Saving& saving : savings_) {
         if (saving.storing || saving.computes != event.ticket) continue;
-        saving.pieces.push_back(event.payload);
+        if (!saving.told) saving.pieces.push_back(event.payload);
         return true;
     }
     return false;
 }
 
 bool Worker::saving_computed(const ComputeEnded& event) {
-    for (std::size_t i = 0; i < savings_.size(); ++i) {
-        Saving& saving = savings_[i];
-        if (saving.storing || saving.computes != event.ticket) continue;
-        if (!event.result) {
-            saving_ended(i, event.result.error());
-        } else if (saving.pieces.empty()) {
-            saving.path.clear();  // it has nothing yet
-            saving_ended(i, std::nullopt);
-        } else {
-            saving.storing = true;
-            saving.stores = effects_->store({saving.path, std::move(saving.pieces)});
-            saving.pieces.clear();
-        }
+    const auto saving = std::find_if(savings_.begin(), savings_.end(), [&](const Saving& one) {
+        return !one.storing && one.computes == event.ticket;
+    });
+    if (saving == savings_.end()) return false;
+    if (event.result && !saving->pieces.empty() && !saving->told) {
+        saving->storing = true;
+        saving->stores = effects_->store({saving->path, std::move(saving->pieces)});
+        saving->pieces.clear();
         return true;
     }
-    return false;
+    if (!event.result) {
+        saving_ended(*saving, event.result.error());
+    } else {
+        saving->path.clear();  // it has nothing yet
+        saving_ended(*saving, std::nullopt);
+    }
+    savings_.erase(saving);
+    return true;
 }
 
 void Worker::saving_stored(const Stored& event) {
-    for (std::size_t i = 0; i < savings_.size(); ++i) {
-        if (!savings_[i].storing || savings_[i].stores != event.ticket) continue;
-        std::optional<Error> error;
-        if (!event.result) error = event.result.error();
-        return saving_ended(i, error);
+    const auto saving = std::find_if(savings_.begin(), savings_.end(), [&](const Saving& one) {
+        return one.storing && one.stores == event.ticket;
+    });
+    if (saving == savings_.end()) {
+        // No file of ours: the ledger, and a run whose record is torn must not look whole.
+        if (!event.result) fail_with(event.result.error());
+        return;
     }
-    // No file of ours: the ledger, and a run whose record is torn must not look whole.
-    if (!event.result) fail_with(event.result.error());
+    std::optional<Error> error;
+    if (!event.result) error = event.result.error();
+    saving_ended(*saving, error);
+    savings_.erase(saving);
 }
 
-void Worker::saving_ended(std::size_t index, const std::optional<Error>& error) {
-    Saving saving = std::move(savings_[index]);
-    savings_.erase(savings_.begin() + static_cast<std::ptrdiff_t>(index));
-    if (!saving.answers) {
-        if (!error) return;
+void Worker::saving_ended(Saving& saving, const std::optional<Error>& error) {
+    if (saving.told) return;
+    saving.told = true;
+    if (saving.answer.number == kLastWord && error) {
         effects_->log(LogLevel::warning,
                       "what conflict.method '" + setup_.job->aggregator.name +
                           "' or gates keep is not in the last checkpoint, a resumed run begins "
                           "without it: " +
                           error->text);
-        return;
     }
-    CheckpointReply& answer = *saving.answers;
+    CheckpointReply answer = saving.answer;
     if (error) {
         answer.code = error->code;
         answer.error = error->text;

@@ -88,6 +88,17 @@ std::map<WorkerId, TaskSet> place_tasks(const std::vector<std::string>& names, T
     return placed;
 }
 
+std::optional<TaskSet> TaskPlacement::of(WorkerId worker, const std::vector<WorkerId>& members) {
+    if (computed_ == 0 || members != members_) {
+        placed_ = place_tasks(names_, tasks_, members);
+        members_ = members;
+        ++computed_;
+    }
+    const auto own = placed_.find(worker);
+    if (own == placed_.end()) return std::nullopt;
+    return own->second;
+}
+
 std::string describe(const std::map<WorkerId, TaskSet>& placement,
                      const std::vector<std::string>& names) {
     std::string text = "tasks on workers, by rendezvous hashing while all of them are there\n";

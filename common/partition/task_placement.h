@@ -10,7 +10,9 @@
 // Who leaves moves what was placed on it, and little else: what the even loads ask for.
 #pragma once
 
+#include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,6 +29,28 @@ TaskSet trained_tasks(const Plan& plan);
 // `members` does not matter; one that is there twice counts once.
 std::map<WorkerId, TaskSet> place_tasks(const std::vector<std::string>& names, TaskSet tasks,
                                         const std::vector<WorkerId>& members);
+
+// The placement of one job, remembered: members seldom change, and ten thousand workers ask at
+// every answer to a lease. The workers of a process share one.
+//
+// Owner: one thread.
+class TaskPlacement {
+  public:
+    TaskPlacement(std::vector<std::string> names, TaskSet tasks)
+        : names_(std::move(names)), tasks_(tasks) {}
+
+    // What is placed on this worker; nothing: it is no member.
+    std::optional<TaskSet> of(WorkerId worker, const std::vector<WorkerId>& members);
+    TaskSet tasks() const { return tasks_; }              // all that are placed
+    std::uint64_t computed() const { return computed_; }  // times
+
+  private:
+    std::vector<std::string> names_;
+    TaskSet tasks_;
+    std::vector<WorkerId> members_;  // of the last placement
+    std::map<WorkerId, TaskSet> placed_;
+    std::uint64_t computed_ = 0;
+};
 
 // What a step of this batch is computed for: the tasks it names, or all of the model's.
 TaskSet tasks_of(const BatchRange& batch, std::size_t tasks);

@@ -3,11 +3,14 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <utility>
+
+#include "common/file.h"
 
 namespace detente {
 namespace {
@@ -49,36 +52,31 @@ bool write_all(int descriptor, std::span<const std::byte> bytes) {
     return true;
 }
 
-// `written` is called for each piece in order.
-template <class Written>
-Result<void> write_partial(const StoreOp& operation, const std::string& partial, Written written) {
+// `fill` writes the file.
+template <class Fill>
+Result<void> write_partial(const std::string& path, const std::string& partial, Fill fill) {
     constexpr mode_t kMode = 0644;
     File file(::open(partial.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, kMode));
     if (file.descriptor() < 0) return disk_error(partial, "create");
-    for (std::size_t i = 0; i < operation.pieces.size(); ++i) {
-        if (!write_all(file.descriptor(), operation.pieces[i].bytes)) {
-            return disk_error(partial, "write");
-        }
-        written(i);
-    }
+    if (auto filled = fill(file.descriptor(), partial); !filled) return filled;
     if (::fsync(file.descriptor()) != 0 && errno != EINVAL) {
         return disk_error(partial, "flush to disk");
     }
     if (!file.close()) return disk_error(partial, "close");
-    if (std::rename(partial.c_str(), operation.path.c_str()) != 0) {
-        return disk_error(operation.path, "rename the finished file to");
+    if (std::rename(partial.c_str(), path.c_str()) != 0) {
+        return disk_error(path, "rename the finished file to");
     }
     return {};
 }
 
-template <class Written>
-Result<void> write_whole(const StoreOp& operation, Written each) {
-    const std::string partial = operation.path + ".partial";
-    if (auto written = write_partial(operation, partial, each); !written) {
+template <class Fill>
+Result<void> write_whole(const std::string& path, Fill fill) {
+    const std::string partial = path + ".partial";
+    if (auto written = write_partial(path, partial, fill); !written) {
         ::unlink(partial.c_str());
         return written;
     }
-    const std::filesystem::path parent = std::filesystem::path(operation.path).parent_path();
+    const std::filesystem::path parent = std::filesystem::path(path).parent_path();
     const std::string folder = parent.empty() ? std::string(".") : parent.string();
     const File opened(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (opened.descriptor() < 0 || ::fsync(opened.descriptor()) != 0) {
@@ -87,16 +85,48 @@ Result<void> write_whole(const StoreOp& operation, Written each) {
     return {};
 }
 
+// `written` is called for each piece in order.
+template <class Written>
+Result<void> write_pieces(const StoreOp& operation, Written written) {
+    return write_whole(operation.path,
+                       [&](int descriptor, const std::string& partial) -> Result<void> {
+                           for (std::size_t i = 0; i < operation.pieces.size(); ++i) {
+                               if (!write_all(descriptor, operation.pieces[i].bytes)) {
+                                   return disk_error(partial, "write");
+                               }
+                               written(i);
+                           }
+                           return {};
+                       });
+}
+
 }  // namespace
 
 Result<void> write_whole_file(const StoreOp& operation) {
-    return write_whole(operation, [](std::size_t) {});
+    return write_pieces(operation, [](std::size_t) {});
+}
+
+Result<void> copy_whole_file(const std::string& from, const std::string& to) {
+    constexpr std::uint64_t kPortionBytes = 1U << 20U;
+    const Result<OpenFile> source = open_to_read(from);
+    if (source.has_error()) return source.error();
+    const Result<std::uint64_t> size = file_size(*source, from);
+    if (size.has_error()) return size.error();
+    return write_whole(to, [&](int descriptor, const std::string& partial) -> Result<void> {
+        std::vector<std::byte> portion(std::min(kPortionBytes, *size));
+        for (std::uint64_t offset = 0; offset < *size; offset += kPortionBytes) {
+            const auto part = std::span(portion).first(std::min(kPortionBytes, *size - offset));
+            if (auto read = read_whole(*source, offset, part, from); !read) return read;
+            if (!write_all(descriptor, part)) return disk_error(partial, "write");
+        }
+        return {};
+    });
 }
 
 Result<void> write_whole_file(StoreOp&& operation, const Release& release) {
     std::vector<Payload> done;
     std::uint64_t bytes = 0;
-    return write_whole(operation, [&](std::size_t i) {
+    return write_pieces(operation, [&](std::size_t i) {
         bytes += operation.pieces[i].size();
         done.push_back(std::move(operation.pieces[i]));
         const bool last = i + 1 == operation.pieces.size();

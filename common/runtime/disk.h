@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <string>
 #include <vector>
 
 #include "common/result.h"
@@ -19,5 +20,7 @@ Result<void> write_whole_file(const StoreOp& operation);
 inline constexpr std::uint64_t kReleaseBytes = 1U << 20U;
 using Release = std::function<void(std::vector<Payload>&& written)>;
 Result<void> write_whole_file(StoreOp&& operation, const Release& release);
+// A copy, whole and flushed as if it had been written so; 1 MiB at a time is in memory.
+Result<void> copy_whole_file(const std::string& from, const std::string& to);
 
 }  // namespace detente

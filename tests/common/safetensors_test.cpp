@@ -60,7 +60,7 @@ std::string write_three(const std::string& path) {
 
 TEST_CASE("safetensors: a file is length, header padded to 64, bytes in order, to the letter") {
     const Payload header =
-        safetensors_header({{"b", Dtype::f32, {1, 2}}, {"a", Dtype::u8, {3}}}, {{"format", "pt"}});
+        *safetensors_header({{"b", Dtype::f32, {1, 2}}, {"a", Dtype::u8, {3}}}, {{"format", "pt"}});
     const std::string text(reinterpret_cast<const char*>(header.bytes.data()), header.size());
     std::string expected =
         R"({"__metadata__":{"format":"pt"},"b":{"dtype":"F32","shape":[1,2],"data_offsets":[0,8]},)"
@@ -94,7 +94,7 @@ TEST_CASE("safetensors: what is written is read back, names, shapes, metadata an
 TEST_CASE("safetensors: header and pieces through a store operation give the same file") {
     const TemporaryFolder folder;
     const std::string streamed = write_three(folder / "a.safetensors");
-    const Payload header = safetensors_header(three_tensors(), {{"format", "pt"}});
+    const Payload header = *safetensors_header(three_tensors(), {{"format", "pt"}});
     const auto rest = std::as_bytes(std::span(streamed)).subspan(header.size());
     StoreOp operation;
     operation.path = folder / "b.safetensors";
@@ -150,7 +150,7 @@ TEST_CASE("safetensors: ranges that lie, overlap or leave gaps are refused by te
     };
     const std::string good = tensor("U8", "[4]", "[0,4]");
     require_refused(folder, file_of(R"({"w":)" + tensor("F16", "[2]", "[0,4]") + "}", "abcd"),
-                    "F32, I64 or U8");
+                    "F32, F64, I64 or U8");
     require_refused(folder, file_of(R"({"w":)" + tensor("F32", "[2]", "[0,4]") + "}", "abcd"),
                     "expected 8 bytes");
     require_refused(folder, file_of(R"({"w":)" + tensor("U8", "[4]", "[0,5]") + "}", "abcd"),
@@ -172,6 +172,23 @@ TEST_CASE("safetensors: ranges that lie, overlap or leave gaps are refused by te
         file_of(R"({"v":)" + good + R"(,"w":)" + tensor("U8", "[1]", "[5,6]") + "}", "abcdef"),
         "there is a gap");
     require_refused(folder, file_of(R"({"w":)" + good + "}", "abcdef"), "end with the file");
+}
+
+TEST_CASE("safetensors: a header that readers would refuse is refused when it is written") {
+    const TemporaryFolder folder;
+    const SafetensorsMetadata fits{{"x", std::string(kMostSafetensorsHeader - 200, 'a')}};
+    REQUIRE(safetensors_header({}, fits).has_value());
+    REQUIRE(SafetensorsWriter::create(folder / "fits", {}, fits)->finish().has_value());
+    CHECK(SafetensorsFile::open(folder / "fits").has_value());
+    const SafetensorsMetadata longer{{"x", std::string(kMostSafetensorsHeader, 'a')}};
+    const auto header = safetensors_header(three_tensors(), longer);
+    REQUIRE(header.has_error());
+    CHECK(header.error().code == ErrorCode::over_limit);
+    CHECK_THAT(header.error().text, Catch::Contains("of 4 tensors: expected at most 100000000"));
+    const auto writer = SafetensorsWriter::create(folder / "longer", three_tensors(), longer);
+    REQUIRE(writer.has_error());
+    CHECK_THAT(writer.error().text, Catch::Contains("longer: a safetensors header of"));
+    CHECK_FALSE(std::filesystem::exists(folder / "longer.partial"));
 }
 
 TEST_CASE("safetensors: a missing file and a folder are io errors that name the path") {

@@ -116,6 +116,23 @@ TEST_CASE("placement: who leaves moves its own tasks and few others") {
     CHECK(moved * 8 < stayed);
 }
 
+TEST_CASE("placement: it is computed once for ten thousand workers while members stay the same") {
+    const auto names = names_of(3);
+    TaskPlacement placement(names, all_of(3));
+    std::vector<WorkerId> members = all_workers(10'000);
+    const auto placed = place_tasks(names, all_of(3), members);
+    for (const WorkerId worker : members) {
+        REQUIRE(placement.of(worker, members) == placed.at(worker));
+    }
+    CHECK(placement.computed() == 1);
+    members.pop_back();
+    CHECK_FALSE(placement.of(WorkerId{9'999}, members).has_value());
+    const auto moved = place_tasks(names, all_of(3), members);
+    CHECK(placement.of(WorkerId{17}, members) == moved.at(WorkerId{17}));
+    CHECK(placement.computed() == 2);
+    CHECK_FALSE(placement.of(WorkerId{17}, {}).has_value());
+}
+
 TEST_CASE("placement: with more workers than tasks a leaver moves at most one other") {
     for (std::uint32_t round = 0; round < 100; ++round) {
         const auto names = names_of(3, "m" + std::to_string(round) + ".");

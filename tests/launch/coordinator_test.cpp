@@ -2,99 +2,15 @@
 
 #include <catch2/catch.hpp>
 
-#include "common/build_id.h"
-#include "tests/recorded_effects.h"
+#include "tests/launch/coordinator_scene.h"
 
 namespace detente {
 namespace {
 
 using std::chrono::milliseconds;
 using std::chrono::seconds;
-
-Job small_job() {
-    Job job;
-    job.name = "small";
-    job.servers = 2;
-    job.workers = 2;
-    return job;
-}
-
-// A coordinator and peers that do what they are told.
-struct Scene {
-    explicit Scene(const Job& job = small_job(), std::uint64_t samples_before = 0)
-        : job_(job), node(options(job, samples_before)), world(node) {
-        world.give(Started{});
-    }
-    static CoordinatorOptions options(const Job& job, std::uint64_t samples_before) {
-        CoordinatorOptions options;
-        options.samples_before = samples_before;
-        options.job = job;
-        options.job_text = "name = \"small\"";
-        options.model_json = "{}";
-        options.tasks = {"a", "b"};
-        options.training_samples = 1000;
-        options.checkpoint_dir = "/run/checkpoints";
-        options.host = "here";
-        return options;
-    }
-    static NodeId shard(std::uint32_t i) { return node_of(ShardId{i}); }
-    static NodeId worker(std::uint32_t i) { return node_of(WorkerId{i}); }
-
-    void hello(NodeId from, bool has_weights = false) {
-        Hello hello;
-        hello.endpoint = {.node = from, .tcp = "tcp://127.0.0.1:1", .host = "here"};
-        hello.process = 100 + from.index;
-        hello.build = build_description();
-        hello.has_weights = has_weights;
-        world.receive(from, hello);
-    }
-    void all(const std::function<void(NodeId)>& action) {
-        for (std::uint32_t i = 0; i < job_.shards(); ++i) action(shard(i));
-        for (std::uint32_t i = 0; i < job_.workers; ++i) action(worker(i));
-    }
-    void train() {
-        all([&](NodeId id) { hello(id); });
-        all([&](NodeId id) { world.receive(id, Ready{}); });
-        REQUIRE(node.view().stage == Stage::training);
-    }
-    void heartbeat(NodeId from, std::vector<NamedValue> values = {}) {
-        Status status;
-        status.activity = "computing step 7";
-        status.values = std::move(values);
-        world.receive(from, status);
-    }
-    void stop_workers() {
-        for (std::uint32_t i = 0; i < job_.workers; ++i) {
-            if (node.view().find(worker(i))->live()) world.receive(worker(i), Stopped{});
-        }
-    }
-    void answer_checkpoint() {
-        const auto requests = world.of<CheckpointRequest>();
-        REQUIRE(!requests.empty());
-        const CheckpointRequest last = requests.back().second;
-        for (std::uint32_t i = 0; i < job_.shards(); ++i) {
-            world.receive(shard(i), CheckpointReply{.number = last.number});
-        }
-        REQUIRE(world.of<CheckpointRequest>().back().first == kMerger);
-        world.receive(kMerger, CheckpointReply{.number = last.number});
-    }
-    void evaluated(double a, double b) {
-        Stopped scores;
-        scores.last.values = {{"accuracy.a", a}, {"accuracy.b", b}};
-        world.receive(kEvaluator, scores);
-    }
-    void stop_shards() {
-        for (std::uint32_t i = 0; i < job_.shards(); ++i) {
-            Stopped stopped;
-            stopped.last.values = {{"updates.computed", 10}, {"updates.applied", 10}};
-            world.receive(shard(i), stopped);
-        }
-    }
-
-    Job job_;
-    Coordinator node;
-    test::RecordedEffects world;
-};
+using test::Scene;
+using test::small_job;
 
 TEST_CASE("coordinator: welcomes all at once, worker 0 initialises, and Go waits for the last") {
     Scene scene;
@@ -199,6 +115,45 @@ TEST_CASE("coordinator: a worker that is asked to leave does and the others go o
     scene.world.receive(kCoordinator, PeerChange{.node = Scene::shard(1), .reason = "me"});
     scene.world.receive(kCoordinator, leave);
     CHECK(scene.world.of<Stop>().size() == 1);
+}
+
+TEST_CASE("coordinator: a worker that is gone while others go on leaves no loss behind") {
+    const auto losses_of = [](Scene& scene, std::uint32_t worker, std::vector<double> losses) {
+        Status status;
+        status.losses = std::move(losses);
+        scene.world.receive(Scene::worker(worker), status);
+    };
+    for (const bool lost : {true, false}) {
+        INFO((lost ? "lost" : "asked to leave"));
+        Scene scene;
+        scene.train();
+        losses_of(scene, 0, {9, 9});
+        losses_of(scene, 1, {1, 3});
+        CHECK(mean_losses(scene.node.view()) == std::vector<double>{5, 6});
+        if (lost) {
+            scene.world.give(PeerDown{Scene::worker(0), Incarnation{1}, "killed"});
+        } else {
+            scene.world.receive(kCoordinator, PeerChange{.node = Scene::worker(0), .reason = "me"});
+            Stopped last;
+            last.last.losses = {9, 9};
+            scene.world.receive(Scene::worker(0), last);
+        }
+        CHECK(mean_losses(scene.node.view()) == std::vector<double>{1, 3});
+        // The last one's stay: nobody goes on.
+        scene.world.give(PeerDown{Scene::worker(1), Incarnation{1}, "killed"});
+        CHECK(mean_losses(scene.node.view()) == std::vector<double>{1, 3});
+    }
+}
+
+TEST_CASE("coordinator: workers that have done their part keep their losses to the end") {
+    Scene scene;
+    scene.train();
+    for (std::uint32_t i = 0; i < 2; ++i) {
+        Stopped last;
+        last.last.losses = {1.0 + i, 2};
+        scene.world.receive(Scene::worker(i), last);
+    }
+    CHECK(mean_losses(scene.node.view()) == std::vector<double>{1.5, 2});
 }
 
 TEST_CASE("coordinator: a new process takes a lost worker's place and what it counts is added") {

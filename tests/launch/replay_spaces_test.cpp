@@ -1,42 +1,30 @@
 // Replays of runs in representation space, and of a model with gates: what is recorded is enough.
 #include "launch/replay/replay.h"
 #include "tests/launch/simulated_run.h"
-#include "tests/sim/quadratic_engine.h"
 
 namespace detente::test {
 namespace {
 
-std::shared_ptr<EnginePool> quadratics(bool gated) {
+QuadraticOptions options_of(bool gated) {
     QuadraticOptions options;
     options.gated = gated;
     options.samples = 960;
-    auto engines = EnginePool::create(1, [&]() -> Result<std::unique_ptr<Engine>> {
-        return std::unique_ptr<Engine>(std::make_unique<QuadraticEngine>(options));
-    });
-    REQUIRE(engines.has_value());
-    return *engines;
+    return options;
 }
 
 Recording recorded(const Job& job, bool gated, const TemporaryFolder& folder, Plan& plan,
                    std::uint64_t& digest) {
-    SimulationSetup setup;
-    setup.job = job;
-    setup.engines = quadratics(gated);
-    auto planned = make_plan(setup.engines->description(), job);
-    INFO((planned ? "" : planned.error().text));
-    REQUIRE(planned.has_value());
-    setup.plan = plan = *planned;
-    const auto run = make_run_directory(folder / "run", job.name);
-    REQUIRE(run.has_value());
-    setup.run = *run;
-    write_file(run->job_file(), to_toml(job));
+    SimulationSetup setup = setup_of(job, quadratics(options_of(gated)), folder / "run");
+    plan = setup.plan;
+    const RunDirectory run = setup.run;
+    write_file(run.job_file(), to_toml(job));
     auto simulation = Simulation::create(std::move(setup));
     REQUIRE(simulation.has_value());
     const Outcome outcome = (*simulation)->run([] { return std::nullopt; });
     INFO(outcome.error.text);
     REQUIRE_FALSE(outcome.failed);
     digest = (*simulation)->figures().digest;
-    auto recording = read_recording(run->path, {});
+    auto recording = read_recording(run.path, {});
     INFO((recording ? "" : recording.error().text));
     REQUIRE(recording.has_value());
     return *recording;
@@ -48,7 +36,7 @@ void require_replays(const std::vector<std::string>& overrides, bool gated) {
     std::uint64_t digest = 0;
     const Job job = job_of(kQuadraticJob, overrides);
     const Recording recording = recorded(job, gated, folder, plan, digest);
-    auto replay = Replay::create(recording, plan, quadratics(gated), {});
+    auto replay = Replay::create(recording, plan, quadratics(options_of(gated)), {});
     REQUIRE(replay.has_value());
     const auto figures = (*replay)->run();
     INFO((figures ? "" : figures.error().text));
@@ -95,7 +83,7 @@ TEST_CASE("replay: gaps are refused for a model with gates") {
     const Recording recording = recorded(job_of(kQuadraticJob), true, folder, plan, digest);
     ReplayOptions options;
     options.gaps = true;
-    const auto replay = Replay::create(recording, plan, quadratics(true), options);
+    const auto replay = Replay::create(recording, plan, quadratics(options_of(true)), options);
     REQUIRE(replay.has_error());
     CHECK(replay.error().code == ErrorCode::not_supported);
 }

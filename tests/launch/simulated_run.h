@@ -11,6 +11,7 @@
 #include "launch/job.h"
 #include "launch/simulation.h"
 #include "launch/summary.h"
+#include "tests/sim/quadratic_engine.h"
 #include "tests/temporary_folder.h"
 
 namespace detente::test {
@@ -77,13 +78,23 @@ inline std::shared_ptr<EnginePool> engines_for(const Job& job, std::size_t threa
     return *engines;
 }
 
+// The tests' own quadratic (tests/sim/quadratic_engine.h), which may have gates.
+inline std::shared_ptr<EnginePool> quadratics(const QuadraticOptions& options) {
+    auto engines = EnginePool::create(1, [&]() -> Result<std::unique_ptr<Engine>> {
+        return std::unique_ptr<Engine>(std::make_unique<QuadraticEngine>(options));
+    });
+    REQUIRE(engines.has_value());
+    return *engines;
+}
+
 // Everything a simulation is made of, over a new run directory.
-inline SimulationSetup setup_of(const Job& job, const std::string& directory,
-                                std::size_t threads = 1) {
+inline SimulationSetup setup_of(const Job& job, std::shared_ptr<EnginePool> engines,
+                                const std::string& directory, std::size_t threads = 1) {
     SimulationSetup setup;
     setup.job = job;
-    setup.engines = engines_for(job, threads);
+    setup.engines = std::move(engines);
     auto plan = make_plan(setup.engines->description(), job);
+    INFO((plan ? "" : plan.error().text));
     REQUIRE(plan.has_value());
     setup.plan = *plan;
     const auto run = make_run_directory(directory, job.name);
@@ -91,6 +102,10 @@ inline SimulationSetup setup_of(const Job& job, const std::string& directory,
     setup.run = *run;
     setup.threads = threads;
     return setup;
+}
+inline SimulationSetup setup_of(const Job& job, const std::string& directory,
+                                std::size_t threads = 1) {
+    return setup_of(job, engines_for(job, threads), directory, threads);
 }
 
 inline SimulatedRun simulate(const Job& job, std::size_t threads = 1, EventTrace* trace = nullptr) {

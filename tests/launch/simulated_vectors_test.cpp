@@ -6,7 +6,6 @@
 #include "common/safetensors.h"
 #include "ps/checkpoint.h"
 #include "tests/launch/simulated_run.h"
-#include "tests/sim/quadratic_engine.h"
 
 namespace detente::test {
 namespace {
@@ -66,22 +65,9 @@ class Runs {
   private:
     SimulationSetup setup_for(const Job& job, const std::string& directory) const {
         if (!gated_) return setup_of(job, directory);
-        SimulationSetup setup;
-        setup.job = job;
         QuadraticOptions options;
         options.gated = true;
-        auto engines = EnginePool::create(1, [&]() -> Result<std::unique_ptr<Engine>> {
-            return std::unique_ptr<Engine>(std::make_unique<QuadraticEngine>(options));
-        });
-        REQUIRE(engines.has_value());
-        setup.engines = *engines;
-        auto plan = make_plan(setup.engines->description(), job);
-        REQUIRE(plan.has_value());
-        setup.plan = *plan;
-        const auto run = make_run_directory(directory, job.name);
-        REQUIRE(run.has_value());
-        setup.run = *run;
-        return setup;
+        return setup_of(job, quadratics(options), directory);
     }
 
     std::string text_;

@@ -134,6 +134,15 @@ TEST_CASE("split run: thoroughly watched, every batch is done once per task and 
     }
 }
 
+TEST_CASE("split run: samples are planned for the tasks that are trained and for no others") {
+    const std::string untrained = "\n[[task]]\nname = \"task2\"\nexclude = [\"*\"]\n";
+    const SimulatedRun run = simulate(kSplitJob + untrained, {"model.options.tasks=3"});
+    require_whole(run);
+    CHECK(run.view.tasks.size() == 3);
+    CHECK(run.view.samples_planned == 2 * 3200);
+    CHECK(run.summary.samples == run.view.samples_planned);
+}
+
 TEST_CASE("split run: doubles on the way with crashes and restarts leave every invariant kept") {
     const std::string faults = R"(
 [checkpoint]

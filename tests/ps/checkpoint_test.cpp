@@ -84,7 +84,7 @@ void store_slices(const std::string& directory, const Plan& plan) {
     for (std::uint32_t shard = 0; shard < plan.by_shard.size(); ++shard) {
         const ShardSlice slice = slice_of(plan, ShardId{shard});
         REQUIRE(
-            write_whole_file({directory + "/" + slice_file_name(ShardId{shard}), to_pieces(slice)})
+            write_whole_file({directory + "/" + slice_file_name(ShardId{shard}), *to_pieces(slice)})
                 .has_value());
     }
 }
@@ -126,7 +126,7 @@ TEST_CASE("slice: a shard's blocks, state, versions and extras of any bytes come
 TEST_CASE("slice: its pieces share the blocks' bytes, nothing is copied") {
     const Plan plan = plan_of(1);
     const ShardSlice slice = slice_of(plan, ShardId{0});
-    const std::vector<Payload> pieces = to_pieces(slice);
+    const std::vector<Payload> pieces = *to_pieces(slice);
     CHECK(pieces[1].bytes.data() == slice.blocks[0].weights.bytes.data());
     CHECK(pieces[2].bytes.data() == slice.blocks[0].slots[0].bytes.data());
     CHECK(slice.blocks[0].weights.owner.use_count() == 2);
@@ -134,7 +134,7 @@ TEST_CASE("slice: its pieces share the blocks' bytes, nothing is copied") {
 
 TEST_CASE("slice: a shard with no blocks and no extras stores and reads") {
     const TemporaryFolder folder;
-    REQUIRE(write_whole_file({folder / "empty", to_pieces({})}).has_value());
+    REQUIRE(write_whole_file({folder / "empty", *to_pieces({})}).has_value());
     const auto found = read_slice(folder / "empty");
     REQUIRE(found.has_value());
     CHECK(found->blocks.empty());
@@ -155,8 +155,8 @@ TEST_CASE("slice: cut off at any byte, it is refused") {
 
 TEST_CASE("slice: another program's safetensors file is refused as no slice") {
     const TemporaryFolder folder;
-    REQUIRE(
-        write_whole_file({folder / "x", {safetensors_header({}, {{"format", "pt"}})}}).has_value());
+    REQUIRE(write_whole_file({folder / "x", {*safetensors_header({}, {{"format", "pt"}})}})
+                .has_value());
     require_bad(SliceFile::open(folder / "x"), "found 'pt'");
 }
 
@@ -228,9 +228,11 @@ TEST_CASE("checkpoint: a worker's file is listed and a last word is taken in") {
     write(directory + "/worker-0.safetensors", "for this checkpoint");
     write(folder / "worker-0.safetensors", "an earlier word");
     write(folder / "worker-2.safetensors", "the last word");
+    write(folder / "worker-1.safetensors", "of one that had the place before, and was killed");
     write(folder / "worker-3.safetensors", "of a worker that the job does not have");
+    const std::set<WorkerId> wrote{{0}, {2}};
     const auto merged =
-        merge_checkpoint(directory, plan, model_of_three(), {7, Generation{5}, "", {}, 3});
+        merge_checkpoint(directory, plan, model_of_three(), {7, Generation{5}, "", {}, 3, wrote});
     INFO((merged.has_error() ? merged.error().text : ""));
     REQUIRE(merged.has_value());
     CHECK(bytes_of_file(directory + "/worker-0.safetensors") == "for this checkpoint");
@@ -247,6 +249,51 @@ TEST_CASE("checkpoint: a worker's file is listed and a last word is taken in") {
     CHECK(verify_files(directory, *merged).has_value());
     std::filesystem::remove(directory + "/worker-2.safetensors");
     require_bad(Checkpoint::open(directory), "worker-2.safetensors");
+}
+
+TEST_CASE("checkpoint: a worker's file that was written and is gone is missed and named") {
+    const TemporaryFolder folder;
+    const Plan plan = plan_of(1);
+    const std::string directory = folder / "7";
+    store_slices(directory, plan);
+    const auto merged = merge_checkpoint(directory, plan, model_of_three(),
+                                         {7, Generation{5}, "", {}, 3, {WorkerId{2}}});
+    require_bad(merged, "expected " + directory + "/worker-2.safetensors, which worker:2 said");
+    CHECK_THAT(merged.error().text, Catch::Contains(folder / "worker-2.safetensors") &&
+                                        Catch::Contains("found neither") &&
+                                        Catch::Contains("check that every host"));
+    CHECK_FALSE(std::filesystem::exists(directory + "/manifest.json"));
+    // A job whose workers kept nothing is whole without.
+    CHECK(merge_checkpoint(directory, plan, model_of_three(), {7, Generation{5}, "", {}, 3})
+              .has_value());
+}
+
+TEST_CASE("checkpoint: a last word on another file system is copied and leaves nothing beside it") {
+    namespace fs = std::filesystem;
+    const TemporaryFolder folder;
+    std::string other = "/dev/shm/detente-test-XXXXXX";
+    if (::mkdtemp(other.data()) == nullptr) {
+        WARN("skipped: /dev/shm cannot be written");
+        return;
+    }
+    const Plan plan = plan_of(1);
+    const std::string directory = folder / "7";
+    fs::create_directory_symlink(other, directory);
+    write_file(folder / "worker-0.safetensors", "the last word");
+    std::error_code links;
+    fs::create_hard_link(folder / "worker-0.safetensors", directory + "/linked", links);
+    if (links) {
+        store_slices(directory, plan);
+        const auto merged = merge_checkpoint(directory, plan, model_of_three(),
+                                             {7, Generation{5}, "", {}, 1, {WorkerId{0}}});
+        INFO((merged.has_error() ? merged.error().text : ""));
+        CHECK(merged.has_value());
+        CHECK(bytes_of_file(directory + "/worker-0.safetensors") == "the last word");
+        CHECK_FALSE(fs::exists(directory + "/worker-0.safetensors.partial"));
+    } else {
+        WARN("skipped: /dev/shm is the file system of temporary folders");
+    }
+    fs::remove_all(other);
 }
 
 TEST_CASE("checkpoint: the manifest says what is there, and survives being written and read") {
@@ -352,7 +399,7 @@ TEST_CASE("checkpoint: a merge refuses a missing slice, a missing block and anot
     require_bad(merge_checkpoint(folder.path(), plan, model, {}), "found that of shard 0");
     ShardSlice slice = slice_of(plan, ShardId{1});
     slice.blocks.pop_back();
-    REQUIRE(write_whole_file({folder / "shard-1.safetensors", to_pieces(slice)}).has_value());
+    REQUIRE(write_whole_file({folder / "shard-1.safetensors", *to_pieces(slice)}).has_value());
     require_bad(merge_checkpoint(folder.path(), plan, model, {}), "of tensor '");
     CHECK_FALSE(std::filesystem::exists(folder / "manifest.json"));
 }

@@ -40,8 +40,8 @@ class Run {
         }
         slice.extras["incarnation"] = "7";
         std::filesystem::create_directories(directory());
-        REQUIRE(
-            write_whole_file({directory() + "/shard-0.safetensors", to_pieces(slice)}).has_value());
+        REQUIRE(write_whole_file({directory() + "/shard-0.safetensors", *to_pieces(slice)})
+                    .has_value());
         const auto merged = merge_checkpoint(directory(), *plan, model(), {3, kGeneration, ""});
         REQUIRE(merged.has_value());
         CHECK(merged->newest_incarnation == Incarnation{7});

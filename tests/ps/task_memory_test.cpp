@@ -247,20 +247,49 @@ TEST_CASE("shard: under split tasks a push of several tasks is refused") {
     CHECK(shard.last<Refusal>().text.find("a step is of one task") != std::string::npos);
 }
 
+TEST_CASE("task memory: the compensated gradient decides and the gradient itself is projected") {
+    // With λ = 1 and weights moved by (−1, 0) since, (x, y) counts as (x − x², y).
+    const std::vector<float> now{0, 0};
+    const std::vector<float> stale{1, 0};
+    const auto resolved = [&](std::vector<float> mean, std::vector<float> gradient) {
+        Memory memory;
+        memory.across.compensate = 1;
+        memory.give(kFirst, 5, std::move(mean));
+        memory.memory.resolve(memory.across, {kSecond, Version{5}, now, stale}, gradient,
+                              memory.scratch, memory.figures);
+        CHECK(memory.figures.cosines == 1);
+        return std::pair(gradient, memory.figures.cosine_sum);
+    };
+    // Both in conflict: what is left is orthogonal to the mean, as without compensation.
+    auto [taken, cosine] = resolved({1, 1}, {-3, 1});  // counts as (−12, 1)
+    CHECK(taken == std::vector<float>{-2, 2});
+    CHECK(cosine == Approx(-11 / std::sqrt(2 * 145.0)));
+    // It would be in conflict no more, had it been computed now: left alone.
+    std::tie(taken, cosine) = resolved({-1, 0}, {2, 1});  // counts as (−2, 1)
+    CHECK(taken == std::vector<float>{2, 1});
+    CHECK(cosine > 0);
+    // It would be now but is not itself: there is nothing of it to take out.
+    std::tie(taken, cosine) = resolved({1, 0}, {2, 1});  // counts as (−2, 1)
+    CHECK(taken == std::vector<float>{2, 1});
+    CHECK(cosine < 0);
+}
+
 TEST_CASE("shard: with compensation the cosine is of the gradient as it would be now") {
     Job job = split_job();
     job.across.compensate = 1;
     OneShard shard(2, job);
     shard.initialise();
     for (std::uint32_t worker = 0; worker < 2; ++worker) shard.pull(worker, 1);
-    // Moves w by −1 in both: the second, {-1, .5}, then counts as {-2, .5}, and of it 2 is taken.
+    // Moves w by (−1, 0): the second, (−1, .5), then counts as (−2, .5); what is taken out of it is
+    // its own 1.
     shard.from(0, push_of_task(shard, kFirst, 1, {2, 0}, 0));
     const auto before = values_of(shard.block(kTrunk).weight_payload());
     REQUIRE(before == std::vector<float>{0, 1});
     shard.from(1, push_of_task(shard, kSecond, 1, {-1, 0.5F}, 0));
     const auto weights = values_of(shard.block(kTrunk).weight_payload());
-    CHECK(weights[0] == Approx(-0.5 * (-1 + 2)));
+    CHECK(weights[0] == Approx(0));
     CHECK(weights[1] == Approx(1 - 0.25));
+    CHECK(shard.reported("across.cosine_sum") == Approx(-2 / std::sqrt(4 + 0.25)));
 }
 
 TEST_CASE("shard: a policy that corrects gradients does not go with a memory of tasks") {

@@ -15,7 +15,8 @@ class AcrossReference {
     double lambda = 0;
 
     using Vector = std::vector<double>;
-    // The resolved gradient; it is remembered.
+    // The resolved gradient; it is remembered. Whether it is in conflict is asked of what it would
+    // be now, how much is taken out is its own.
     Vector resolve(std::uint32_t task, std::uint64_t base, const Vector& gradient,
                    const Vector& now, const Vector& then) {
         Vector seen = gradient;
@@ -25,11 +26,12 @@ class AcrossReference {
         Vector resolved = gradient;
         for (const auto& [other, memory] : memory_) {  // ascending
             if (other == task) continue;
-            const double own_sq = product(memory.mean, memory.mean);
-            const double across = product(seen, memory.mean);
-            if (!(own_sq > 0) || !(across < 0)) continue;
+            const double mean_sq = product(memory.mean, memory.mean);
+            const double opposed = product(resolved, memory.mean);
+            const bool in_conflict = product(seen, memory.mean) < 0;
+            if (!(mean_sq > 0) || !in_conflict || !(opposed < 0)) continue;
             const double apart = std::abs(static_cast<double>(base) - memory.version);
-            const double weight = std::pow(0.5, apart / half_life) * across / own_sq;
+            const double weight = std::pow(0.5, apart / half_life) * opposed / mean_sq;
             for (std::size_t i = 0; i < seen.size(); ++i) {
                 seen[i] -= weight * memory.mean[i];
                 resolved[i] -= weight * memory.mean[i];

@@ -26,8 +26,8 @@ ClusterOptions projecting_cluster(std::uint32_t servers) {
 // Made in the middle of a run on two servers.
 class MadeCheckpoint {
   public:
-    MadeCheckpoint() {
-        Cluster cluster(projecting_cluster(2));
+    explicit MadeCheckpoint(const ClusterOptions& options = projecting_cluster(2)) {
+        Cluster cluster(options);
         cluster.after_start(std::chrono::milliseconds(40), [&] {
             cluster.send_to_coordinator(CheckpointRequest{1, directory()});
         });
@@ -87,6 +87,55 @@ TEST_CASE("across: a checkpoint has each task's average and gives it to whicheve
         CHECK(cluster.finished_batches == 3 * batches_of(options));
         CHECK(cluster.leased_batches < 3 * batches_of(options));
     }
+}
+
+TEST_CASE("across: owners that are fewer than remembered are refused with what to do about it") {
+    const MadeCheckpoint made;
+    ClusterOptions options = made.resumed(2);
+    options.job.tasks = {{"task1", {"trunk.*"}}};
+    Cluster planned(projecting_cluster(2));
+    const auto plan = make_plan(planned.model(), options.job);
+    REQUIRE(plan.has_value());
+    ShardSetup setup;
+    setup.job = std::make_shared<Job>(options.job);
+    setup.plan = std::make_shared<Plan>(*plan);
+    std::string refusals;
+    for (std::uint32_t shard = 0; shard < 2; ++shard) {
+        setup.id = ShardId{shard};
+        const auto restored = restore_shard(setup, made.directory(), planned.model());
+        REQUIRE(restored.has_error());
+        CHECK(restored.error().code == ErrorCode::bad_checkpoint);
+        refusals = restored.error().text;
+        INFO(refusals);
+        CHECK_THAT(refusals, Catch::Contains(made.directory() + ": block ") &&
+                                 Catch::Contains("of tensor 'trunk.weight'") &&
+                                 Catch::Contains("owners only (tasks: task0, task2)") &&
+                                 Catch::Contains("found those of tasks: task0, task1, task2") &&
+                                 Catch::Contains("resume with the [[task]] and [[mask]] entries"));
+    }
+    // As it says: without [across] it goes.
+    options.job.across.method = AcrossMethod::off;
+    setup.job = std::make_shared<Job>(options.job);
+    CHECK(restore_shard(setup, made.directory(), planned.model()).has_value());
+}
+
+TEST_CASE("across: owners that are more than remembered are taken as they are") {
+    ClusterOptions narrow = projecting_cluster(2);
+    narrow.job.tasks = {{"task1", {"trunk.*"}}};
+    const MadeCheckpoint made(narrow);
+    const ClusterOptions options = made.resumed(2);
+    Cluster cluster(options);
+    std::size_t remembered = 0;
+    for (const Block& block : cluster.plan().blocks) {
+        if (!block.shared()) continue;
+        const SavedMemory saved =
+            cluster.shard(block.home.value).store().find(block.id)->memory.save();
+        CHECK(block.owners.count() == 3);
+        CHECK(saved.tasks.size() == 2);
+        ++remembered;
+    }
+    CHECK(remembered > 0);
+    REQUIRE(cluster.run());
 }
 
 TEST_CASE("across: a job that no longer resolves across workers goes on without the averages") {

@@ -121,6 +121,22 @@ TEST_CASE("split cluster: a worker that dies leaves its tasks to the others") {
     }
 }
 
+TEST_CASE("split cluster: tasks are placed anew when somebody goes and not at every lease") {
+    ClusterOptions options = split_cluster();
+    options.job.workers = 3;
+    options.job.lease_batches = 1;
+    Cluster cluster(options);
+    cluster.after_start(std::chrono::milliseconds(10), [&] {
+        const NodeId victim = node_of(WorkerId{1});
+        cluster.world().crash(victim);
+        cluster.world().announce_down(victim, Incarnation{1}, "killed by signal 9");
+    });
+    REQUIRE(cluster.run());
+    CHECK(cluster.leased_batches >= 2 * batches_of(options));
+    // All, without the lost one, and without the first that finds nothing left.
+    CHECK(cluster.placement().computed() <= 4);
+}
+
 TEST_CASE("split cluster: a slow worker's task is finished by whoever is free") {
     ClusterOptions options = split_cluster();
     options.job.workers = 2;

@@ -139,6 +139,7 @@ class Cluster {
         auto plan = make_plan(model_, *job_);
         REQUIRE(plan.has_value());
         plan_ = std::make_shared<Plan>(std::move(*plan));
+        placement_ = std::make_shared<TaskPlacement>(model_.tasks, trained_tasks(*plan_));
         std::vector<NodeId> shards;
         std::vector<NodeId> workers;
         for (std::uint32_t i = 0; i < job_->shards(); ++i) {
@@ -171,6 +172,7 @@ class Cluster {
         setup.job = job_;
         setup.plan = plan_;
         setup.tasks = model_.tasks;
+        setup.placement = placement_;
         auto worker = Worker::create(std::move(setup));
         REQUIRE(worker.has_value());
         computers_.push_back(std::make_unique<EngineComputer>(
@@ -236,6 +238,7 @@ class Cluster {
     const Job& job() const { return *job_; }
     const Plan& plan() const { return *plan_; }
     std::shared_ptr<const Plan> shared_plan() const { return plan_; }
+    const TaskPlacement& placement() const { return *placement_; }
     std::function<void(NodeId, Time)> watcher;
     std::uint64_t finished_batches = 0;
     std::uint64_t leased_batches = 0;
@@ -279,6 +282,7 @@ class Cluster {
     std::shared_ptr<Job> job_;
     ModelDescription model_;
     std::shared_ptr<const Plan> plan_;
+    std::shared_ptr<TaskPlacement> placement_;
     std::vector<std::unique_ptr<EngineComputer>> computers_;
     sim::World world_;
     ScriptedCoordinator* coordinator_ = nullptr;

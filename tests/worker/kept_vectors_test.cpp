@@ -45,7 +45,7 @@ KeptVectors made(const Plan& plan) {
 
 std::string stored(const TemporaryFolder& folder, const KeptVectors& kept) {
     const std::string path = folder / "worker-0.safetensors";
-    REQUIRE(write_whole_file({path, to_pieces(kept, 2)}).has_value());
+    REQUIRE(write_whole_file({path, *to_pieces(kept, 2)}).has_value());
     return path;
 }
 
@@ -70,11 +70,11 @@ TEST_CASE("kept vectors: they come back from their file as they were") {
 }
 
 TEST_CASE("kept vectors: where there is nothing there is no file") {
-    CHECK(to_pieces({"sum", nullptr, nullptr}, 2).empty());
+    CHECK(to_pieces({"sum", nullptr, nullptr}, 2)->empty());
     const Plan plan = plan_of();
     CHECK(
         to_pieces({"sum", std::make_shared<const TaskVectors>(plan.blocks.size() * 2), nullptr}, 2)
-            .empty());
+            ->empty());
     const TemporaryFolder folder;
     const auto read = read_kept(stored(folder, {"moco", made(plan).tasks, nullptr}), plan, 2);
     REQUIRE(read.has_value());
@@ -98,8 +98,8 @@ TEST_CASE("kept vectors: another file or one of other blocks is refused by name"
     const TemporaryFolder folder;
     const std::string path = stored(folder, made(plan_of()));
     require_bad(read_kept(path, plan_of(4096), 2), "'block.0.task0': expected 1024 elements");
-    REQUIRE(
-        write_whole_file({folder / "x", {safetensors_header({}, {{"format", "pt"}})}}).has_value());
+    REQUIRE(write_whole_file({folder / "x", {*safetensors_header({}, {{"format", "pt"}})}})
+                .has_value());
     require_bad(read_kept(folder / "x", plan_of(), 2), "found 'pt'");
     const auto missing = read_kept(folder / "nowhere", plan_of(), 2);
     REQUIRE(missing.has_error());

@@ -229,6 +229,33 @@ TEST_CASE("split worker: losses are of tasks it has computed and no zeros of the
     }
 }
 
+TEST_CASE("split worker: the loss of a task that moved away is forgotten") {
+    LoneWorker worker;
+    const std::vector<WorkerId> both{{0}, {1}};
+    const TaskSet own = worker.asked_tasks();
+    const std::size_t kept = own == kA ? 0 : 1;
+    worker.give_weights();
+    // Alone it computes both tasks; then the other is back.
+    worker.grant({{0, 0, 1, kA}, {0, 0, 1, kB}}, {WorkerId{0}});
+    worker.step(3, 4);
+    worker.give_weights();
+    worker.step(3, 4);
+    CHECK(worker.status().losses == std::vector<double>{3, 4});
+    worker.give_weights();
+    worker.grant({}, both);  // not told yet that both batches are finished
+    CHECK(worker.status().losses == std::vector<double>{3, 4});
+    worker.grant({{0, 1, 1, own}}, both);
+    const std::vector<double> losses = worker.status().losses;
+    CHECK(losses.at(kept) == (kept == 0 ? 3 : 4));
+    CHECK(std::isnan(losses.at(1 - kept)));
+    // Should it come back, its loss begins anew.
+    worker.step(7, 7);
+    worker.give_weights();
+    worker.grant({{0, 1, 1, own == kA ? kB : kA}}, both);
+    worker.step(7, 7);
+    CHECK(worker.status().losses.at(1 - kept) == 7);
+}
+
 TEST_CASE(
     "split tasks: batches leased for no task or two or one that is not there end the worker") {
     for (const std::uint64_t bits : {0ULL, 3ULL, 4ULL, 1ULL << 63U}) {
