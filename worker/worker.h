@@ -156,6 +156,7 @@ class Worker : public Node {
     void on_overdue();
     void heartbeat();
     Status status() const;
+    void note_waiting(Status& status) const;
 
     // Steps (worker.cpp).
     void advance();

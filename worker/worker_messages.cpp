@@ -209,8 +209,8 @@ void Worker::heartbeat() {
     effects_->after(setup_.job->heartbeat_interval, {kHeartbeat, 0});
 }
 
-Status Worker::status() const {
-    Status status;
+// The oldest of what it waits for.
+void Worker::note_waiting(Status& status) const {
     Time since = Time::max();
     for (const ShardClient& client : clients_) {
         if (client.waiting_since() >= since) continue;
@@ -244,6 +244,11 @@ Status Worker::status() const {
             (saving.storing ? "the disk to write " : "its computer to write ") + saving.path;
     }
     if (!status.waiting_for.empty()) status.waited = now_ - since;
+}
+
+Status Worker::status() const {
+    Status status;
+    note_waiting(status);
     const char* const phases[] = {"joining",  "initialising", "ready", "training",
                                   "settling", "leaving",      "done"};
     status.activity = phases[static_cast<std::size_t>(phase_)];
