@@ -64,7 +64,7 @@ TEST_CASE("refusal: a job for GPUs on a host without fails before any process") 
     Launched wrong(run.folder(), run.arguments({"--set", "worker.device=gpu"}));
     CHECK(wrong.wait(seconds(20)) == value_of(ExitCode::usage));
     CHECK_THAT(wrong.output(),
-               Catch::Contains("worker.device must be \"cpu\", \"cuda\" or \"cuda:N\""));
+               Catch::Contains("worker.device: must be \"cpu\", \"cuda\" or \"cuda:N\""));
 }
 
 TEST_CASE("refusal: a missing model library is named") {
