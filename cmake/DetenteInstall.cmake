@@ -19,7 +19,7 @@ if(DETENTE_TORCH)
         DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/detente COMPONENT development)
     # The headers that model.h includes, below a folder of their own.
     foreach(header common/ids.h common/model_description.h common/random.h common/result.h
-            worker/engine.h worker/torch/gates.h worker/torch/model.h
+            worker/engine.h worker/torch/device.h worker/torch/gates.h worker/torch/model.h
             worker/torch/representation.h worker/torch/task.h)
         get_filename_component(folder "${header}" DIRECTORY)
         install(FILES "${header}"

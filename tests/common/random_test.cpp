@@ -50,7 +50,7 @@ TEST_CASE("random: keys differ in every coordinate, in their order and in their 
     REQUIRE(keys.size() == made);
 }
 
-TEST_CASE("random: uniform draws fill [0, 1) with the right mean and variance") {
+TEST_CASE("random: uniform draws fill the unit interval with the right mean and variance") {
     Random random(random_key(1, Purpose::test));
     double sum = 0;
     double squares = 0;
