@@ -216,7 +216,7 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "zmq: a peer without a name of ours is counted and gets nothing; a refusal is not "
+    "zmq: a peer without a name of ours is counted and gets nothing, a refusal is not "
     "answered with a refusal") {
     Server server;
     server.loop.start();
