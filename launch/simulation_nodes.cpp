@@ -54,7 +54,8 @@ void Simulation::add_coordinator() {
         origin.generation = generation_;
         origin.job_text = text;
         origin.workers = job_->workers;
-        if (coordinator_ != nullptr) origin.worker_files = coordinator_->worker_files();  // not over
+        const bool over = coordinator_ == nullptr;  // then nobody waits for the answer
+        if (!over) origin.worker_files = coordinator_->worker_files();
         return merge_slices(request, *plan_, setup_.engines->description(), std::move(origin));
     };
     world_->add(kMerger, Incarnation{1}, std::make_unique<SimulatedMerger>(std::move(merge)));
