@@ -6,7 +6,7 @@
 # Sets DETENTE_TORCH_FOUND, DETENTE_TORCH_SOURCE, DETENTE_TORCH_VERSION, DETENTE_TORCH_ROOT and
 # DETENTE_TORCH_LIB. The wheel's own find_package(Torch) fails where no CUDA toolkit is, so the
 # target is made from the include and library folders; find_package serves other layouts.
-set(DETENTE_TORCH_MINIMUM 2.0)
+set(DETENTE_TORCH_MINIMUM 2.4)  # events of any device: DeviceGuardImplInterface::synchronizeEvent
 
 function(_detente_torch_version include_dir result)
     set(version "")

@@ -250,7 +250,7 @@ std::string CoordinatorLoop::label_of(NodeId node) const {
 }
 
 void CoordinatorLoop::process_ended(const std::string& label, const ProcessEnd& end) {
-    if (label == "evaluator") return evaluated(end);
+    if (label.starts_with("evaluator:")) return evaluated(label, end);
     Local& local = locals_.at(label);
     local.ended = true;
     local.how = end.text();
@@ -326,7 +326,7 @@ void CoordinatorLoop::show_progress() {
 
 // Ends the loop when everybody is gone, by force if they take too long.
 void CoordinatorLoop::wind_down() {
-    processes_.signal("evaluator", SIGKILL);
+    processes_.signal(evaluator_, SIGKILL);
     while (!controls_.empty()) {
         controlled(controls_.begin()->first, fail(ErrorCode::peer_lost, "the run has ended"));
     }

@@ -118,7 +118,7 @@ class CoordinatorLoop {
     void merge(const CheckpointRequest& request);
     void remove_superfluous();
     void evaluate(const CheckpointRequest& request);
-    void evaluated(const ProcessEnd& end);
+    void evaluated(const std::string& label, const ProcessEnd& end);
 
     void process_ended(const std::string& label, const ProcessEnd& end);
     void link_closed(NodeId node, const std::string& reason);
@@ -144,7 +144,7 @@ class CoordinatorLoop {
     boost::asio::thread_pool merger_{1};
     std::map<std::string, Local> locals_;
     std::vector<EndedProcess> ended_;
-    std::size_t evaluators_ = 0;                        // started, and their ends not told yet
+    std::string evaluator_;                             // label of the newest
     std::string token_;                                 // what a POST must show
     std::map<std::uint64_t, PendingControl> controls_;  // by request
     std::uint64_t last_control_ = 0;

@@ -45,18 +45,16 @@ void CoordinatorLoop::remove_superfluous() {
 
 void CoordinatorLoop::evaluate(const CheckpointRequest& request) {
     // One that is still there is overdue, and the node has given it up.
-    if (evaluators_ > 0) processes_.signal("evaluator", SIGKILL);
+    processes_.signal(evaluator_, SIGKILL);
+    evaluator_ = fmt::format("evaluator:{}", request.number);
     ProcessSpec spec;
-    spec.label = "evaluator";
+    spec.label = evaluator_;
     spec.arguments = {"evaluate", options_.run.path, "--checkpoint", std::to_string(request.number),
                       "--json"};
-    spec.log_file = options_.run.log_file(spec.label);
+    spec.log_file = options_.run.log_file("evaluator");
     spec.keep_output = true;
     const Result<pid_t> started = processes_.start(spec);
-    if (started.has_value()) {
-        ++evaluators_;
-        return;
-    }
+    if (started.has_value()) return;
     Stopped failed;
     failed.failed = true;
     failed.code = started.error().code;
@@ -86,11 +84,10 @@ Result<std::vector<NamedValue>> scores_of(const std::string& text) {
 
 }  // namespace
 
-void CoordinatorLoop::evaluated(const ProcessEnd& end) {
-    --evaluators_;
+void CoordinatorLoop::evaluated(const std::string& label, const ProcessEnd& end) {
     if (finished_) return wind_down();
-    if (evaluators_ > 0) return;  // of the one that was given up
-    const std::string output = processes_.output("evaluator");
+    if (label != evaluator_) return;  // it was given up
+    const std::string output = processes_.output(label);
     Stopped answered;
     const auto failed_with = [&](const Error& error) {
         answered.failed = true;

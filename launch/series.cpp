@@ -51,8 +51,8 @@ json::array step_times_json(const ClusterView& view) {
         if (rows.size() == SeriesWriter::kMostWorkers) break;
         const StepTimes times = step_times_of(process);
         json::array row{times.steps};
-        for (const double ms : times.ms) {
-            row.emplace_back(static_cast<std::uint64_t>(std::llround(std::max(ms, 0.0) * 1e3)));
+        for (const long double ms : times.ms) {
+            row.emplace_back(static_cast<std::uint64_t>(std::llround(std::max(ms, 0.0L) * 1e3L)));
         }
         rows.emplace_back(std::move(row));
     }

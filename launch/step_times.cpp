@@ -9,11 +9,13 @@
 namespace detente {
 
 double StepTimes::mean_ms(std::size_t part) const {
-    return steps == 0 ? 0 : ms[part] / static_cast<double>(steps);
+    return steps == 0 ? 0 : static_cast<double>(ms[part] / static_cast<long double>(steps));
 }
 
 double StepTimes::mean_ms() const {
-    return steps == 0 ? 0 : std::accumulate(ms.begin(), ms.end(), 0.0) / static_cast<double>(steps);
+    if (steps == 0) return 0;
+    const long double sum = std::accumulate(ms.begin(), ms.end(), 0.0L);
+    return static_cast<double>(sum / static_cast<long double>(steps));
 }
 
 StepTimes& StepTimes::operator+=(const StepTimes& more) {
@@ -64,7 +66,7 @@ StepTimes step_times_from(const boost::json::object& object) {
         if (!(mean >= 0 && mean <= kMost)) {
             throw BadMember{"'" + name + "' must be a number of milliseconds"};
         }
-        times.ms[part] = mean * static_cast<double>(times.steps);
+        times.ms[part] = static_cast<long double>(mean) * static_cast<long double>(times.steps);
     }
     return times;
 }

@@ -17,7 +17,9 @@ inline constexpr std::array<const char*, kStepTimeParts> kStepTimeNames = {
 
 struct StepTimes {
     std::uint64_t steps = 0;
-    std::array<double, kStepTimeParts> ms{};  // summed over the steps, in the order of the names
+    // Summed over the steps, in the order of the names. Wider than what is written: a mean that was
+    // read gives a sum, and that the same mean again, to the last bit.
+    std::array<long double, kStepTimeParts> ms{};
 
     double mean_ms(std::size_t part) const;  // 0 without steps
     double mean_ms() const;                  // of a whole step

@@ -1,6 +1,9 @@
 // What a worker's computer keeps as vectors, on its way to a file: of a checkpoint that the
 // coordinator asks for, and once more before the worker leaves.
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <chrono>
 
 #include "common/worker_file.h"
 #include "worker/worker.h"
@@ -49,14 +52,15 @@ void Worker::give_up_overdue_savings() {
     if (!last_word_ || now_ - *last_word_ < most) return;
     for (Saving& saving : savings_) {
         if (saving.told) continue;
-        const double waited = std::chrono::duration<double>(now_ - *last_word_).count();
         saving_ended(
             saving,
-            fail(ErrorCode::timed_out,
-                 to_string(node_of(setup_.id)) + " waited " + std::to_string(waited) +
-                     " s (half of deadlines.stop_s) for " +
-                     (saving.storing ? "the disk" : "its computer") + " to write " + saving.path +
-                     "; see whether that disk hangs, or raise deadlines.stop_s"));
+            fail(
+                ErrorCode::timed_out,
+                fmt::format("{} waited {:.1f} s (half of deadlines.stop_s) for {} to write {}; see "
+                            "whether that disk hangs, or raise deadlines.stop_s",
+                            to_string(node_of(setup_.id)),
+                            std::chrono::duration<double>(now_ - *last_word_).count(),
+                            saving.storing ? "the disk" : "its computer", saving.path)));
     }
 }
 

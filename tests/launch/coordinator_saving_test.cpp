@@ -14,6 +14,13 @@ Job saving_job() {
     return job;
 }
 
+// With a checkpoint that is scored, instead.
+Job scoring_job() {
+    Job job = small_job();
+    job.evaluate_every_samples = 100;
+    return job;
+}
+
 // Time goes by and everybody is heard of.
 void pass(Scene& scene, Nanos duration) {
     for (Nanos passed{0}; passed < duration; passed += seconds(1)) {
@@ -59,10 +66,7 @@ TEST_CASE("coordinator: a checkpoint that hangs in the middle is given up and wh
 }
 
 TEST_CASE("coordinator: a merge and an evaluation that hang in the middle are given up too") {
-    Job job = saving_job();
-    job.checkpoint_every_samples = 0;
-    job.evaluate_every_samples = 100;
-    Scene scene(job);
+    Scene scene(scoring_job());
     scene.train();
     scene.heartbeat(Scene::worker(0), {{"samples", 100}});
     for (std::uint32_t i = 0; i < 2; ++i) {
@@ -98,10 +102,7 @@ TEST_CASE("coordinator: one that hangs when training ends does not take the last
 }
 
 TEST_CASE("coordinator: an evaluation under way when training ends has the time it needs") {
-    Job job = saving_job();
-    job.checkpoint_every_samples = 0;
-    job.evaluate_every_samples = 100;
-    Scene scene(job);
+    Scene scene(scoring_job());
     scene.train();
     scene.heartbeat(Scene::worker(0), {{"samples", 100}});
     scene.answer_checkpoint();

@@ -1,6 +1,8 @@
 // Where a step's time goes, in whole runs on virtual time: what was set must come out.
 #include <catch2/catch.hpp>
+#include <cmath>
 
+#include "launch/step_times.h"
 #include "tests/launch/simulated_run.h"
 
 namespace detente::test {
@@ -52,6 +54,17 @@ SimulatedRun run_of(const std::vector<std::string>& settings, double least_told 
 }
 double mean_of(const SimulatedRun& run, std::uint32_t worker, Part part) {
     return run.summary.workers.at(worker).step_times.mean_ms(part);
+}
+
+TEST_CASE("step time: means that are read are written again to the last bit") {
+    for (std::uint64_t steps = 1; steps < 2000; ++steps) {
+        boost::json::object object{{"steps", steps}};
+        for (std::size_t part = 0; part < kStepTimeParts; ++part) {
+            const auto any = static_cast<double>(steps * (part + 2));
+            object[std::string(kStepTimeNames[part]) + "_ms"] = std::sqrt(any);
+        }
+        REQUIRE(json_of(step_times_from(object)) == object);
+    }
 }
 
 TEST_CASE("step time: alone on a quiet network a step is its gradient and a round trip") {

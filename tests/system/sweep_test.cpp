@@ -1,9 +1,7 @@
 // Sweeps over real runs of the tiny model, and reports of what they left.
 #include <signal.h>
 
-#include <algorithm>
 #include <catch2/catch.hpp>
-#include <cmath>
 #include <filesystem>
 
 #include "launch/exit_code.h"
@@ -105,26 +103,10 @@ TEST_CASE("sweep: SIGTERM ends its cells in order, and the next call goes on fro
     for (const SweepCell& cell : record_of(run).cells) CHECK(cell.state == CellState::done);
 }
 
-// Boost.JSON reads a number to its last bit but one: what was read, written and read again may
-// differ there.
-bool same(const boost::json::value& a, const boost::json::value& b) {
-    if (a.is_array() && b.is_array()) {
-        const auto& left = a.get_array();
-        const auto& right = b.get_array();
-        return std::equal(left.begin(), left.end(), right.begin(), right.end(), same);
-    }
-    if (a.is_object() && b.is_object()) {
-        const auto& left = a.get_object();
-        const auto& right = b.get_object();
-        return left.size() == right.size() &&
-               std::all_of(left.begin(), left.end(), [&right](const auto& one) {
-                   const auto* other = right.if_contains(one.key());
-                   return other != nullptr && same(one.value(), *other);
-               });
-    }
-    if (!a.is_double() || !b.is_double()) return a == b;
-    constexpr double kRelative = 1e-15;
-    return std::abs(a.get_double() - b.get_double()) <= kRelative * std::abs(a.get_double());
+// Boost.JSON 1.81 reads one number in ten to its last bit but one. The report has read the summary
+// and the test reads the report, so the summary goes the same way: then both are the same number.
+boost::json::value as_reported(const boost::json::value& value) {
+    return boost::json::parse(boost::json::serialize(value));
 }
 
 TEST_CASE("report: of a real run, its numbers equal summary.json's, with trace and CSV") {
@@ -141,9 +123,7 @@ TEST_CASE("report: of a real run, its numbers equal summary.json's, with trace a
     const boost::json::object summary = run.summary();
     for (const char* key : {"updates", "staleness", "conflict", "workers", "steps", "samples"}) {
         CAPTURE(key);
-        INFO(boost::json::serialize(numbers.at(key))
-             << " and " << boost::json::serialize(summary.at(key)));
-        CHECK(same(numbers.at(key), summary.at(key)));
+        CHECK(numbers.at(key) == as_reported(summary.at(key)));
     }
     const auto& last = numbers.at("series").as_array().back();
     CHECK(last.at("applied") == summary.at("updates").at("applied"));

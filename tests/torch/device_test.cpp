@@ -125,7 +125,10 @@ TEST_CASE("device: weights are staged and sent only where they are new") {
     (*engine)->load(0, 1, std::as_bytes(std::span(&one, 1)));
     CHECK((*engine)->tensor(0)[1] == 1);
     const std::uint64_t then = device.operators[1];
+    const std::uint64_t staged = device.from_pinned[1];
+    constexpr std::uint64_t kBatchTensors = 4;  // an input and three targets
     REQUIRE((*engine)->gradients(toy::request()).has_value());
+    CHECK(device.from_pinned[1] - staged == kBatchTensors + 1);
     CHECK(device.operators[1] - then == again + 1);  // one copy more
 }
 

@@ -70,9 +70,10 @@ class RecordingDevice final : public c10::impl::DeviceGuardImplInterface {
     std::size_t streams() const { return static_cast<std::size_t>(last_stream_); }
     std::size_t events_alive() const { return events_.size(); }
 
-    std::vector<std::string> races;                    // a sentence each
-    std::map<c10::StreamId, std::uint64_t> operators;  // by stream
-    std::size_t waits = 0;                             // of the host
+    std::vector<std::string> races;                      // a sentence each
+    std::map<c10::StreamId, std::uint64_t> operators;    // by stream
+    std::map<c10::StreamId, std::uint64_t> from_pinned;  // copies out of page-locked memory
+    mutable std::size_t waits = 0;                       // of the host
 
     c10::DeviceType type() const override { return c10::kCPU; }
     c10::Device exchangeDevice(c10::Device device) const override { return device; }
@@ -102,7 +103,7 @@ class RecordingDevice final : public c10::impl::DeviceGuardImplInterface {
         join(clocks_[stream.id()], *static_cast<Clock*>(event));
     }
     void synchronizeEvent(void* event) const override {
-        ++const_cast<RecordingDevice*>(this)->waits;
+        ++waits;
         join(host_, *static_cast<Clock*>(event));
     }
     void destroyEvent(void* event, c10::DeviceIndex /*device*/) const noexcept override {
@@ -170,6 +171,9 @@ class RecordingDevice final : public c10::impl::DeviceGuardImplInterface {
         // others.
         if (current_ == 2 && name == "aten::copy_" && !pinned_.contains(inputs.front())) {
             races.push_back("a copy to the host goes to pageable memory");
+        }
+        if (name == "aten::copy_" && inputs.size() == 2 && pinned_.contains(inputs[1])) {
+            ++from_pinned[current_];
         }
         const bool overwrites = name.ends_with("_");  // LibTorch's mark for in place
         for (std::size_t i = 0; i < inputs.size(); ++i) {

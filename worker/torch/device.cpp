@@ -135,13 +135,13 @@ DeviceStreams::Scope::Scope(const DeviceStreams& streams)
 DeviceStreams::Scope::~Scope() { streams_.exchangeStream(before_); }
 
 DeviceStreams::Fork::Fork(const DeviceStreams* streams) : streams_(streams) {
-    if (streams_ != nullptr) begin_.emplace_back(streams_->accelerator_, streams_->shared_);
+    if (streams_ != nullptr) begin_.emplace(streams_->accelerator_, streams_->shared_);
 }
 
 void DeviceStreams::Fork::enter(TaskId task) {
     if (streams_ == nullptr) return;
     const c10::Stream& stream = streams_->tasks_.at(task.value);
-    begin_.front().hold(stream);
+    begin_->hold(stream);
     streams_->accelerator_.streams->exchangeStream(stream);
     entered_.push_back(task);
 }
@@ -212,13 +212,13 @@ std::span<const float> DeviceWeights::host(std::size_t index) const {
 }
 
 void DeviceWeights::load(std::size_t index, std::size_t offset, std::span<const std::byte> values) {
-    if (!sending_.empty()) {
+    if (sending_) {
         try {
-            sending_.front().wait();
+            sending_->wait();
         } catch (const std::exception&) {
             // The device fails; the next computation there says so.
         }
-        sending_.clear();
+        sending_.reset();
     }
     torch::Tensor& value = host_.at(index);
     std::memcpy(value.data_ptr<float>() + offset, values.data(), values.size());
@@ -234,8 +234,7 @@ void DeviceWeights::send() {
         // same values are back (trunk_gradient()).
         device_[k].variable_data().copy_(host_[k], /*non_blocking=*/true);
         newer_[k] = false;
-        sending_.clear();
-        sending_.emplace_back(accelerator, accelerator.streams->getStream(accelerator.device));
+        sending_.emplace(accelerator, accelerator.streams->getStream(accelerator.device));
     }
 }
 

@@ -19,6 +19,7 @@
 
 #include <cstddef>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -114,7 +115,7 @@ class DeviceStreams {
 
       private:
         const DeviceStreams* streams_;
-        std::vector<StreamEvent> begin_;  // one at most
+        std::optional<StreamEvent> begin_;
         std::vector<TaskId> entered_;
     };
 
@@ -138,9 +139,10 @@ class DeviceStreams {
 class DeviceWeights {
   public:
     // Moves the values of `tensors` to the device; what they are keeps its identity. An undefined
-    // one is not moved, and not asked for.
+    // one is not moved, and not held.
     DeviceWeights(const DeviceStreams& streams, std::vector<torch::Tensor> tensors);
 
+    bool holds(std::size_t index) const { return device_[index].defined(); }
     std::span<const float> host(std::size_t index) const;
     void load(std::size_t index, std::size_t offset, std::span<const std::byte> values);
     // Sends what was loaded since the last time, in the stream that is current.
@@ -150,8 +152,8 @@ class DeviceWeights {
     const DeviceStreams& streams_;
     std::vector<torch::Tensor> device_;
     std::vector<torch::Tensor> host_;
-    std::vector<bool> newer_;           // than the device's, by tensor
-    std::vector<StreamEvent> sending_;  // one at most: the last send()
+    std::vector<bool> newer_;             // than the device's, by tensor
+    std::optional<StreamEvent> sending_;  // the last send()
 };
 
 }  // namespace detente

@@ -1,4 +1,6 @@
 // One step of the engine: its losses, then one backward per task.
+#include <torch/csrc/autograd/autograd.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -71,13 +73,12 @@ std::vector<double> TaskGradientEngine::numbers(const std::vector<torch::Tensor>
     return numbers;
 }
 
-torch::autograd::variable_list TaskGradientEngine::backward(const Task& task,
-                                                            const torch::Tensor& loss,
-                                                            const Representation* cut,
-                                                            bool keep_graph) {
+std::vector<torch::Tensor> TaskGradientEngine::backward(const Task& task, const torch::Tensor& loss,
+                                                        const Representation* cut,
+                                                        bool keep_graph) {
     const TaskScope scope(task);
     for (const auto& gate : model_->gates_) gate->begin_backward(&task);
-    torch::autograd::variable_list owned;
+    std::vector<torch::Tensor> owned;
     for (const std::size_t k : owned_[task.id.value]) owned.push_back(tensors_[k].value);
     if (cut != nullptr) owned.push_back(cut->leaf);
     return torch::autograd::grad({loss}, owned, {}, keep_graph, /*create_graph=*/false,
@@ -85,7 +86,7 @@ torch::autograd::variable_list TaskGradientEngine::backward(const Task& task,
 }
 
 // `gradients` are on the host. A branch this batch did not take has a gradient of zero, not none.
-void TaskGradientEngine::place(const Task& task, const torch::autograd::variable_list& gradients,
+void TaskGradientEngine::place(const Task& task, const std::vector<torch::Tensor>& gradients,
                                TorchRows& rows) {
     const std::vector<std::size_t>& owned = owned_[task.id.value];
     for (std::size_t i = 0; i < owned.size(); ++i) {
@@ -121,7 +122,7 @@ Result<GradientReport> TaskGradientEngine::backwards(const GradientRequest& requ
         rows->output = cut->output;
         rows->at_output.resize(tasks.size());
     }
-    const auto deliver = [&](Task& task, const torch::autograd::variable_list& gradients) {
+    const auto deliver = [&](Task& task, const std::vector<torch::Tensor>& gradients) {
         place(task, gradients, *rows);
         task.log.add_loss(report.losses[task.id.value]);
         if (request.task_done) request.task_done(task.id, *rows);
@@ -176,7 +177,7 @@ Result<std::shared_ptr<const TrunkGradient>> TaskGradientEngine::trunk_gradient(
             "a gradient at the trunk's output is as long as the output");
         std::copy(combined.begin(), combined.end(), at_output.data_ptr<float>());
         if (streams_) at_output = streams_->to_device(at_output);
-        torch::autograd::variable_list trunk;
+        std::vector<torch::Tensor> trunk;
         for (const std::size_t k : trunk_) trunk.push_back(tensors_[k].value);
         auto found = torch::autograd::grad({rows->output}, trunk, {at_output},
                                            /*retain_graph=*/true,

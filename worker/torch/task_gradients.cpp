@@ -265,7 +265,7 @@ bool TaskGradientEngine::draws(const std::vector<std::uint32_t>& samples) {
 
 std::span<const float> TaskGradientEngine::tensor(std::size_t index) const {
     invariant(index < tensors_.size(), "a tensor is asked for by its index in the description");
-    if (weights_ && !is_of_gate(tensors_[index].value)) return weights_->host(index);
+    if (weights_ && weights_->holds(index)) return weights_->host(index);
     const torch::Tensor& value = tensors_[index].value;
     return {value.const_data_ptr<float>(), static_cast<std::size_t>(value.numel())};
 }
@@ -277,7 +277,7 @@ void TaskGradientEngine::load(std::size_t index, std::size_t offset,
     invariant(values.size() % sizeof(float) == 0 &&
                   offset + values.size() / sizeof(float) <= static_cast<std::size_t>(value.numel()),
               "values loaded lie inside their tensor");
-    if (weights_ && !is_of_gate(value)) return weights_->load(index, offset, values);
+    if (weights_ && weights_->holds(index)) return weights_->load(index, offset, values);
     std::memcpy(value.data_ptr<float>() + offset, values.data(), values.size());
 }
 

@@ -10,8 +10,6 @@
 // weights must be back before trunk_gradient()); a gradient handed out is never written again.
 #pragma once
 
-#include <torch/csrc/autograd/autograd.h>
-
 #include <memory>
 #include <optional>
 #include <span>
@@ -76,9 +74,9 @@ class TaskGradientEngine final : public Engine {
                                      const Representation* cut);
     // One task's: of its tensors in the order of owned_, then, where cut, at the trunk's output;
     // undefined where the batch did not reach.
-    torch::autograd::variable_list backward(const Task& task, const torch::Tensor& loss,
-                                            const Representation* cut, bool keep_graph);
-    void place(const Task& task, const torch::autograd::variable_list& gradients, TorchRows& rows);
+    std::vector<torch::Tensor> backward(const Task& task, const torch::Tensor& loss,
+                                        const Representation* cut, bool keep_graph);
+    void place(const Task& task, const std::vector<torch::Tensor>& gradients, TorchRows& rows);
 
     std::string name_;
     int threads_;
