@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <charconv>
+#include <cstdlib>
 #include <sstream>
 #include <string_view>
 #include <vector>
@@ -14,6 +15,7 @@ constexpr std::string_view kRestored = "restored ";
 constexpr std::string_view kUnderEpoch = " under epoch ";
 constexpr std::string_view kPolicy = "staleness policy '";
 constexpr std::string_view kInPlaceOf = " in place of '";
+constexpr std::string_view kRemembered = "conflict method remembers: ";
 
 }  // namespace
 
@@ -77,6 +79,26 @@ std::optional<PolicyConfig> changed_policy(const ControlRecord& record) {
         }
     }
     return policy;
+}
+
+ControlRecord method_goes_on(const MethodState& state) {
+    return {fmt::format("{}{} {} {:a}", kRemembered, state.method, state.groups,
+                        fmt::join(state.values, " "))};
+}
+
+std::optional<MethodState> method_went_on(const ControlRecord& record) {
+    std::string_view text = record.what;
+    if (!text.starts_with(kRemembered)) return std::nullopt;
+    text.remove_prefix(kRemembered.size());
+    std::istringstream words{std::string(text)};
+    MethodState state;
+    if (!(words >> state.method >> state.groups)) return std::nullopt;
+    for (std::string word; words >> word;) {
+        char* end = nullptr;  // strtod: a stream of GCC's does not read hexadecimal ones
+        state.values.push_back(std::strtod(word.c_str(), &end));
+        if (*end != '\0') return std::nullopt;
+    }
+    return state;
 }
 
 }  // namespace detente

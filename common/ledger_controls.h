@@ -1,5 +1,6 @@
-// What shards write into their ledgers as text about restores and changes of policy, and how a
-// replay reads it back: both halves of each text in one place.
+// What nodes write into their ledgers as text: shards about restores and changes of policy, workers
+// about what their conflict method goes on from; and how a replay reads it back: both halves of
+// each text in one place.
 #pragma once
 
 #include <cstdint>
@@ -29,5 +30,10 @@ ControlRecord policy_changed(const PolicyChange& change, const std::string& form
                              Sequence decision);
 // None: not about a change, a text of another build of this program, or damaged.
 std::optional<PolicyConfig> changed_policy(const ControlRecord& record);
+
+// A worker's conflict method begins with what it, or whoever had its place before, remembered; to
+// the last bit.
+ControlRecord method_goes_on(const MethodState& state);
+std::optional<MethodState> method_went_on(const ControlRecord& record);
 
 }  // namespace detente

@@ -133,10 +133,13 @@ Result<CombineWork> Resolver::resolve(GradientOutcome&& outcome, std::uint64_t k
     return work;
 }
 
+bool Resolver::remembers() const {
+    return every_ > 1 || !aggregator_->initial_state(tasks_).values.empty();
+}
+
 MethodState Resolver::saved() const {
     MethodState saved;
-    const bool remembers = every_ > 1 || !aggregator_->initial_state(tasks_).values.empty();
-    if (states_.empty() || !remembers) return saved;
+    if (states_.empty() || !remembers()) return saved;
     saved.method = aggregator_->name();
     saved.groups = static_cast<std::uint32_t>(states_.size());
     for (std::size_t group = 0; group < states_.size(); ++group) {

@@ -33,8 +33,10 @@ class Resolver {
     // Whether every group's weights of the last resolve() were an earlier step's.
     bool reused() const { return reused_; }
 
-    // What is remembered, for a checkpoint; empty where the method remembers nothing and every
-    // step is resolved anew. Vectors per task and coordinate (moco and the like) are not in it.
+    // Whether anything is: not where the method remembers nothing and every step is resolved anew.
+    bool remembers() const;
+    // What is remembered, for a checkpoint. Vectors per task and coordinate (moco and the like) are
+    // not in it.
     MethodState saved() const;
     // Goes on from there; from the beginning, if the first step has other numbers of groups.
     // bad_checkpoint: of another method, of several groups where there is one, or of a length that

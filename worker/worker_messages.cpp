@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "common/checksum.h"
+#include "common/ledger_controls.h"
 #include "worker/worker.h"
 
 namespace detente {
@@ -90,6 +91,8 @@ void Worker::begin(const Welcome& welcome) {
     if (phase_ != Phase::joining) return;
     if (auto restored = resolver_.restore(welcome.method_state); !restored) {
         effects_->log(LogLevel::warning, restored.error().text + "; it begins anew");
+    } else if (welcome.method_state.groups > 0) {
+        effects_->record({now_, method_goes_on(welcome.method_state)});
     }
     if (records_conflicts()) {
         // Where one Gramian stands for all, or is of the trunk's output, it is no layer's.

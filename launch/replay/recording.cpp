@@ -137,6 +137,27 @@ Result<void> read_shards(Recording& recording) {
                     recording.run.ledger_dir(), recording.shards.size(), recording.job.shards()));
 }
 
+// Ledgers of workers may lie on other hosts: what only they know is then not there.
+Result<void> read_workers(Recording& recording) {
+    const auto files = ledger_files(recording.run.ledger_dir(), Role::worker);
+    if (files.has_error()) return files.error();
+    std::set<std::string> machines;
+    for (const std::string& file : *files) {
+        auto reader = LedgerReader::open(file);
+        if (reader.has_error()) continue;
+        const LedgerOrigin& origin = reader->origin();
+        machines.insert(origin.machine);
+        auto& state = recording.workers[{WorkerId{origin.node.index}, origin.incarnation}];
+        LedgerEntry entry;  // it is the first a worker writes, if anything
+        const auto more = reader->next(entry);
+        if (more.has_error() || !*more) continue;
+        const auto* control = std::get_if<ControlRecord>(&entry.record);
+        if (control != nullptr) state = method_went_on(*control);
+    }
+    recording.machines.assign(machines.begin(), machines.end());
+    return {};
+}
+
 }  // namespace
 
 std::string to_string(const StepKey& key) {
@@ -157,14 +178,7 @@ Result<Recording> read_recording(const std::string& directory,
     for (const RecordedShard& shard : recording.shards) take_steps(shard, recording.steps);
     std::erase_if(recording.steps, [](const auto& entry) { return entry.second.rows == 0; });
     if (recording.job.on_rejection == OnRejection::compensate) find_carried(recording.steps);
-    const auto workers = ledger_files(recording.run.ledger_dir(), Role::worker);
-    if (workers.has_error()) return workers.error();
-    std::set<std::string> machines;
-    for (const std::string& file : *workers) {
-        auto reader = LedgerReader::open(file);
-        if (reader.has_value()) machines.insert(reader->origin().machine);
-    }
-    recording.machines.assign(machines.begin(), machines.end());
+    if (auto read = read_workers(recording); read.has_error()) return read.error();
     return recording;
 }
 

@@ -9,6 +9,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/config.h"
@@ -57,8 +58,11 @@ struct Recording {
     Job job;
     std::vector<RecordedShard> shards;      // by shard
     std::map<StepKey, RecordedStep> steps;  // those that a verdict was recorded of
-    std::vector<std::string> machines;      // of the workers: what bits depend on
-    std::vector<std::string> remarks;       // ends that are not whole, a sentence each
+    // Workers whose ledgers are here, with what their conflict methods went on from, if anything:
+    // a checkpoint, or what the worker whose place they took remembered.
+    std::map<std::pair<WorkerId, Incarnation>, std::optional<MethodState>> workers;
+    std::vector<std::string> machines;  // of the workers: what bits depend on
+    std::vector<std::string> remarks;   // ends that are not whole, a sentence each
 };
 
 // `overrides`: as after --set; for model.* and data.*, where these lie elsewhere now. io,

@@ -112,9 +112,6 @@ Result<void> Replay::begin_with_checkpoint(const std::string& directory) {
             updated(block);
         }
     }
-    const auto manifest = read_manifest(directory);
-    if (manifest.has_error()) return manifest.error();
-    for (const WorkerMethod& saved : manifest->methods) remembered_[saved.worker] = saved.state;
     return {};
 }
 

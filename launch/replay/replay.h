@@ -142,6 +142,8 @@ class Replay {
                              const RecordedStep& step, const std::vector<WeightBlock>& stale,
                              const Blocks& gradient);
     Result<Worker*> worker_of(const StepKey& key);
+    // What its conflict method went on from.
+    Result<void> remember(const StepKey& key, Resolver& resolver) const;
     LiveBlock& live(BlockId block);
     Error stuck() const;
 
@@ -152,9 +154,8 @@ class Replay {
     ReplayOptions options_;
     std::shared_ptr<SampleOrders> orders_;
     Epoch epoch_{1};
-    std::optional<Resolver> first_;               // as each worker begins …
-    std::map<WorkerId, MethodState> remembered_;  // … but for what the checkpoint had of it
-    std::set<WorkerId> begun_;                    // whose first incarnation has begun
+    std::optional<Resolver> first_;  // as each worker begins, but for what it remembers
+    std::set<WorkerId> begun_;       // whose first incarnation has begun
     std::vector<BlockId> trainable_;
     std::vector<BlockStore> stores_;
     std::vector<Place> places_;

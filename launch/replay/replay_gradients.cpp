@@ -58,16 +58,26 @@ Result<Replay::Worker*> Replay::worker_of(const StepKey& key) {
         if (unused.has_error()) return unused.error();
     }
     worker.resolver = first_;
-    const auto remembered = remembered_.find(key.worker);
-    if (remembered != remembered_.end()) {
-        // Of another method: the worker said so in its log, and began anew.
-        (void)worker.resolver->restore(remembered->second);
-        remembered_.erase(remembered);  // of its first incarnation only
+    if (auto gone_on = remember(key, *worker.resolver); gone_on.has_error()) {
+        return gone_on.error();
     }
     if (options_.gaps) {
         worker.beside = std::make_unique<EngineComputer>(engines_->engine(), plan_, orders_, false);
     }
     return &worker;
+}
+
+Result<void> Replay::remember(const StepKey& key, Resolver& resolver) const {
+    if (!resolver.remembers()) return {};
+    const auto worker = recording_.workers.find({key.worker, key.incarnation});
+    if (worker == recording_.workers.end()) {
+        return fail(
+            ErrorCode::io,
+            fmt::format("{}: the ledger of worker:{}, incarnation {}, is not here; what its "
+                        "conflict.method went on from is only there: bring it here",
+                        recording_.run.ledger_dir(), key.worker.value, key.incarnation.value));
+    }
+    return worker->second ? resolver.restore(*worker->second) : Result<void>{};
 }
 
 Result<void> Replay::compute(const StepKey& key, const RecordedStep& step) {

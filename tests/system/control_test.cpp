@@ -142,7 +142,8 @@ TEST_CASE("join: a worker takes the place of a killed one and of a drained one i
         const TinyRun run("step_ms = 10\n");
         Launched launched(run.folder(),
                           run.arguments({"--set", "workers=3", "--set",
-                                         "staleness.policy=" + policy, "--set", "data.epochs=2"}));
+                                         "staleness.policy=" + policy, "--set", "data.epochs=2",
+                                         "--set", "conflict.method=famo"}));
         REQUIRE(run.reaches_training());
         const std::vector<std::string> joins = {"join", run.job_file(), "--worker", "--out",
                                                 run.run_dir()};
@@ -175,6 +176,11 @@ TEST_CASE("join: a worker takes the place of a killed one and of a drained one i
         CHECK(summary.at("processes_lost").to_number<int>() == 1);
         CHECK(summary.at("batches").as_object().at("done").to_number<double>() == 1);
         CHECK_FALSE(summary.at("failed").as_bool());  // books balance
+        Launched again(run.folder(), {"replay", run.run_dir()});
+        const auto code = again.wait(seconds(60));
+        INFO(again.output());
+        CHECK(code == 0);
+        CHECK_THAT(again.output(), Catch::Contains("bit for bit those of checkpoint"));
     }
 }
 
