@@ -4,6 +4,7 @@
 
 #include <optional>
 
+#include "common/conflict/aggregator.h"
 #include "launch/ledger_files.h"
 #include "ps/ledger.h"
 
@@ -68,6 +69,15 @@ Gramian ResolvedStep::whole() const {
     Gramian sum(losses.size());
     for (const Gramian& gramian : gramians) sum.add(gramian);
     return sum;
+}
+
+Weighs weighs(const std::string& method) {
+    const auto known = make_aggregator({method, {}});
+    if (!known) return Weighs::gradients;
+    const AggregatorNeeds needs = (*known)->needs();
+    return needs.coordinates ? Weighs::nothing
+           : needs.averages  ? Weighs::averages
+                             : Weighs::gradients;
 }
 
 Result<void> read_resolved_steps(const RunDirectory& run, const VisitStep& visit) {

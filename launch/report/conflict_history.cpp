@@ -8,7 +8,6 @@
 #include <optional>
 
 #include "common/conflict/cosine_bins.h"
-#include "launch/conflict_ledger.h"
 
 namespace detente {
 namespace {
@@ -125,6 +124,8 @@ Result<ConflictHistory> read_conflict_history(const RunDirectory& run) {
 
     ConflictHistory history;
     history.tasks = sums.names.tasks;
+    history.method = sums.names.method;
+    history.weighs = weighs(history.method);
     std::vector<std::string> names;
     for (std::size_t i = 0; i < history.tasks.size(); ++i) {
         for (std::size_t j = i + 1; j < history.tasks.size(); ++j) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/result.h"
+#include "launch/conflict_ledger.h"
 #include "launch/run_directory.h"
 
 namespace detente {
@@ -21,6 +22,8 @@ struct ConflictHistory {
     std::vector<std::vector<double>> by_layer;  // mean cosine, [layer][pair]
     std::vector<std::string> tasks;
     std::vector<Series> weights;  // mean, per task; empty: none, or by group
+    std::string method;
+    Weighs weighs = Weighs::gradients;  // what they multiply
 
     bool empty() const { return pairs.empty(); }
 };

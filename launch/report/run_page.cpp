@@ -190,8 +190,14 @@ void show_history(Page& page, const RunRecord& run, const ConflictHistory& histo
     for (std::size_t i = 0; i < history.tasks.size(); ++i) {
         weights.curves.push_back({history.tasks[i], points_of(history.weights[i])});
     }
-    page.figure(draw(weights),
-                "What the conflict method multiplied each task's gradient by, where it is shared.");
+    page.figure(
+        draw(weights),
+        history.weighs == Weighs::averages
+            ? fmt::format("What {0} multiplied its moving average of each task's gradient by, "
+                          "where it is shared; the gradients of single steps, of which the cosines "
+                          "are, only enter those averages.",
+                          history.method)
+            : "What the conflict method multiplied each task's gradient by, where it is shared.");
 }
 
 void show_cosines(Page& page, const RunRecord& run, const ConflictHistory& history) {

@@ -89,6 +89,30 @@ TEST_CASE("explain: without weights nothing is said of the result") {
     CHECK_FALSE(object.at("tasks").at(0).as_object().contains("weight"));
 }
 
+TEST_CASE("explain: of a method on averages the gradients' products say nothing of the result") {
+    NamesRecord names = kNames;
+    for (const char* method : {"moco", "db_mtl"}) {
+        names.method = method;
+        const ExplainedStep explained = explain(names, opposed_step());
+        CHECK(explained.weighs == Weighs::averages);
+        for (const auto& task : explained.of_tasks) {
+            CHECK_FALSE(task.with_result.has_value());
+            CHECK_FALSE(task.progress.has_value());
+        }
+        CHECK(explained.of_tasks[0].with_sum == Approx(3.5 / std::sqrt(20.0)));
+        const std::string text = to_text(explained);
+        CHECK_THAT(text, !Catch::Contains("progress") && Catch::Contains("unknown") &&
+                             Catch::Contains("moving averages of the gradients") &&
+                             Catch::Contains("2.0000"));  // the second task's weight
+        const json::object object = json::parse(to_json(explained)).as_object();
+        CHECK(object.at("weights_multiply").as_string() == "averages");
+        CHECK(object.at("tasks").at(1).at("weight").to_number<double>() == 2);
+        CHECK_FALSE(object.at("tasks").at(1).as_object().contains("progress"));
+    }
+    CHECK(weighs("pcgrad") == Weighs::gradients);
+    CHECK(weighs("a method of tomorrow") == Weighs::gradients);
+}
+
 TEST_CASE("conflicts: what workers record of a run is read back step by step and by name") {
     const TemporaryFolder folder;
     const Job job = job_of(kQuadraticJob, {"conflict.method=pcgrad"});

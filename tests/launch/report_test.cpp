@@ -160,6 +160,33 @@ TEST_CASE("report: what staleness did to gradients is shown where it was measure
                Catch::Contains("staleness_gaps.json") && Catch::Contains("staleness"));
 }
 
+// Conflicts of write_run()'s two tasks over two seconds, as workers' ledgers would have them.
+ConflictHistory history_of(const std::string& method) {
+    using Series = ConflictHistory::Series;
+    ConflictHistory history;
+    history.tasks = {kHostile, "b"};
+    history.pairs = {"a / b"};
+    history.over_time = {Series{{1, -0.25}, {2, 0.5}}};
+    history.method = method;
+    history.weighs = weighs(method);
+    history.weights = {Series{{1, 1}, {2, 0.5}}, Series{{1, 1}, {2, 1.5}}};
+    return history;
+}
+
+TEST_CASE("report: weights are said to multiply what they multiply") {
+    const TemporaryFolder folder;
+    write_run(folder / "run");
+    const RunRecord run = run_in(folder / "run");
+    const auto captions = [&run](const std::string& method) {
+        const test::Markup markup = test::read_markup(run_page(run, {}, history_of(method)));
+        REQUIRE(markup.error == "");
+        return markup.texts_of("figcaption");
+    };
+    CHECK(any_contains(captions("pcgrad"), "multiplied each task's gradient by"));
+    CHECK_FALSE(any_contains(captions("db_mtl"), "multiplied each task's gradient by"));
+    CHECK(any_contains(captions("db_mtl"), "What db_mtl multiplied its moving average of each"));
+}
+
 TEST_CASE("report: CSV has one number a line, its texts quoted where they must be") {
     const TemporaryFolder folder;
     write_run(folder / "run");
