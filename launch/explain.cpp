@@ -101,6 +101,13 @@ std::string without_result(const ExplainedStep& explained) {
     return "";
 }
 
+std::string weight_text(const ExplainedStep& explained, std::size_t task) {
+    const auto& weights = explained.step.weights;
+    if (weights.size() == 1) return fmt::format("{:.4f}", weights[0][task]);
+    if (!weights.empty()) return "by group";
+    return explained.weighs == Weighs::nothing ? "none" : "unknown";
+}
+
 const char* name_of(Weighs weighs) {
     switch (weighs) {
         case Weighs::gradients:
@@ -166,10 +173,7 @@ std::string to_text(const ExplainedStep& explained) {
                    "length", "weight", "with sum", "with result");
     for (std::size_t i = 0; i < explained.tasks.size(); ++i) {
         const ExplainedStep::OfTask& task = explained.of_tasks[i];
-        const std::string weight = step.weights.size() == 1
-                                       ? fmt::format("{:.4f}", step.weights[0][i])
-                                   : step.weights.empty() ? "-"
-                                                          : "by group";
+        const std::string weight = weight_text(explained, i);
         const std::string with_result =
             task.with_result ? fmt::format("{:+.3f}", *task.with_result) : "unknown";
         fmt::format_to(out, "  {:<{}}  {:>9.4g}  {:>9.4g}  {:>8}  {:>+9.3f}  {:>11}  {}\n",

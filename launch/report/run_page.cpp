@@ -184,6 +184,10 @@ void show_history(Page& page, const RunRecord& run, const ConflictHistory& histo
                                  history.by_layer, history.pairs}),
                     "Where they conflict: mean cosine layer by layer.");
     }
+    if (history.weighs == Weighs::nothing) {
+        page.paragraph(history.method +
+                       " decides coordinate by coordinate: there are no weights to show.");
+    }
     if (history.weights.empty()) return;
     LineChart weights{
         "Weights over the run", axis_title(Against::seconds, run.virtual_time), "mean weight", {}};

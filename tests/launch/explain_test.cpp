@@ -113,6 +113,22 @@ TEST_CASE("explain: of a method on averages the gradients' products say nothing 
     CHECK(weighs("a method of tomorrow") == Weighs::gradients);
 }
 
+TEST_CASE("explain: a method by coordinates is said to have no weights and what is known of it") {
+    NamesRecord names = kNames;
+    ResolvedStep step = opposed_step();
+    step.weights.clear();
+    for (const char* method : {"graddrop", "trimmed_mean"}) {
+        names.method = method;
+        const ExplainedStep explained = explain(names, step);
+        CHECK_THAT(to_text(explained),
+                   Catch::Contains("decides coordinate by coordinate and has no weights") &&
+                       Catch::Contains("  none  ") && !Catch::Contains("  -  ") &&
+                       Catch::Contains("left / right: cosine -0.474, in conflict"));
+        const json::object object = json::parse(to_json(explained)).as_object();
+        CHECK(object.at("weights_multiply").as_string() == "nothing");
+    }
+}
+
 TEST_CASE("conflicts: what workers record of a run is read back step by step and by name") {
     const TemporaryFolder folder;
     const Job job = job_of(kQuadraticJob, {"conflict.method=pcgrad"});

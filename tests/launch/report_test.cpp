@@ -185,6 +185,10 @@ TEST_CASE("report: weights are said to multiply what they multiply") {
     CHECK(any_contains(captions("pcgrad"), "multiplied each task's gradient by"));
     CHECK_FALSE(any_contains(captions("db_mtl"), "multiplied each task's gradient by"));
     CHECK(any_contains(captions("db_mtl"), "What db_mtl multiplied its moving average of each"));
+    ConflictHistory none = history_of("graddrop");
+    none.weights.clear();
+    const test::Markup page = test::read_markup(run_page(run, {}, none));
+    CHECK(any_contains(page.texts_of("p"), "graddrop decides coordinate by coordinate"));
 }
 
 TEST_CASE("report: CSV has one number a line, its texts quoted where they must be") {
