@@ -14,6 +14,7 @@ namespace {
 namespace json = boost::json;
 
 constexpr std::size_t kMostPairsShown = 20;
+constexpr std::size_t kMostGroupsShown = 20;
 
 // Products of every gradient with the plain sum and with the result, and the result's own length.
 struct Products {
@@ -98,7 +99,42 @@ std::string without_result(const ExplainedStep& explained) {
             "task is not\n  known. Lengths and cosines are of the gradients it was given.\n",
             explained.method);
     }
+    if (!explained.groups.empty() && !explained.of_tasks.front().with_result) {
+        return "  Weights are of groups of conflict.scope, and what was recorded of the gradients "
+               "is "
+               "not:\n  what this step did for each task is not known.\n";
+    }
     return "";
+}
+
+std::vector<std::string> groups_of(const NamesRecord& names, const ResolvedStep& step) {
+    const std::size_t count = step.weights.size();
+    if (count < 2) return {};
+    if (count == names.layers.size()) return names.layers;
+    std::vector<std::string> groups;
+    for (std::size_t i = 1; i <= count; ++i) groups.push_back(fmt::format("group {}", i));
+    return groups;
+}
+
+// The weights of each group, a line per group and a column per task.
+std::string weights_by_group(const ExplainedStep& explained) {
+    if (explained.groups.empty()) return "";
+    std::string text =
+        fmt::format("  weights by group of conflict.scope: {}\n", fmt::join(explained.tasks, ", "));
+    const auto out = std::back_inserter(text);
+    for (std::size_t i = 0; i < explained.groups.size(); ++i) {
+        if (i == kMostGroupsShown) {
+            fmt::format_to(out, "    … and {} groups (--json has all)\n",
+                           explained.groups.size() - kMostGroupsShown);
+            break;
+        }
+        fmt::format_to(out, "    {:<32}", explained.groups[i]);
+        for (const float weight : explained.step.weights[i]) {
+            fmt::format_to(out, " {:>8.4f}", weight);
+        }
+        text += "\n";
+    }
+    return text;
 }
 
 std::string weight_text(const ExplainedStep& explained, std::size_t task) {
@@ -155,6 +191,7 @@ ExplainedStep explain(const NamesRecord& names, ResolvedStep step) {
         }
         explained.of_tasks.push_back(task);
     }
+    explained.groups = groups_of(names, step);
     explained.step = std::move(step);
     return explained;
 }
@@ -180,7 +217,7 @@ std::string to_text(const ExplainedStep& explained) {
                        explained.tasks[i], width, step.losses[i], task.length, weight,
                        task.with_sum, with_result, fate_of(task));
     }
-    text += without_result(explained);
+    text += without_result(explained) + weights_by_group(explained);
     std::size_t shown = 0;
     for (const ExplainedStep::Pair& pair : explained.pairs) {
         if (++shown > kMostPairsShown) {
@@ -208,6 +245,11 @@ std::string to_json(const ExplainedStep& explained) {
         json::object row{{"task", explained.tasks[i]}, {"length", task.length}};
         if (std::isfinite(step.losses[i])) row["loss"] = step.losses[i];
         if (step.weights.size() == 1) row["weight"] = step.weights[0][i];
+        json::object by_group;
+        for (std::size_t group = 0; group < explained.groups.size(); ++group) {
+            by_group[explained.groups[group]] = step.weights[group][i];
+        }
+        if (!by_group.empty()) row["weights"] = std::move(by_group);
         row["cosine_with_sum"] = task.with_sum;
         if (task.with_result) row["cosine_with_result"] = *task.with_result;
         if (task.progress) row["progress"] = *task.progress;

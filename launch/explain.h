@@ -20,6 +20,9 @@ struct ExplainedStep {
     Weighs weighs = Weighs::gradients;
     std::vector<std::string> tasks;
     ResolvedStep step;
+    // Names of the groups of conflict.scope, one per list of weights: layers where there is one of
+    // each, else counted in the plan's order. Empty: one list stands for all.
+    std::vector<std::string> groups;
     struct Pair {
         std::size_t a = 0;
         std::size_t b = 0;

@@ -52,7 +52,7 @@ struct Sums {
     std::vector<std::vector<Mean>> over_time;  // [pair][stretch]
     std::vector<std::vector<Mean>> by_layer_pair;
     std::vector<std::vector<Mean>> weights;  // [task][stretch]
-    bool one_list = true;
+    std::size_t weight_groups = 0;
 
     void begin(const NamesRecord& first_names) {
         names = first_names;
@@ -80,9 +80,11 @@ struct Sums {
                 by_layer_pair[i][pair].add(cosines[pair]);
             }
         }
-        one_list = one_list && step.weights.size() == 1;
-        for (std::size_t task = 0; one_list && task < names.tasks.size(); ++task) {
-            weights[task][stretch].add(static_cast<double>(step.weights[0][task]));
+        weight_groups = std::max(weight_groups, step.weights.size());
+        for (const std::vector<float>& group : step.weights) {
+            for (std::size_t task = 0; task < names.tasks.size(); ++task) {
+                weights[task][stretch].add(static_cast<double>(group[task]));
+            }
         }
     }
     ConflictHistory::Series series_of(const std::vector<Mean>& means) const {
@@ -147,7 +149,8 @@ Result<ConflictHistory> read_conflict_history(const RunDirectory& run) {
         std::vector<double>& row = history.by_layer.emplace_back();
         for (const std::size_t pair : order) row.push_back(sums.by_layer_pair[i][pair].value());
     }
-    if (sums.one_list && history.tasks.size() <= kMostWeights) {
+    history.weight_groups = sums.weight_groups;
+    if (sums.weight_groups > 0 && history.tasks.size() <= kMostWeights) {
         for (const auto& means : sums.weights) history.weights.push_back(sums.series_of(means));
     }
     return history;

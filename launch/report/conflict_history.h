@@ -21,7 +21,8 @@ struct ConflictHistory {
     std::vector<std::string> layers;            // empty: not recorded by layer
     std::vector<std::vector<double>> by_layer;  // mean cosine, [layer][pair]
     std::vector<std::string> tasks;
-    std::vector<Series> weights;  // mean, per task; empty: none, or by group
+    std::vector<Series> weights;    // mean over steps and groups, per task; empty: none
+    std::size_t weight_groups = 0;  // of conflict.scope, each with weights of its own
     std::string method;
     Weighs weighs = Weighs::gradients;  // what they multiply
 

@@ -166,6 +166,38 @@ std::vector<Point> points_of(const ConflictHistory::Series& series) {
     return points;
 }
 
+std::string weights_caption(const ConflictHistory& history) {
+    std::string caption =
+        history.weighs == Weighs::averages
+            ? fmt::format(
+                  "What {} multiplied its moving average of each task's gradient by, "
+                  "where it is shared; the gradients of single steps, of which the cosines "
+                  "are, only enter those averages.",
+                  history.method)
+            : "What the conflict method multiplied each task's gradient by, where it is shared.";
+    if (history.weight_groups > 1) {
+        caption += fmt::format(
+            " Mean of the {} groups of conflict.scope, each with weights of its own: detente "
+            "explain has a step's.",
+            history.weight_groups);
+    }
+    return caption;
+}
+
+void show_weights(Page& page, const RunRecord& run, const ConflictHistory& history) {
+    if (history.weighs == Weighs::nothing) {
+        page.paragraph(history.method +
+                       " decides coordinate by coordinate: there are no weights to show.");
+    }
+    if (history.weights.empty()) return;
+    LineChart weights{
+        "Weights over the run", axis_title(Against::seconds, run.virtual_time), "mean weight", {}};
+    for (std::size_t i = 0; i < history.tasks.size(); ++i) {
+        weights.curves.push_back({history.tasks[i], points_of(history.weights[i])});
+    }
+    page.figure(draw(weights), weights_caption(history));
+}
+
 void show_history(Page& page, const RunRecord& run, const ConflictHistory& history) {
     LineChart cosines{"Cosine of task pairs over the run",
                       axis_title(Against::seconds, run.virtual_time),
@@ -184,24 +216,7 @@ void show_history(Page& page, const RunRecord& run, const ConflictHistory& histo
                                  history.by_layer, history.pairs}),
                     "Where they conflict: mean cosine layer by layer.");
     }
-    if (history.weighs == Weighs::nothing) {
-        page.paragraph(history.method +
-                       " decides coordinate by coordinate: there are no weights to show.");
-    }
-    if (history.weights.empty()) return;
-    LineChart weights{
-        "Weights over the run", axis_title(Against::seconds, run.virtual_time), "mean weight", {}};
-    for (std::size_t i = 0; i < history.tasks.size(); ++i) {
-        weights.curves.push_back({history.tasks[i], points_of(history.weights[i])});
-    }
-    page.figure(
-        draw(weights),
-        history.weighs == Weighs::averages
-            ? fmt::format("What {0} multiplied its moving average of each task's gradient by, "
-                          "where it is shared; the gradients of single steps, of which the cosines "
-                          "are, only enter those averages.",
-                          history.method)
-            : "What the conflict method multiplied each task's gradient by, where it is shared.");
+    show_weights(page, run, history);
 }
 
 void show_cosines(Page& page, const RunRecord& run, const ConflictHistory& history) {

@@ -72,6 +72,31 @@ TEST_CASE("explain: layers with weights of their own add up layer by layer") {
     CHECK(*explained.of_tasks[0].progress == Approx(1.5 / 3.5));
 }
 
+TEST_CASE("explain: weights of groups are listed group by group and as JSON") {
+    ResolvedStep step = opposed_step();
+    step.weights = {{1, 2}, {1.5F, 0.25F}};
+    const ExplainedStep by_layer = explain(kNames, step);
+    CHECK(by_layer.groups == kNames.layers);
+    CHECK_THAT(to_text(by_layer),
+               Catch::Contains("weights by group of conflict.scope: left, right\n") &&
+                   Catch::Contains("    trunk.b                            1.5000   0.2500\n"));
+    const json::object object = json::parse(to_json(by_layer)).as_object();
+    const json::object& right = object.at("tasks").at(1).as_object();
+    CHECK_FALSE(right.contains("weight"));
+    CHECK(right.at("weights").at("trunk.a").to_number<double>() == 2);
+    CHECK(right.at("weights").at("trunk.b").to_number<double>() == 0.25);
+
+    // Three blocks in two layers: which block lies where is not recorded.
+    step.weights.push_back({3, 4});
+    const ExplainedStep by_block = explain(kNames, step);
+    CHECK_FALSE(by_block.of_tasks[0].with_result.has_value());
+    CHECK_THAT(to_text(by_block),
+               Catch::Contains("    group 3                            3.0000") &&
+                   Catch::Contains("Weights are of groups of conflict.scope") &&
+                   !Catch::Contains("progress"));
+    CHECK(json::parse(to_json(by_block)).at("tasks").at(0).at("weights").as_object().size() == 3);
+}
+
 TEST_CASE("explain: a task that the sum would have harmed is told so") {
     ResolvedStep step = opposed_step();
     step.gramians = {gramian_of(1, 100, -5), gramian_of(0, 0, 0)};
@@ -172,6 +197,32 @@ TEST_CASE("conflicts: what workers record of a run is read back step by step and
     CHECK(history->pairs.size() == 1);
     CHECK(history->weights.size() == 2);
     CHECK_FALSE(history->over_time[0].empty());
+}
+
+TEST_CASE("conflicts: under conflict.scope layer the weights over time are means over the groups") {
+    const TemporaryFolder folder;
+    const RunDirectory run{folder.path()};
+    LedgerOrigin origin;
+    origin.node = node_of(WorkerId{0});
+    std::filesystem::create_directories(run.ledger_dir());
+    const auto ledger = LedgerWriter::create(
+        run.ledger_dir() + "/" + ledger_file_name(origin.node, Incarnation{1}), origin);
+    REQUIRE(ledger.has_value());
+    REQUIRE((*ledger)->append({Time(), kNames}).has_value());
+    ResolvedRecord record;
+    record.losses = {1, 1};
+    record.gramians = {{4, -1, 4}, {1, 0.5F, 1}};
+    record.weights = {{1, 2}, {3, 0.5F}};
+    REQUIRE((*ledger)->append({Time(), record}).has_value());
+    REQUIRE((*ledger)->flush().has_value());
+    const auto history = read_conflict_history(run);
+    INFO((history ? "" : history.error().text));
+    REQUIRE(history.has_value());
+    CHECK(history->weight_groups == 2);
+    REQUIRE(history->weights.size() == 2);
+    REQUIRE(history->weights[1].size() == 1);
+    CHECK(history->weights[0][0].second == Approx(2));
+    CHECK(history->weights[1][0].second == Approx(1.25));
 }
 
 TEST_CASE("conflicts: a run that recorded none says so") {

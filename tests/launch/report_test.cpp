@@ -169,6 +169,7 @@ ConflictHistory history_of(const std::string& method) {
     history.over_time = {Series{{1, -0.25}, {2, 0.5}}};
     history.method = method;
     history.weighs = weighs(method);
+    history.weight_groups = 1;
     history.weights = {Series{{1, 1}, {2, 0.5}}, Series{{1, 1}, {2, 1.5}}};
     return history;
 }
@@ -185,6 +186,11 @@ TEST_CASE("report: weights are said to multiply what they multiply") {
     CHECK(any_contains(captions("pcgrad"), "multiplied each task's gradient by"));
     CHECK_FALSE(any_contains(captions("db_mtl"), "multiplied each task's gradient by"));
     CHECK(any_contains(captions("db_mtl"), "What db_mtl multiplied its moving average of each"));
+    CHECK_FALSE(any_contains(captions("pcgrad"), "groups of conflict.scope"));
+    ConflictHistory groups = history_of("pcgrad");
+    groups.weight_groups = 3;
+    const test::Markup by_group = test::read_markup(run_page(run, {}, groups));
+    CHECK(any_contains(by_group.texts_of("figcaption"), "Mean of the 3 groups of conflict.scope"));
     ConflictHistory none = history_of("graddrop");
     none.weights.clear();
     const test::Markup page = test::read_markup(run_page(run, {}, none));
