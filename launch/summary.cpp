@@ -44,6 +44,7 @@ json::object conflict_of(const Summary& summary) {
     if (summary.conflict_share) conflict["steps_in_conflict"] = *summary.conflict_share;
     if (summary.interference_index) conflict["interference_index"] = *summary.interference_index;
     if (!summary.pairs.empty()) conflict["pairs"] = json_of(summary.pairs);
+    if (!summary.by_task.empty()) conflict["by_task"] = json_of(summary.by_task);
     return conflict;
 }
 
@@ -80,6 +81,7 @@ Summary summary_of(const ClusterView& view, const Outcome& outcome, const RunDir
     summary.metrics = view.metrics;
     summary.cosines = pairwise_cosines(view);
     summary.pairs = pair_summaries(view);
+    summary.by_task = task_summaries(view);
     summary.conflict_share = conflict_share(view);
     summary.interference_index = interference_index(view);
     summary.workers = workers_of(view);

@@ -38,6 +38,7 @@ struct Summary {
     std::vector<std::string> metrics;          // what each scores; empty = accuracy
     std::vector<std::vector<double>> cosines;  // mean of each pair, in the order of `tasks`
     std::vector<PairSummary> pairs;
+    std::vector<TaskSummary> by_task;
     std::optional<double> conflict_share;      // of the steps: some pair below zero
     std::optional<double> interference_index;  // of what is shared
     std::vector<WorkerSummary> workers;

@@ -168,6 +168,8 @@ TEST_CASE("conflicts: what workers record of a run is read back step by step and
     std::uint64_t steps = 0;
     double cosines = 0;
     double negative = 0;
+    std::vector<double> norms(2, 0.0);
+    std::vector<double> weights(2, 0.0);
     std::map<std::uint32_t, std::uint64_t> last;
     const auto read = read_resolved_steps(run, [&](const auto& names, const ResolvedStep& step) {
         ++steps;
@@ -180,6 +182,10 @@ TEST_CASE("conflicts: what workers record of a run is read back step by step and
         const double cosine = mean_cosine(step.whole());
         cosines += cosine;
         negative += cosine < 0 ? 1 : 0;
+        for (std::size_t task = 0; task < 2; ++task) {
+            norms[task] += std::sqrt(step.whole().at(task, task));
+            weights[task] += static_cast<double>(step.weights[0][task]);
+        }
     });
     REQUIRE(read.has_value());
     CHECK(steps == summary.steps);
@@ -191,12 +197,21 @@ TEST_CASE("conflicts: what workers record of a run is read back step by step and
           Approx(negative / static_cast<double>(steps)).margin(0.01));
     CHECK(*summary.conflict_share == Approx(summary.pairs[0].negative_share));
     CHECK(summary.pairs[0].p10 <= summary.pairs[0].p90);
+    REQUIRE(summary.by_task.size() == 2);
+    for (std::size_t task = 0; task < 2; ++task) {
+        CHECK(summary.by_task[task].norm_mean == Approx(norms[task] / static_cast<double>(steps)));
+        REQUIRE(summary.by_task[task].weight_mean.has_value());
+        CHECK(*summary.by_task[task].weight_mean ==
+              Approx(weights[task] / static_cast<double>(steps)));
+    }
 
     const auto history = read_conflict_history(run);
     REQUIRE(history.has_value());
     CHECK(history->pairs.size() == 1);
     CHECK(history->weights.size() == 2);
     CHECK_FALSE(history->over_time[0].empty());
+    CHECK(history->norms.size() == 2);
+    CHECK(history->in_conflict.size() == history->over_time[0].size());
 }
 
 TEST_CASE("conflicts: under conflict.scope layer the weights over time are means over the groups") {
@@ -219,6 +234,11 @@ TEST_CASE("conflicts: under conflict.scope layer the weights over time are means
     INFO((history ? "" : history.error().text));
     REQUIRE(history.has_value());
     CHECK(history->weight_groups == 2);
+    REQUIRE(history->norms.size() == 2);
+    REQUIRE(history->norms[0].size() == 1);
+    CHECK(history->norms[0][0].second == Approx(std::sqrt(5.0)));
+    REQUIRE(history->in_conflict.size() == 1);
+    CHECK(history->in_conflict[0].second == 1);  // −1 + .5 over both layers
     REQUIRE(history->weights.size() == 2);
     REQUIRE(history->weights[1].size() == 1);
     CHECK(history->weights[0][0].second == Approx(2));
