@@ -260,6 +260,29 @@ TEST_CASE("conflicts: a run that recorded none says so") {
     CHECK(read_conflict_history(run)->empty());
 }
 
+TEST_CASE("conflicts: a run whose tasks were split over workers is told that") {
+    const TemporaryFolder folder;
+    SimulationSetup setup =
+        setup_of(job_of(kQuadraticJob, {"worker.split_tasks=true", "conflict.method=sum",
+                                        "across.method=project", "model.options.samples=320"}),
+                 folder / "run");
+    const RunDirectory run = setup.run;
+    const Job job = setup.job;
+    auto simulation = Simulation::create(std::move(setup));
+    REQUIRE(simulation.has_value());
+    REQUIRE_FALSE((*simulation)->run([] { return std::nullopt; }).failed);
+    const auto why = [&run] {
+        const auto read = read_resolved_steps(run, [](const auto&, const ResolvedStep&) {});
+        REQUIRE(read.has_error());
+        CHECK(read.error().code == ErrorCode::not_supported);
+        return read.error().text;
+    };
+    CHECK_THAT(why(), Catch::Contains("worker.split_tasks") && Catch::Contains("one task"));
+    write_file(run.job_file(), to_toml(job));
+    CHECK_THAT(why(), Catch::Contains("worker.split_tasks") && Catch::Contains("as across") &&
+                          !Catch::Contains("one task") && !Catch::Contains("ledger.conflicts"));
+}
+
 // Two layers of a model without LibTorch, and what a worker would have recorded of them.
 ModelDescription two_layers() {
     ModelDescription model;
