@@ -106,10 +106,10 @@ struct ClusterView {
 //         refused.<code>, in messages: a push with NaN in three blocks is one
 //         staleness.{sum,max}; the lead shard also batches.{total,finished,leased,returned}
 // worker: steps, samples, cosine.{sum,count,conflict_steps}, cosine.mean.<task>.<task>,
-//         {norm,weight}.sum.<task> over as many steps as cosine.count says,
 //         interference.{opposed,norms}, steps.reused, compute_ms, wait_ms,
 //         step_time.{steps,compute_ms,wait_ms,wire_ms,queue_ms,apply_ms} (launch/step_times.h);
-//         with [sync] also sync.{rounds,groups_lost,wait_ms}
+//         with [sync] also sync.{rounds,groups_lost,wait_ms};
+//         {norm,weight}.sum.<task>, over as many steps as cosine.count says
 Books books_of(const Status& status);
 
 // ---- sums over the processes ----

@@ -49,8 +49,8 @@ void Worker::resolve(GradientOutcome&& outcome) {
                                                       " (tasks in order: " + task_list() + "), " +
                                                       work.error().text));
     }
-    note_resolved(losses, gramian);
     note_tasks(gramian, *work);
+    note_resolved(losses, gramian);
     record_resolved(losses, gramian, layers, *work);
     combine(std::move(*work));
 }
