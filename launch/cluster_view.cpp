@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <span>
 
 #include "common/conflict/cosine_bins.h"
@@ -317,6 +318,42 @@ std::optional<InStepSummary> in_step(const ClusterView& view) {
     return sum;
 }
 
+namespace {
+
+// What all shards report under names that begin so, added up name by name.
+std::map<std::string, double> sums_over_shards(const ClusterView& view, const std::string& begin) {
+    std::map<std::string, double> sums;
+    for (const ProcessView& process : view.processes) {
+        if (process.node.role != Role::shard) continue;
+        for (const NamedValue& value : process.last.values) {
+            if (value.name.starts_with(begin)) sums[value.name] += value.value;
+        }
+    }
+    return sums;
+}
+
+std::vector<AcrossSummary::Pair> across_pairs(const ClusterView& view) {
+    const std::string begin = "across.pair.";
+    const std::map<std::string, double> sums = sums_over_shards(view, begin);
+    std::vector<AcrossSummary::Pair> pairs;
+    for (std::size_t i = 0; i < view.tasks.size(); ++i) {
+        for (std::size_t j = i + 1; j < view.tasks.size(); ++j) {
+            const std::string name = begin + std::to_string(i) + "." + std::to_string(j);
+            const auto sum = [&](const char* what) {
+                const auto found = sums.find(name + what);
+                return found == sums.end() ? 0.0 : found->second;
+            };
+            const double cosines = sum(".cosines");
+            if (cosines == 0) continue;
+            pairs.push_back({view.tasks[i], view.tasks[j], sum(".cosine_sum") / cosines,
+                             sum(".negative") / cosines});
+        }
+    }
+    return pairs;
+}
+
+}  // namespace
+
 std::optional<AcrossSummary> across_workers(const ClusterView& view) {
     std::optional<AcrossSummary> sum;
     double cosines = 0;
@@ -329,6 +366,7 @@ std::optional<AcrossSummary> across_workers(const ClusterView& view) {
         cosines += process.value("across.cosines").value_or(0);
     }
     if (sum && cosines > 0) sum->mean_cosine /= cosines;
+    if (sum) sum->pairs = across_pairs(view);
     return sum;
 }
 

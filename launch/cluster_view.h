@@ -138,6 +138,14 @@ struct AcrossSummary {
     std::uint64_t arrived = 0;    // gradients of one block
     std::uint64_t projected = 0;  // of those, changed
     double mean_cosine = 0;       // of an arriving gradient with another task's average
+    // Of each pair of which one came while there was an average of the other.
+    struct Pair {
+        std::string a;
+        std::string b;
+        double mean = 0;
+        double negative_share = 0;
+    };
+    std::vector<Pair> pairs{};
 };
 std::optional<AcrossSummary> across_workers(const ClusterView& view);
 std::uint64_t total_steps(const ClusterView& view);

@@ -90,7 +90,7 @@ std::string why_none(const RunDirectory& run) {
         return split + (job->across.method == AcrossMethod::off
                             ? "; with [across] servers compare them, and summary.json says what "
                               "came of it"
-                            : "; what servers saw of them is in summary.json, as across");
+                            : "; what servers saw of them is in summary.json, as across.pairs");
     }
     return job->ledger_conflicts == LedgerConflicts::off ? off : one_task;
 }

@@ -2,15 +2,35 @@
 
 namespace detente {
 
+namespace {
+
+// Where the pair's numbers go.
+boost::json::value& place_of(boost::json::object& object, const std::string& a,
+                             const std::string& b) {
+    boost::json::value& of_a = object[a];
+    if (!of_a.is_object()) of_a = boost::json::object();
+    return of_a.as_object()[b];
+}
+
+}  // namespace
+
 boost::json::object json_of(const std::vector<PairSummary>& pairs) {
     boost::json::object object;
     for (const PairSummary& pair : pairs) {
-        boost::json::value& of_a = object[pair.a];
-        if (!of_a.is_object()) of_a = boost::json::object();
-        of_a.as_object()[pair.b] = boost::json::object{{"mean", pair.mean},
-                                                       {"p10", pair.p10},
-                                                       {"p90", pair.p90},
-                                                       {"negative_share", pair.negative_share}};
+        place_of(object, pair.a, pair.b) =
+            boost::json::object{{"mean", pair.mean},
+                                {"p10", pair.p10},
+                                {"p90", pair.p90},
+                                {"negative_share", pair.negative_share}};
+    }
+    return object;
+}
+
+boost::json::object json_of(const std::vector<AcrossSummary::Pair>& pairs) {
+    boost::json::object object;
+    for (const AcrossSummary::Pair& pair : pairs) {
+        place_of(object, pair.a, pair.b) =
+            boost::json::object{{"mean", pair.mean}, {"negative_share", pair.negative_share}};
     }
     return object;
 }

@@ -11,5 +11,6 @@ namespace detente {
 
 boost::json::object json_of(const std::vector<PairSummary>& pairs);
 boost::json::object json_of(const std::vector<TaskSummary>& tasks);
+boost::json::object json_of(const std::vector<AcrossSummary::Pair>& pairs);  // no quantiles
 
 }  // namespace detente

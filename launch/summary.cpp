@@ -165,7 +165,8 @@ std::string to_json(const Summary& summary) {
     if (summary.across) {
         object["across"] = json::object{{"arrived", summary.across->arrived},
                                         {"projected", summary.across->projected},
-                                        {"cosine_mean", summary.across->mean_cosine}};
+                                        {"cosine_mean", summary.across->mean_cosine},
+                                        {"pairs", json_of(summary.across->pairs)}};
     }
     if (summary.best_checkpoint) object["best_checkpoint"] = *summary.best_checkpoint;
     if (summary.failed) {

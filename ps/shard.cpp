@@ -316,6 +316,13 @@ Status Shard::status() const {
         count("across.projected", across.projected);
         count("across.cosines", across.cosines);
         add("across.cosine_sum", across.cosine_sum);
+        for (const auto& [tasks, pair] : across.pairs) {
+            const std::string name = "across.pair." + std::to_string(tasks.first.value) + "." +
+                                     std::to_string(tasks.second.value);
+            count((name + ".cosines").c_str(), pair.cosines);
+            count((name + ".negative").c_str(), pair.negative);
+            add((name + ".cosine_sum").c_str(), pair.cosine_sum);
+        }
     }
     if (setup_.id == kLeadShard) {
         count("batches.total", leases_.total());

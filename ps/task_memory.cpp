@@ -83,8 +83,13 @@ std::vector<double> TaskMemory::projection(const AcrossConfig& across, const Arr
         if (tasks_[j].task == arrival.task || !worth_it(mean_sq, own.length_sq)) continue;
         if (seen.length_sq > 0) {
             const double norms = std::sqrt(seen.length_sq) * std::sqrt(mean_sq);
-            figures.cosine_sum += std::clamp(seen.products[j] / norms, -1.0, 1.0);
+            const double cosine = std::clamp(seen.products[j] / norms, -1.0, 1.0);
+            figures.cosine_sum += cosine;
             ++figures.cosines;
+            AcrossFigures::OfPair& pair = figures.pairs[std::minmax(arrival.task, tasks_[j].task)];
+            pair.cosine_sum += cosine;
+            ++pair.cosines;
+            if (cosine < 0) ++pair.negative;
         }
         double product = own.products[j];
         double seen_product = seen.products[j];

@@ -28,8 +28,10 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "common/config.h"
@@ -59,6 +61,13 @@ struct AcrossFigures {
     std::uint64_t projected = 0;  // of those, changed
     std::uint64_t cosines = 0;    // of an arriving gradient with another task's average …
     double cosine_sum = 0;        // … and their sum
+    // The same of each pair of tasks, whichever of the two arrived; the first has the lower number.
+    struct OfPair {
+        std::uint64_t cosines = 0;
+        std::uint64_t negative = 0;
+        double cosine_sum = 0;
+    };
+    std::map<std::pair<TaskId, TaskId>, OfPair> pairs{};
 };
 
 class TaskMemory {

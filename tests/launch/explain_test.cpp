@@ -270,7 +270,14 @@ TEST_CASE("conflicts: a run whose tasks were split over workers is told that") {
     const Job job = setup.job;
     auto simulation = Simulation::create(std::move(setup));
     REQUIRE(simulation.has_value());
-    REQUIRE_FALSE((*simulation)->run([] { return std::nullopt; }).failed);
+    const Outcome outcome = (*simulation)->run([] { return std::nullopt; });
+    REQUIRE_FALSE(outcome.failed);
+    const Summary summary = summary_of((*simulation)->view(), outcome, run);
+    REQUIRE(summary.across.has_value());
+    REQUIRE(summary.across->pairs.size() == 1);
+    CHECK(summary.across->pairs[0].mean == Approx(summary.across->mean_cosine));
+    CHECK(summary.across->pairs[0].negative_share >= 0);
+    CHECK(summary.across->pairs[0].negative_share <= 1);
     const auto why = [&run] {
         const auto read = read_resolved_steps(run, [](const auto&, const ResolvedStep&) {});
         REQUIRE(read.has_error());

@@ -125,6 +125,24 @@ TEST_CASE("summary: each task has the mean norm of its gradient and its mean wei
     CHECK_FALSE(without.at("a").as_object().contains("weight_mean"));
 }
 
+TEST_CASE("summary: pairs that servers saw across workers are added up over shards by name") {
+    ClusterView view = finished_view();
+    view.tasks = {"a", "b", "c"};
+    for (std::size_t shard = 0; shard < 2; ++shard) {
+        auto& values = view.processes[shard].last.values;
+        values.push_back({"across.arrived", 10});
+        values.push_back({"across.pair.0.2.cosines", shard == 0 ? 3.0 : 1.0});
+        values.push_back({"across.pair.0.2.negative", shard == 0 ? 2.0 : 0.0});
+        values.push_back({"across.pair.0.2.cosine_sum", shard == 0 ? -1.5 : 0.5});
+    }
+    const json::value summary =
+        json::parse(to_json(summary_of(view, Outcome{}, RunDirectory{"/r"})));
+    const json::object& pairs = summary.at("across").at("pairs").as_object();
+    CHECK(pairs.size() == 1);
+    CHECK(pairs.at("a").at("c").at("mean").to_number<double>() == Approx(-0.25));
+    CHECK(pairs.at("a").at("c").at("negative_share").to_number<double>() == Approx(0.5));
+}
+
 TEST_CASE("summary: the table shows accuracies, updates, staleness and where the run lies") {
     const std::string text =
         table(summary_of(finished_view(), Outcome{}, RunDirectory{"/runs/small"}));

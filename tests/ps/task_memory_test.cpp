@@ -74,6 +74,24 @@ TEST_CASE("task memory: a gradient against another task's average loses that par
     CHECK(memory.figures.cosine_sum == Approx(-2 / std::sqrt(13.0)));
 }
 
+TEST_CASE("task memory: cosines are counted for each pair whichever of the two arrived") {
+    Memory memory;
+    memory.across.ema = 0;
+    memory.give(kSecond, 0, {1, 0, 0, 0});
+    memory.give(kFirst, 0, {-1, 0, 0, 0});    // with the second: −1
+    memory.give(kSecond, 0, {-1, 0, 0, 0});   // with the first: 1
+    memory.give(TaskId{2}, 0, {0, 1, 0, 0});  // with both: 0
+    REQUIRE(memory.figures.pairs.size() == 3);
+    const auto& both = memory.figures.pairs.at({kFirst, kSecond});
+    CHECK(both.cosines == 2);
+    CHECK(both.negative == 1);
+    CHECK(both.cosine_sum == Approx(0).margin(1e-12));
+    const auto& third = memory.figures.pairs.at({kSecond, TaskId{2}});
+    CHECK(third.cosines == 1);
+    CHECK(third.negative == 0);
+    CHECK(memory.figures.cosines == 4);
+}
+
 TEST_CASE("task memory: a gradient along the others or the first of all stays as it came") {
     Memory memory;
     const std::vector<float> first{0.1F, -0.0F, 3e-30F, 7};
@@ -290,6 +308,9 @@ TEST_CASE("shard: with compensation the cosine is of the gradient as it would be
     CHECK(weights[0] == Approx(0));
     CHECK(weights[1] == Approx(1 - 0.25));
     CHECK(shard.reported("across.cosine_sum") == Approx(-2 / std::sqrt(4 + 0.25)));
+    CHECK(shard.reported("across.pair.0.1.cosine_sum") == Approx(-2 / std::sqrt(4 + 0.25)));
+    CHECK(shard.reported("across.pair.0.1.cosines") == 1);
+    CHECK(shard.reported("across.pair.0.1.negative") == 1);
 }
 
 TEST_CASE("shard: a policy that corrects gradients does not go with a memory of tasks") {
