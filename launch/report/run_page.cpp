@@ -263,6 +263,20 @@ void show_cosines(Page& page, const RunRecord& run, const ConflictHistory& histo
     if (!history.empty()) show_history(page, run, history);
 }
 
+void show_across(Page& page, const RunRecord& run) {
+    if (run.across.empty()) return;
+    page.heading("What servers saw across workers");
+    page.paragraph(
+        "Cosines of each arriving gradient of a shared block with the server's average of another "
+        "task's, over all blocks and updates: no worker sees two tasks' gradients.");
+    std::vector<std::vector<std::string>> rows;
+    for (const AcrossSummary::Pair& pair : run.across) {
+        rows.push_back({pair.a + " / " + pair.b, fmt::format("{:+.3f}", pair.mean),
+                        percent_text(pair.negative_share)});
+    }
+    page.table({"pair", "mean cosine", "below zero"}, rows);
+}
+
 void show_timeline(Page& page, const RunRecord& run, const Timeline& timeline) {
     const std::string overview = draw_overview(timeline);
     if (overview.empty() && run.workers.empty()) return;
@@ -310,6 +324,7 @@ std::string run_page(const RunRecord& run, const Timeline& timeline,
     show_gaps(page, run);
     show_updates(page, run);
     show_cosines(page, run, conflicts);
+    show_across(page, run);
     show_step_times(page, run);
     show_timeline(page, run, timeline);
     page.heading("Where it comes from");

@@ -99,6 +99,22 @@ void read_conflict(const json::object& conflict, RunRecord& run) {
     }
 }
 
+// Older builds did not say.
+void read_across(const json::object& summary, RunRecord& run) {
+    if (!summary.contains("across")) return;
+    const json::object& across = object_at(summary, "across");
+    if (!across.contains("pairs")) return;
+    const json::object& pairs = object_at(across, "pairs");
+    for (const auto& first : pairs) {
+        const json::object& others = object_at(pairs, first.key());
+        for (const auto& second : others) {
+            const json::object& pair = object_at(others, second.key());
+            run.across.push_back({std::string(first.key()), std::string(second.key()),
+                                  number_at(pair, "mean"), number_at(pair, "negative_share")});
+        }
+    }
+}
+
 void read_staleness(const json::object& staleness, RunRecord& run) {
     run.staleness.mean = number_at(staleness, "mean");
     run.staleness.p50 = count_at(staleness, "p50");
@@ -130,6 +146,7 @@ void read_summary(std::string_view text, RunRecord& run) {
     run.books = books_at(summary, "updates");
     read_staleness(object_at(summary, "staleness"), run);
     read_conflict(object_at(summary, "conflict"), run);
+    read_across(summary, run);
     run.steps = count_at(summary, "steps");
     run.samples = count_at(summary, "samples");
     run.wall_s = number_at(summary, "wall_s");

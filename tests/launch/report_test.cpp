@@ -216,6 +216,27 @@ TEST_CASE("report: norms and the share of steps in conflict are drawn over time"
     CHECK(any_contains(markup.texts_of("td"), "1.2500"));  // the mean weight
 }
 
+TEST_CASE("report: pairs that servers saw across workers are a table") {
+    const TemporaryFolder folder;
+    write_run(folder / "run");
+    CHECK(run_in(folder / "run").across.empty());
+    const std::string file = RunDirectory{folder / "run"}.summary_file();
+    json::object summary = json::parse(bytes_of_file(file)).as_object();
+    summary["across"] =
+        json::parse(R"({"pairs":{"x":{"y":{"mean":-0.125,"negative_share":0.75}}}})");
+    write_file(file, json::serialize(summary));
+    const test::Markup markup = test::read_markup(run_page(run_in(folder / "run"), {}));
+    REQUIRE(markup.error == "");
+    CHECK(any_contains(markup.texts_of("h2"), "across workers"));
+    CHECK(any_contains(markup.texts_of("td"), "x / y"));
+    CHECK(any_contains(markup.texts_of("td"), "-0.125"));
+    summary["across"] = json::parse(R"({"pairs":{"x":{"y":{}}}})");
+    write_file(file, json::serialize(summary));
+    const auto refused = read_run(folder / "run");
+    REQUIRE(refused.has_error());
+    CHECK_THAT(refused.error().text, Catch::Contains("'mean' is missing"));
+}
+
 TEST_CASE("report: CSV has one number a line, its texts quoted where they must be") {
     const TemporaryFolder folder;
     write_run(folder / "run");
