@@ -23,6 +23,30 @@ deadline_s = 2
 policy = "async"
 )";
 
+// What the stand-in for NCCL and CUDA is told, in processes started while this lives.
+class Told {
+  public:
+    Told(const char* name, const char* value) : name_(name) { ::setenv(name, value, 1); }
+    ~Told() { ::unsetenv(name_); }
+    Told(const Told&) = delete;
+    Told& operator=(const Told&) = delete;
+
+  private:
+    const char* name_;
+};
+
+bool nccl_is_built() {
+    if (!std::string(NCCL_STANDIN).empty()) return true;
+    WARN("skipped: the module over NCCL was not built, CUDA with NCCL was not there");
+    return false;
+}
+
+std::vector<std::string> over_nccl(const TinyRun& run, const char* workers) {
+    return run.arguments({"--set", workers, "--set", "sync.backend=nccl", "--set",
+                          "sync.nccl_library=" NCCL_STANDIN, "--set",
+                          "sync.cuda_library=" NCCL_STANDIN, "--set", "sync.deadline_s=20"});
+}
+
 std::uint64_t count(const json::object& object, const char* name) {
     return object.at(name).to_number<std::uint64_t>();
 }
@@ -124,6 +148,39 @@ TEST_CASE("in step: a backend that cannot be is said before or at the start") {
     }
     INFO(nccl.output());
     CHECK_THAT(nccl.output(), Catch::Contains("NCCL") || Catch::Contains("module of collectives"));
+}
+
+TEST_CASE("in step: over NCCL the workers of a host average on a GPU each") {
+    if (!nccl_is_built()) return;
+    const TinyRun run("step_ms = 1", kInStep);
+    Launched launched(run.folder(), over_nccl(run, "workers=3"));
+    const json::object summary = ended_well(run, launched);
+    CHECK(count(summary.at("staleness").as_object(), "max") == 0);
+    CHECK(count(summary.at("sync").as_object(), "member_rounds") > 0);
+    CHECK(count(summary, "processes_lost") == 0);
+}
+
+TEST_CASE("in step: more workers than GPUs over NCCL end the run with what to do") {
+    if (!nccl_is_built()) return;
+    const Told told("DETENTE_STANDIN_DEVICES", "1");
+    const TinyRun run("step_ms = 1", kInStep);
+    Launched launched(run.folder(), over_nccl(run, "workers=2"));
+    CHECK(launched.wait(seconds(60)) == value_of(ExitCode::usage));
+    INFO(launched.output());
+    CHECK_THAT(launched.output(), Catch::Contains("NCCL takes one worker per GPU"));
+}
+
+TEST_CASE("in step: a run in which no group could ever be formed fails and says why") {
+    if (!nccl_is_built()) return;
+    const Told told("DETENTE_STANDIN_FAULT", "no_join:0:0");
+    const TinyRun run("step_ms = 1", kInStep);
+    Launched launched(run.folder(), over_nccl(run, "workers=2"));
+    const auto code = launched.wait(seconds(60));
+    INFO(launched.output());
+    CHECK(code == value_of(ExitCode::io));
+    CHECK_THAT(launched.output(), Catch::Contains("were never in step") &&
+                                      Catch::Contains("joining NCCL's group failed"));
+    CHECK(count(run.summary().at("sync").as_object(), "member_rounds") == 0);
 }
 
 }  // namespace

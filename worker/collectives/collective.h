@@ -67,6 +67,11 @@ class Collective {
     // Requires: the key is not in flight at this member.
     virtual Result<void> begin(const CollectiveKey& key, GradientShare share, Time deadline) = 0;
 
+    // Breaks the group over this member, which cannot bring its share of a key that the others wait
+    // for: they are told at once, instead of missing it at a deadline. No effect if the group is
+    // broken already. As of the next poll().
+    virtual void give_up(const CollectiveKey& key, const Error& why) = 0;
+
     // Does what there is to do without waiting, this member's part of the sums included, and
     // returns the keys that have ended since.
     virtual std::vector<CollectiveEnd> poll(Time now) = 0;
