@@ -1,6 +1,8 @@
 // The contract of a collective: the members of a group average their gradients, bucket by bucket,
-// and every member gets the same mean. Backends: local (threads, the simulator), shared memory
-// (processes of one host), and the modules nccl and mpi (collective_library.h).
+// and every member gets the same mean. Backends: shared memory (processes of one host), the modules
+// nccl and mpi (collective_module.h), and local (threads of one process, for tests: the plainest
+// one). The simulator has averages of its own, on virtual time (common/runtime/sim/groups.h), by
+// the same invariants; tests/sim/groups_test.cpp asks for them there.
 //
 //   mean = Σᵢ wᵢ·gᵢ / Σᵢ wᵢ,  computed as Σᵢ float(wᵢ / W)·gᵢ with W = Σᵢ wᵢ in double,
 //
