@@ -107,6 +107,34 @@ TEST_CASE("in step: a member that stands still is missed by name at the deadline
     CHECK_THAT(launched.output(), Catch::Contains("worker:2 had not done its part"));
 }
 
+TEST_CASE("in step: one that joins a running job is taken into its node") {
+    const TinyRun run("step_ms = 20", kInStep);
+    Launched launched(run.folder(),
+                      run.arguments({"--set", "workers=3", "--set", "data.epochs=3"}));
+    REQUIRE(run.reaches_training());
+    REQUIRE(eventually(seconds(20), [&] { return run.value("worker:1", "sync.rounds") > 3; }));
+    ::kill(run.pids().at("worker:1"), SIGKILL);
+    REQUIRE(eventually(seconds(20), [&] {
+        const std::string text = launched.output();
+        return text.find("worker:1 lost: ") != std::string::npos &&
+               text.find("in step, epoch 2: worker:0 and worker:2") != std::string::npos;
+    }));
+    const TemporaryFolder folder;
+    Launched joined(folder, {"join", run.job_file(), "--worker", "--out", run.run_dir()});
+    REQUIRE(eventually(seconds(20), [&] { return run.pids()["worker:1"] == joined.pid(); }));
+    REQUIRE(eventually(seconds(20), [&] {
+        return launched.output().find("in step, epoch 3: worker:0, worker:1 and worker:2") !=
+               std::string::npos;
+    }));
+    // What the killed one had counted stands; its own rounds come on top.
+    const double before = run.value("worker:1", "sync.rounds");
+    CHECK(eventually(seconds(20), [&] { return run.value("worker:1", "sync.rounds") > before; }));
+    const json::object summary = ended_well(run, launched);
+    INFO(joined.output());
+    CHECK(joined.wait(seconds(20)) == 0);
+    CHECK(count(summary, "processes_lost") == 1);
+}
+
 TEST_CASE("in step: over Open MPI and over MPICH where they started the job") {
     ::setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
     ::setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
