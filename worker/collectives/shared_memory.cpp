@@ -93,6 +93,7 @@ class SharedMemoryCollective final : public Collective {
     }
 
     void give_up(const CollectiveKey& key, const Error& why) override {
+        if (board_->is_broken()) return;
         if (own_failure_.empty()) own_failure_ = why.text;
         board_->break_group(board_->self_bit(), BreakReason::failed, key);
     }

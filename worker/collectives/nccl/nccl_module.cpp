@@ -103,7 +103,9 @@ class NcclCollective final : public Collective {
         return {};
     }
 
-    void give_up(const CollectiveKey& key, const Error& why) override { fail_here(why, key); }
+    void give_up(const CollectiveKey& key, const Error& why) override {
+        if (!board_->is_broken()) fail_here(why, key);
+    }
 
     std::vector<CollectiveEnd> poll(Time now) override {
         board_->look();
