@@ -139,7 +139,7 @@ void Coordinator::on_message(Message&& message, Effects& effects) {
         on_stopped(*process, std::move(*stopped), effects);
     }
     if (const auto* lost = std::get_if<LostGroup>(&message.body)) {
-        form_groups(nodes_.lost(WorkerId{from.index}, *lost, view_.now), effects);
+        on_lost_group(WorkerId{from.index}, *lost, effects);
     }
     if (auto* changed = std::get_if<PolicyChanged>(&message.body)) {
         send(kCoordinator, std::move(*changed), effects);

@@ -118,6 +118,8 @@ class Coordinator final : public Node {
     bool begin_groups(Effects& effects);  // false: the run is over
     void form_groups(const std::vector<Group>& groups, Effects& effects);
     void left_its_node(const ProcessView& process, Effects& effects);
+    void on_lost_group(WorkerId from, const LostGroup& lost, Effects& effects);
+    std::optional<Error> never_in_step() const;
 
     // ending (coordinator_end.cpp)
     void on_signal(const Stop& stop, Effects& effects);
@@ -152,6 +154,8 @@ class Coordinator final : public Node {
     CoordinatorOptions options_;
     ClusterView view_;
     NodeGroups nodes_;
+    // Why a group could not be formed or go on, where nobody's lateness or loss explains it.
+    std::optional<Error> not_in_step_;
     std::optional<TimerId> stage_timer_;
     std::optional<TimerId> saving_timer_;  // of a checkpoint in the middle of training
     Time saving_since_{};

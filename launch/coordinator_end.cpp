@@ -192,6 +192,7 @@ void Coordinator::finish(Effects& effects) {
         const Result<void> balance = total_books(view_).balance("the run");
         if (balance.has_error()) error_ = balance.error();
     }
+    if (!error_) error_ = never_in_step();
     if (error_ && !last_checkpoint_done_) error_->text += resume_hint();
     Outcome outcome;
     outcome.failed = error_.has_value();

@@ -254,7 +254,12 @@ std::string table(const Summary& summary) {
                        "{:.1f} % of the steps\n",
                        *summary.mean_cosine, 100 * summary.conflict_share.value_or(0));
     }
-    if (summary.in_step) {
+    if (summary.in_step && summary.in_step->member_rounds == 0) {
+        fmt::format_to(out,
+                       "  in step: never; no worker averaged with its node, which was lost {} "
+                       "times\n",
+                       with_commas(summary.in_step->groups_lost));
+    } else if (summary.in_step) {
         fmt::format_to(out,
                        "  in step: {} averages of a worker with its node, {:.2f} ms of waiting "
                        "each; its node was lost {} times\n",

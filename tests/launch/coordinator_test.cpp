@@ -287,6 +287,64 @@ TEST_CASE("coordinator: books that do not balance fail the run") {
     CHECK(scene.world.finished->error.code == ErrorCode::internal);
 }
 
+// Two workers of a node whose group cannot be formed, as both say, as often as it is tried.
+void cannot_form(Scene& scene) {
+    for (int attempt = 1; attempt <= NodeGroups::kMostAttempts; ++attempt) {
+        const auto asked = scene.world.of<FormGroup>();
+        REQUIRE(!asked.empty());
+        const Group group = asked.back().second.group;
+        REQUIRE(group.members.size() == 2);
+        for (std::uint32_t i = 0; i < 2; ++i) {
+            scene.world.receive(Scene::worker(i),
+                                LostGroup{group.epoch, {}, ErrorCode::io, "no device is left"});
+        }
+    }
+    CHECK(scene.world.of<FormGroup>().back().second.group.members.size() == 1);
+}
+
+TEST_CASE("coordinator: a run whose layers were never in step fails and says why") {
+    Job job = small_job();
+    job.sync_layers = {"*"};
+    for (const double rounds : {0.0, 7.0}) {
+        Scene scene(job);
+        scene.train();
+        cannot_form(scene);
+        for (std::uint32_t i = 0; i < 2; ++i) {
+            Stopped stopped;
+            stopped.last.values = {{"sync.rounds", rounds}};
+            scene.world.receive(Scene::worker(i), stopped);
+        }
+        scene.answer_checkpoint();
+        scene.evaluated(1, 1);
+        scene.stop_shards();
+        REQUIRE(scene.world.finished);
+        // In step for a part of the run is what a node that breaks comes to.
+        CHECK(scene.world.finished->failed == (rounds == 0));
+        if (rounds > 0) continue;
+        CHECK(scene.world.finished->error.code == ErrorCode::io);
+        CHECK_THAT(
+            scene.world.finished->error.text,
+            Catch::Contains("never in step") && Catch::Contains("worker:0: no device is left"));
+    }
+}
+
+TEST_CASE("coordinator: a node that never met because a worker was late fails no run") {
+    Job job = small_job();
+    job.sync_layers = {"*"};
+    Scene scene(job);
+    scene.train();
+    const Group group = scene.world.of<FormGroup>().back().second.group;
+    scene.world.receive(
+        Scene::worker(0),
+        LostGroup{group.epoch, {WorkerId{1}}, ErrorCode::timed_out, "worker:1 did not come"});
+    scene.stop_workers();
+    scene.answer_checkpoint();
+    scene.evaluated(1, 1);
+    scene.stop_shards();
+    REQUIRE(scene.world.finished);
+    CHECK_FALSE(scene.world.finished->failed);
+}
+
 TEST_CASE("coordinator: a silent process is lost and named within its deadline") {
     Scene scene;
     scene.train();
