@@ -261,7 +261,11 @@ void Coordinator::on_stopped(ProcessView& process, Stopped&& stopped, Effects& e
     process.last = with_earlier(process.node, std::move(stopped.last));
     remember(process.node, std::move(stopped.method_state));
     if (stopped.failed) {
-        Failure failure = failure_of(process, stopped.code, std::move(stopped.error));
+        // Nobody here told it to stop: it has given this coordinator up, which was silent.
+        const bool gave_up = stopped.code == ErrorCode::cancelled && !error_ &&
+                             view_.training_began && !asked_to_leave_.contains(process.node);
+        const ErrorCode code = gave_up ? ErrorCode::peer_lost : stopped.code;
+        Failure failure = failure_of(process, code, std::move(stopped.error));
         failure.told_by_itself = true;
         return lose(process, std::move(failure), effects);
     }
@@ -269,7 +273,9 @@ void Coordinator::on_stopped(ProcessView& process, Stopped&& stopped, Effects& e
                                                            : view_.training_began.has_value();
     if (!expected && view_.stage != Stage::stopping) {
         Failure failure =
-            failure_of(process, ErrorCode::internal, "stopped before it was asked to");
+            failure_of(process, ErrorCode::peer_lost,
+                       "stopped before it was asked to; if this coordinator was silent for long, "
+                       "that is why, and its log says so");
         failure.told_by_itself = true;
         return lose(process, std::move(failure), effects);
     }

@@ -289,6 +289,27 @@ TEST_CASE("coordinator: its own absence is nobody's silence") {
     CHECK_FALSE(scene.node.view().failures.empty());
 }
 
+TEST_CASE("coordinator: processes that gave it up while it was frozen are no bug of theirs") {
+    Scene scene;
+    scene.train();
+    scene.world.now += seconds(60);  // frozen; what they said meanwhile is read now
+    const Stopped cut_off{.failed = true,
+                          .code = ErrorCode::cancelled,
+                          .error = "the coordinator on here gave no sign of life"};
+    scene.world.receive(Scene::worker(0), cut_off);
+    CHECK(scene.node.view().stage == Stage::training);
+    scene.world.receive(Scene::shard(0), Stopped{});
+    scene.all([&](NodeId id) {
+        if (scene.node.view().find(id)->live()) scene.world.receive(id, Stopped{});
+    });
+    REQUIRE(scene.world.finished);
+    CHECK(scene.world.finished->error.code == ErrorCode::peer_lost);
+    REQUIRE(scene.node.view().failures.size() == 2);
+    CHECK(scene.node.view().failures[0].code == ErrorCode::peer_lost);
+    CHECK_THAT(scene.node.view().failures[0].text, Catch::Contains("gave no sign of life"));
+    CHECK_THAT(scene.node.view().failures[1].text, Catch::Contains("coordinator was silent"));
+}
+
 TEST_CASE("coordinator: a lost worker is told to all, and the rest goes on") {
     Scene scene;
     scene.train();
