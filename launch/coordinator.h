@@ -164,6 +164,7 @@ class Coordinator final : public Node {
     std::set<WorkerId> last_words_;                // of workers that have written one, and left
     bool last_checkpoint_wanted_ = false;
     bool last_checkpoint_done_ = false;
+    bool last_checkpoint_failed_ = false;
     std::uint64_t next_checkpoint_ = 1;
     std::uint64_t next_evaluation_samples_ = 0;
     std::uint64_t next_save_samples_ = 0;
