@@ -99,6 +99,7 @@ class Coordinator final : public Node {
     void welcome_all(Effects& effects);
     void begin_training(Effects& effects);
     void lose(ProcessView& process, Failure failure, Effects& effects);
+    std::string why_it_ends_the_run(const Failure& failure) const;
     void change_phase(ProcessView& process, Phase phase);
     Failure failure_of(const ProcessView& process, ErrorCode code, std::string text) const;
 

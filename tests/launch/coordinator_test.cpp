@@ -352,13 +352,40 @@ TEST_CASE("coordinator: with no worker left the run fails, but its weights are s
     Scene scene;
     scene.train();
     scene.world.give(PeerDown{Scene::worker(0), {1}, "killed by signal 9 (SIGKILL)"});
-    Stopped failed{.failed = true, .code = ErrorCode::not_finite, .error = "loss of a is NaN"};
+    Stopped failed{.failed = true, .code = ErrorCode::bad_dataset, .error = "a file is gone"};
     scene.world.receive(Scene::worker(1), failed);
     scene.answer_checkpoint();
     scene.stop_shards();
     REQUIRE(scene.world.finished);
     CHECK_THAT(scene.world.finished->error.text,
                Catch::Contains("no worker is left") && Catch::Contains("worker:0"));
+}
+
+TEST_CASE("coordinator: a worker that finds NaN ends the run though others could go on") {
+    const Stopped failed{
+        .failed = true, .code = ErrorCode::not_finite, .error = "the loss of task a is NaN"};
+    Scene scene;
+    scene.train();
+    scene.world.receive(Scene::worker(1), failed);
+    CHECK(scene.node.view().stage == Stage::draining);
+    REQUIRE(scene.world.of<Stop>().size() == 1);
+    CHECK(scene.world.of<Stop>()[0].first == Scene::worker(0));
+    CHECK(scene.world.of<Stop>()[0].second.drain);
+    CHECK_THAT(scene.world.of<Stop>()[0].second.reason,
+               Catch::Contains("conflict.on_not_finite = \"stop\""));
+    scene.world.receive(Scene::worker(0), Stopped{});
+    scene.answer_checkpoint();  // and no evaluation
+    scene.stop_shards();
+    REQUIRE(scene.world.finished);
+    CHECK(scene.world.finished->error.code == ErrorCode::not_finite);
+    CHECK(scene.world.finished->error.text == "worker:1: the loss of task a is NaN");
+
+    Job job = small_job();
+    job.on_not_finite = OnNotFinite::skip;  // then it is a worker lost as any other
+    Scene skipping(job);
+    skipping.train();
+    skipping.world.receive(Scene::worker(1), failed);
+    CHECK(skipping.node.view().stage == Stage::training);
 }
 
 TEST_CASE("coordinator: a lost shard ends the job in seconds and names the checkpoint") {
