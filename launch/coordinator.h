@@ -99,6 +99,7 @@ class Coordinator final : public Node {
     void welcome_all(Effects& effects);
     void begin_training(Effects& effects);
     void lose(ProcessView& process, Failure failure, Effects& effects);
+    std::string why_it_ends_the_run(const Failure& failure) const;
     void change_phase(ProcessView& process, Phase phase);
     Failure failure_of(const ProcessView& process, ErrorCode code, std::string text) const;
 
@@ -170,6 +171,7 @@ class Coordinator final : public Node {
     std::set<WorkerId> last_words_;                // of workers that have written one, and left
     bool last_checkpoint_wanted_ = false;
     bool last_checkpoint_done_ = false;
+    bool last_checkpoint_failed_ = false;
     std::uint64_t next_checkpoint_ = 1;
     std::uint64_t next_evaluation_samples_ = 0;
     std::uint64_t next_save_samples_ = 0;

@@ -77,15 +77,13 @@ void Coordinator::stage_deadline_passed(Effects& effects) {
             }
             return;
         case Stage::saving:
-            return last_checkpoint_failed(
+            return checkpoint_failed(
                 fail(ErrorCode::timed_out,
-                     fmt::format(
-                         "the checkpoint was not written within {:.1f} s (deadlines.stop_s): "
-                         "still at it: {}",
-                         waited, saving_awaits())),
+                     fmt::format("not done within {:.1f} s (deadlines.stop_s): still at it: {}",
+                                 waited, saving_awaits())),
                 effects);
         case Stage::evaluating:
-            return last_checkpoint_failed(
+            return checkpoint_failed(
                 fail(ErrorCode::timed_out,
                      fmt::format("the evaluation was not done after {:.0f} s", waited)),
                 effects);
@@ -203,7 +201,9 @@ void Coordinator::finish(Effects& effects) {
 std::string Coordinator::resume_hint() const {
     if (!view_.training_began) return "";
     if (view_.checkpoints.empty()) return "; there is no checkpoint to resume from";
-    return "; to go on from its last checkpoint: --resume " + view_.checkpoints.back().directory;
+    const char* which = last_checkpoint_failed_ ? "; an earlier one stands; to go on from it: "
+                                                : "; to go on from its last checkpoint: ";
+    return std::string(which) + "--resume " + view_.checkpoints.back().directory;
 }
 
 void Coordinator::save_when_due(Effects& effects) {
@@ -359,7 +359,16 @@ void Coordinator::checkpoint_failed(Error error, Effects& effects) {
 }
 
 void Coordinator::last_checkpoint_failed(Error error, Effects& effects) {
-    if (!error_) error_ = std::move(error);
+    effects.log(LogLevel::warning, error.text);
+    last_checkpoint_failed_ = !last_checkpoint_done_;  // else it is there, and was not scored
+    if (!error_) {
+        error_ = std::move(error);
+    } else {
+        // What the run ends with is told first; this is not to be lost behind it.
+        error_->text += last_checkpoint_failed_ ? "; the last checkpoint was not written: "
+                                                : "; the last checkpoint was not scored: ";
+        error_->text += error.text;
+    }
     stop_shards(effects);
 }
 

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cstdio>
@@ -33,7 +34,17 @@ struct Ran {
     std::uint64_t digest = 0;
 };
 
-FuzzVerdict verdict_of(const Simulation& simulation, const Outcome& outcome) {
+// A gradient that a fault spoils is part of its node's average, so that every member finds NaN;
+// which stops the run, named, as conflict.on_not_finite says. Elsewhere the shard refuses it.
+bool stopped_by_fault(const Job& job, const Outcome& outcome) {
+    const bool spoils =
+        std::any_of(job.simulate.faults.begin(), job.simulate.faults.end(),
+                    [](const FaultConfig& fault) { return fault.kind == FaultKind::nan; });
+    return spoils && !job.sync_layers.empty() && outcome.failed &&
+           outcome.error.code == ErrorCode::not_finite;
+}
+
+FuzzVerdict verdict_of(const Job& job, const Simulation& simulation, const Outcome& outcome) {
     if (outcome.failed && outcome.error.code == ErrorCode::internal) {
         return {FuzzEnd::broken, outcome.error.text};
     }
@@ -48,6 +59,7 @@ FuzzVerdict verdict_of(const Simulation& simulation, const Outcome& outcome) {
         !lost->told_by_itself) {
         return {};
     }
+    if (stopped_by_fault(job, outcome)) return {};
     if (outcome.failed) return {FuzzEnd::no_progress, outcome.error.text};
     const Books books = total_books(simulation.view());
     if (books.in_flight > 0) {
@@ -82,7 +94,7 @@ Result<Ran> run_once(const Job& job, const std::string& folder, EventTrace* trac
     auto simulation = Simulation::create(std::move(setup));
     if (simulation.has_error()) return simulation.error();
     const Outcome outcome = (*simulation)->run([] { return std::nullopt; });
-    ran.verdict = verdict_of(**simulation, outcome);
+    ran.verdict = verdict_of(job, **simulation, outcome);
     ran.digest = (*simulation)->figures().digest;
     std::filesystem::remove_all(folder, ignored);
     return ran;

@@ -71,6 +71,7 @@ void Worker::on(Event&& event, Time now, Effects& effects) {
         receive(std::move(received->message));
     } else if (std::holds_alternative<Started>(event)) {
         effects.after(setup_.job->heartbeat_interval, {kHeartbeat, 0});
+        looked_overdue_ = now;
         effects.after(setup_.job->reply_deadline / 2, {kOverdue, 0});
     } else if (const auto* part = std::get_if<ComputePart>(&event)) {
         part_computed(*part);

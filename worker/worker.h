@@ -149,6 +149,12 @@ class Worker : public Node {
     bool unaltered(const std::vector<WeightBlock>& blocks);
     void weights_arrived(Step step, std::vector<WeightBlock> blocks);
     void leased(const LeaseReply& reply);
+    // The lead shard has the request, and no batch for it yet.
+    bool lease_waits(const Wait& wait);
+    // Again if overdue; timed_out, naming the lead shard, when it has been silent for too long.
+    Result<void> send_overdue_lease_again();
+    // While this process stood still nobody's silence counts: what came is not read yet.
+    void forgive_own_absence();
     void verdicts_arrived(std::size_t client, PushReply&& reply, Nanos handled);
     void settle(Settling& settling);
     void finish_or_repair(Batch batch, const std::vector<BlockId>& rejected,
@@ -251,6 +257,8 @@ class Worker : public Node {
     TaskSet last_tasks_;                 // of the gradient begun last
     Time lease_sent_{};
     Time lease_first_sent_{};
+    Time lease_heard_{};  // the lead shard, of this request
+    Time looked_overdue_{};
     std::uint32_t lease_number_ = 0;
     bool lease_useless_ = false;  // the last answer brought nothing: ask when something has changed
     bool no_more_ = false;

@@ -374,6 +374,27 @@ TEST_CASE("coordinator: its own absence is nobody's silence") {
     CHECK_FALSE(scene.node.view().failures.empty());
 }
 
+TEST_CASE("coordinator: processes that gave it up while it was frozen are no bug of theirs") {
+    Scene scene;
+    scene.train();
+    scene.world.now += seconds(60);  // frozen; what they said meanwhile is read now
+    const Stopped cut_off{.failed = true,
+                          .code = ErrorCode::cancelled,
+                          .error = "the coordinator on here gave no sign of life"};
+    scene.world.receive(Scene::worker(0), cut_off);
+    CHECK(scene.node.view().stage == Stage::training);
+    scene.world.receive(Scene::shard(0), Stopped{});
+    scene.all([&](NodeId id) {
+        if (scene.node.view().find(id)->live()) scene.world.receive(id, Stopped{});
+    });
+    REQUIRE(scene.world.finished);
+    CHECK(scene.world.finished->error.code == ErrorCode::peer_lost);
+    REQUIRE(scene.node.view().failures.size() == 2);
+    CHECK(scene.node.view().failures[0].code == ErrorCode::peer_lost);
+    CHECK_THAT(scene.node.view().failures[0].text, Catch::Contains("gave no sign of life"));
+    CHECK_THAT(scene.node.view().failures[1].text, Catch::Contains("coordinator was silent"));
+}
+
 TEST_CASE("coordinator: a lost worker is told to all, and the rest goes on") {
     Scene scene;
     scene.train();
@@ -416,13 +437,40 @@ TEST_CASE("coordinator: with no worker left the run fails, but its weights are s
     Scene scene;
     scene.train();
     scene.world.give(PeerDown{Scene::worker(0), {1}, "killed by signal 9 (SIGKILL)"});
-    Stopped failed{.failed = true, .code = ErrorCode::not_finite, .error = "loss of a is NaN"};
+    Stopped failed{.failed = true, .code = ErrorCode::bad_dataset, .error = "a file is gone"};
     scene.world.receive(Scene::worker(1), failed);
     scene.answer_checkpoint();
     scene.stop_shards();
     REQUIRE(scene.world.finished);
     CHECK_THAT(scene.world.finished->error.text,
                Catch::Contains("no worker is left") && Catch::Contains("worker:0"));
+}
+
+TEST_CASE("coordinator: a worker that finds NaN ends the run though others could go on") {
+    const Stopped failed{
+        .failed = true, .code = ErrorCode::not_finite, .error = "the loss of task a is NaN"};
+    Scene scene;
+    scene.train();
+    scene.world.receive(Scene::worker(1), failed);
+    CHECK(scene.node.view().stage == Stage::draining);
+    REQUIRE(scene.world.of<Stop>().size() == 1);
+    CHECK(scene.world.of<Stop>()[0].first == Scene::worker(0));
+    CHECK(scene.world.of<Stop>()[0].second.drain);
+    CHECK_THAT(scene.world.of<Stop>()[0].second.reason,
+               Catch::Contains("conflict.on_not_finite = \"stop\""));
+    scene.world.receive(Scene::worker(0), Stopped{});
+    scene.answer_checkpoint();  // and no evaluation
+    scene.stop_shards();
+    REQUIRE(scene.world.finished);
+    CHECK(scene.world.finished->error.code == ErrorCode::not_finite);
+    CHECK(scene.world.finished->error.text == "worker:1: the loss of task a is NaN");
+
+    Job job = small_job();
+    job.on_not_finite = OnNotFinite::skip;  // then it is a worker lost as any other
+    Scene skipping(job);
+    skipping.train();
+    skipping.world.receive(Scene::worker(1), failed);
+    CHECK(skipping.node.view().stage == Stage::training);
 }
 
 TEST_CASE("coordinator: a lost shard ends the job in seconds and names the checkpoint") {
