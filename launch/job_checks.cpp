@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
 #include <chrono>
 
 #include "common/conflict/aggregator.h"
@@ -60,6 +61,22 @@ NameList keys_of(std::string_view table_path) {
         if (key.name != "name") names.push_back(key.name);
     }
     return names;
+}
+
+// Of runs/NAME-DATE and runs/.join-NAME-N: a name with a slash in it would lead elsewhere.
+void check_name(const std::string& name, Problems& problems) {
+    constexpr std::size_t kMostNameBytes = 100;
+    const auto plain = [](unsigned char c) { return c < 0x80 && std::isalnum(c) != 0; };
+    const auto fits = [&plain](char c) { return plain(c) || c == '.' || c == '_' || c == '-'; };
+    if (!name.empty() && name.size() <= kMostNameBytes && plain(name.front()) &&
+        std::all_of(name.begin(), name.end(), fits)) {
+        return;
+    }
+    problems.push_back(
+        {"name", fmt::format("must be 1 to {} letters (a to z, A to Z), digits, '.', '_' or '-', "
+                             "the first a letter or digit, since run directories are named by it; "
+                             "found '{}'. To choose where a run is kept use --out DIR",
+                             kMostNameBytes, name)});
 }
 
 void check_processes(const Job& job, Problems& problems) {
@@ -362,6 +379,7 @@ void check_across(const Job& job, Problems& problems) {
 
 std::vector<JobProblem> check_job(const Job& job) {
     Problems problems;
+    check_name(job.name, problems);
     check_processes(job, problems);
     check_device(job, problems);
     check_bytes(job, problems);

@@ -188,12 +188,12 @@ stop_s = 4
 
 TEST_CASE("job: texts survive the resolved form, whatever is in them") {
     Job job = parsed(kSmallest);
-    job.name = "a \"b\" \\ c\n\t\x7f # ö";
+    job.dataset_dir = "a \"b\" \\ c\n\t\x7f # ö";
     job.model_options = {{"an odd key", "x"}, {"empty", ""},    {"float", "1e-05"},
                          {"number", "08"},    {"plus", "+8"},   {"text", "'\"\"\""},
                          {"truth", "true"},   {"whole", "-12"}, {"wide", "0x10"}};
     const Job again = parsed(to_toml(job));
-    CHECK(again.name == job.name);
+    CHECK(again.dataset_dir == job.dataset_dir);
     auto expected = job.model_options;
     std::sort(expected.begin(), expected.end());
     CHECK(again.model_options == expected);
@@ -369,6 +369,27 @@ TEST_CASE("job: what does not go together is refused at the key to change") {
         const std::string found = mistake(std::string(kSmallest) + c.text + "\n");
         CHECK(found.substr(0, c.message.size()) == c.message);
     }
+}
+
+TEST_CASE("job: a name that could lead out of the folder of runs is refused") {
+    for (const char* name : {"a", "3", "a-b_c.d", "A..b", "multifashion"}) {
+        CAPTURE(name);
+        CHECK(parsed(std::string("name = '") + name + "'\n" + kSmallest).name == name);
+    }
+    const std::string longest(100, 'x');
+    CHECK(parsed("name = '" + longest + "'\n" + kSmallest).name == longest);
+    for (const std::string& name :
+         {std::string(""), std::string("../../esc"), std::string("a/b"), std::string(".."),
+          std::string(".hidden"), std::string("-out"), std::string("a b"), std::string("a\\b"),
+          std::string("ö"), longest + "x"}) {
+        CAPTURE(name);
+        const std::string expected =
+            "job.toml:1: name: must be 1 to 100 letters (a to z, A to Z), digits, '.', '_' or '-'";
+        const std::string found = mistake("name = '" + name + "'\n" + kSmallest);
+        CHECK(found.substr(0, expected.size()) == expected);
+        CHECK(found.find("found '" + name + "'") != std::string::npos);
+    }
+    CHECK(mistake(kSmallest, {"name=../x"}).find("--set name=../x: name: must be ") == 0);
 }
 
 TEST_CASE("job: every mistake is told, not only the first") {
