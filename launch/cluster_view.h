@@ -113,6 +113,7 @@ Books books_of(const Status& status);
 
 // ---- sums over the processes ----
 Books total_books(const ClusterView& view);
+// Applied block updates by staleness: a bin per version, the last of 64 is open.
 std::vector<std::uint64_t> total_staleness(const ClusterView& view);
 // Gradients computed times their samples; a resumed run goes on from what its checkpoint has
 // applied.
@@ -168,7 +169,8 @@ struct StalenessSummary {
     std::uint64_t max = 0;
     std::uint64_t count = 0;
 };
-// Of applied block updates; quantiles from the histogram, whose last bin is open.
+// Of applied block updates; quantiles from 64 on are up to 1/32 too high
+// (common/staleness/staleness_bins.h).
 StalenessSummary summarise(const ClusterView& view);
 // Share of the job's batches that are finished, in [0, 1], as the lead shard counts them.
 double batches_done(const ClusterView& view);
