@@ -111,6 +111,21 @@ void check_processes(const Job& job, Problems& problems) {
     }
 }
 
+// Shard i listens on port + 1 + i: past the last port the number would begin at 0 again.
+void check_ports(const Job& job, Problems& problems) {
+    constexpr std::uint32_t kLastPort = 65535;
+    const std::uint32_t shards = job.shards();
+    if (job.port == 0 || job.port + shards <= kLastPort) return;
+    const std::string remedy =
+        shards < kLastPort ? fmt::format("at most {}, or 0 for free ports", kLastPort - shards)
+                           : "0 for free ports: no port leaves room for so many";
+    problems.push_back(
+        {"transport.port",
+         fmt::format("the coordinator listens there and the job's {} shards on the ports above it, "
+                     "up to {}, but the last port is {}: found {}, set {}",
+                     shards, job.port + shards, kLastPort, job.port, remedy)});
+}
+
 void check_bytes(const Job& job, Problems& problems) {
     if (job.block_bytes % 4096 != 0) {
         problems.push_back(
@@ -382,6 +397,7 @@ std::vector<JobProblem> check_job(const Job& job) {
     check_name(job.name, problems);
     check_processes(job, problems);
     check_device(job, problems);
+    check_ports(job, problems);
     check_bytes(job, problems);
     check_conflict(job, problems);
     check_policy(job.policy, "staleness", problems);

@@ -392,6 +392,25 @@ TEST_CASE("job: a name that could lead out of the folder of runs is refused") {
     CHECK(mistake(kSmallest, {"name=../x"}).find("--set name=../x: name: must be ") == 0);
 }
 
+TEST_CASE("job: fixed ports leave room for every shard below the last port there is") {
+    const auto at = [](const std::string& top, int port) {
+        return top + kSmallest + "[transport]\nport = " + std::to_string(port) + "\n";
+    };
+    const std::string six = "servers = 2\nshards_per_server = 3\n";
+    CHECK(parsed(at(six, 65529)).port == 65529);
+    CHECK(mistake(at(six, 65530)) ==
+          "job.toml:6: transport.port: the coordinator listens there and the job's 6 shards on the "
+          "ports above it, up to 65536, but the last port is 65535: found 65530, set at most "
+          "65529, or 0 for free ports");
+    CHECK(parsed(at("", 65534)).port == 65534);
+    CHECK(mistake(at("", 65535)).find("set at most 65534, or 0 for free ports") !=
+          std::string::npos);
+    const std::string most = "servers = 1024\nshards_per_server = 256\n";
+    CHECK(parsed(at(most, 0)).shards() == 262144);
+    CHECK(mistake(at(most, 1)).find("set 0 for free ports: no port leaves room for so many") !=
+          std::string::npos);
+}
+
 TEST_CASE("job: every mistake is told, not only the first") {
     const std::string text =
         mistake("wrokers = 1\nservers = 0\n[model]\nlibrary = \"m\"\n[data]\nbatch = \"x\"\n");
