@@ -12,6 +12,7 @@
 #include "common/staleness/policy.h"
 #include "launch/gpu.h"
 #include "launch/job_keys.h"
+#include "launch/job_values.h"
 #include "launch/simulation_faults.h"
 #include "ps/task_memory.h"
 #include "worker/builtin/catalog.h"
@@ -75,8 +76,8 @@ void check_name(const std::string& name, Problems& problems) {
     problems.push_back(
         {"name", fmt::format("must be 1 to {} letters (a to z, A to Z), digits, '.', '_' or '-', "
                              "the first a letter or digit, since run directories are named by it; "
-                             "found '{}'. To choose where a run is kept use --out DIR",
-                             kMostNameBytes, name)});
+                             "found {}. To choose where a run is kept use --out DIR",
+                             kMostNameBytes, quoted(name))});
 }
 
 void check_processes(const Job& job, Problems& problems) {
