@@ -173,6 +173,18 @@ std::string to_json(const Summary& summary) {
     return json::serialize(object) + "\n";
 }
 
+Result<void> write_summary(const Summary& summary, const RunDirectory& run) {
+    const auto written = write_text(run.summary_file(), to_json(summary));
+    if (!written.has_error()) return {};
+    return fail(
+        written.error().code,
+        fmt::format("{}; the run's figures are only in what is printed here, its model in "
+                    "{}, its course in {}",
+                    written.error().text,
+                    summary.last_checkpoint.empty() ? "no checkpoint" : summary.last_checkpoint,
+                    run.series_file()));
+}
+
 namespace {
 
 std::string bars(const std::vector<std::uint64_t>& histogram, std::uint64_t count) {

@@ -71,6 +71,8 @@ struct Summary {
 Summary summary_of(const ClusterView& view, const Outcome& outcome, const RunDirectory& run);
 // The keys of summary.json; counts are numbers.
 std::string to_json(const Summary& summary);
+// Writes RUN/summary.json; io, saying what there is instead.
+Result<void> write_summary(const Summary& summary, const RunDirectory& run);
 // What a task scores under the name `accuracy`: that, unless its model says otherwise.
 std::string metric_of(const Summary& summary, const std::string& task);
 // For people, at the end of a run: accuracies, updates, staleness as bars, cosine, where it lies.
