@@ -193,6 +193,19 @@ std::uint64_t total_samples(const ClusterView& view) {
 }
 std::uint64_t total_steps(const ClusterView& view) { return sum_over_workers(view, "steps"); }
 
+std::map<std::string, std::uint64_t> refused_messages(const ClusterView& view) {
+    constexpr std::string_view kRefused = "refused.";
+    std::map<std::string, std::uint64_t> refused;
+    for (const ProcessView& process : view.processes) {
+        for (const NamedValue& value : process.last.values) {
+            if (!value.name.starts_with(kRefused)) continue;
+            refused[value.name.substr(kRefused.size())] +=
+                static_cast<std::uint64_t>(std::llround(value.value));
+        }
+    }
+    return refused;
+}
+
 // A worker that never computed a task (worker.split_tasks) says NaN of it; NaN if all do.
 std::vector<double> mean_losses(const ClusterView& view) {
     std::vector<double> sums;

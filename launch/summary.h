@@ -2,6 +2,7 @@
 // that tells the first failure first.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -46,6 +47,7 @@ struct Summary {
     TornPulls torn;
     std::optional<InStepSummary> in_step;
     std::optional<AcrossSummary> across;
+    std::map<std::string, std::uint64_t> refused;  // messages, by reason; empty = none
     std::uint64_t steps = 0;
     std::uint64_t samples = 0;             // those before a resume included
     std::string resumed_from;              // directory of a checkpoint; empty = none
