@@ -6,6 +6,7 @@
 #include <span>
 
 #include "common/conflict/cosine_bins.h"
+#include "common/staleness/staleness_bins.h"
 
 namespace detente {
 
@@ -133,7 +134,9 @@ Books total_books(const ClusterView& view) {
     return total;
 }
 
-std::vector<std::uint64_t> total_staleness(const ClusterView& view) {
+namespace {
+
+std::vector<std::uint64_t> staleness_bins(const ClusterView& view) {
     std::vector<std::uint64_t> total;
     for (const ProcessView& process : view.processes) {
         if (process.node.role != Role::shard) continue;
@@ -141,6 +144,17 @@ std::vector<std::uint64_t> total_staleness(const ClusterView& view) {
         if (total.size() < bins.size()) total.resize(bins.size());
         for (std::size_t i = 0; i < bins.size(); ++i) total[i] += bins[i];
     }
+    return total;
+}
+
+}  // namespace
+
+std::vector<std::uint64_t> total_staleness(const ClusterView& view) {
+    std::vector<std::uint64_t> total = staleness_bins(view);
+    for (std::size_t bin = kExactStaleness; bin < total.size(); ++bin) {
+        total[kExactStaleness - 1] += total[bin];
+    }
+    total.resize(std::min<std::size_t>(total.size(), kExactStaleness));
     return total;
 }
 
@@ -178,6 +192,19 @@ std::uint64_t total_samples(const ClusterView& view) {
     return view.samples_before + sum_over_workers(view, "samples");
 }
 std::uint64_t total_steps(const ClusterView& view) { return sum_over_workers(view, "steps"); }
+
+std::map<std::string, std::uint64_t> refused_messages(const ClusterView& view) {
+    constexpr std::string_view kRefused = "refused.";
+    std::map<std::string, std::uint64_t> refused;
+    for (const ProcessView& process : view.processes) {
+        for (const NamedValue& value : process.last.values) {
+            if (!value.name.starts_with(kRefused)) continue;
+            refused[value.name.substr(kRefused.size())] +=
+                static_cast<std::uint64_t>(std::llround(value.value));
+        }
+    }
+    return refused;
+}
 
 // A worker that never computed a task (worker.split_tasks) says NaN of it; NaN if all do.
 std::vector<double> mean_losses(const ClusterView& view) {
@@ -315,7 +342,7 @@ std::optional<AcrossSummary> across_workers(const ClusterView& view) {
 }
 
 StalenessSummary summarise(const ClusterView& view) {
-    const std::vector<std::uint64_t> histogram = total_staleness(view);
+    const std::vector<std::uint64_t> bins = staleness_bins(view);
     StalenessSummary summary;
     double sum = 0;
     for (const ProcessView& process : view.processes) {
@@ -323,22 +350,11 @@ StalenessSummary summarise(const ClusterView& view) {
         sum += process.value("staleness.sum").value_or(0);
         summary.max = std::max(summary.max, count_of(process.last, "staleness.max"));
     }
-    for (const std::uint64_t bin : histogram) summary.count += bin;
+    for (const std::uint64_t bin : bins) summary.count += bin;
     if (summary.count == 0) return summary;
     summary.mean = sum / static_cast<double>(summary.count);
-    // The smallest bin at or below which a share q of all lies.
-    const auto quantile = [&](double q) {
-        const auto rank = static_cast<std::uint64_t>(
-            std::max(1.0, std::ceil(q * static_cast<double>(summary.count))));
-        std::uint64_t below = 0;
-        for (std::size_t bin = 0; bin < histogram.size(); ++bin) {
-            below += histogram[bin];
-            if (below >= rank) return static_cast<std::uint64_t>(bin);
-        }
-        return summary.max;
-    };
-    summary.p50 = quantile(0.5);
-    summary.p99 = quantile(0.99);
+    summary.p50 = staleness_quantile(bins, summary.max, 0.5);
+    summary.p99 = staleness_quantile(bins, summary.max, 0.99);
     return summary;
 }
 

@@ -23,7 +23,9 @@ Table top_level() {
         "",
         false,
         "",
-        {{"name", "", "The job's name: run directories and messages carry it.", at(&Job::name)},
+        {{"name", "",
+          "The job's name: run directories and messages carry it. Letters, digits, '.', '_', '-'.",
+          at(&Job::name)},
          {"seed", "",
           "Every random draw is a function of it: initial weights, order of samples, "
           "visiting order of PCGrad.",

@@ -87,6 +87,7 @@ Summary summary_of(const ClusterView& view, const Outcome& outcome, const RunDir
     summary.torn = torn_pulls(view);
     summary.in_step = in_step(view);
     summary.across = across_workers(view);
+    summary.refused = refused_messages(view);
     summary.steps = total_steps(view);
     summary.samples = total_samples(view);
     summary.resumed_from = view.resumed_from;
@@ -120,6 +121,8 @@ std::string to_json(const Summary& summary) {
         // JSON has no NaN.
         if (std::isfinite(loss)) tasks[task].as_object()["loss"] = loss;
     }
+    json::object refused;
+    for (const auto& [reason, messages] : summary.refused) refused[reason] = messages;
     json::array histogram(summary.staleness_histogram.begin(), summary.staleness_histogram.end());
     json::object object{{"job", summary.job},
                         {"failed", summary.failed},
@@ -135,6 +138,7 @@ std::string to_json(const Summary& summary) {
                         {"conflict", conflict_of(summary)},
                         {"workers", workers_json(summary.workers)},
                         {"step_time", json_of(summary.step_times)},
+                        {"refused", std::move(refused)},
                         {"steps", summary.steps},
                         {"samples", summary.samples},
                         {"wall_s", summary.wall_s},
@@ -171,6 +175,18 @@ std::string to_json(const Summary& summary) {
             json::object{{"code", name_of(summary.error.code)}, {"text", summary.error.text}};
     }
     return json::serialize(object) + "\n";
+}
+
+Result<void> write_summary(const Summary& summary, const RunDirectory& run) {
+    const auto written = write_text(run.summary_file(), to_json(summary));
+    if (!written.has_error()) return {};
+    return fail(
+        written.error().code,
+        fmt::format("{}; the run's figures are only in what is printed here, its model in "
+                    "{}, its course in {}",
+                    written.error().text,
+                    summary.last_checkpoint.empty() ? "no checkpoint" : summary.last_checkpoint,
+                    run.series_file()));
 }
 
 namespace {

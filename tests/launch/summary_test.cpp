@@ -84,8 +84,22 @@ TEST_CASE("summary: summary.json has every promised key, counts as numbers") {
         CHECK(times.at("queue_ms").to_number<double>() == 1.5);
         CHECK(times.at("apply_ms").to_number<double>() == 0.5);
     }
+    CHECK(object.at("refused").as_object().empty());
     CHECK(object.at("wall_s").to_number<double>() == 12);
     CHECK(object.at("samples_per_s").to_number<double>() == 200);
+}
+
+TEST_CASE("summary: refused messages are added up over all processes, by reason") {
+    ClusterView view = finished_view();
+    view.processes[0].last.values.push_back({"refused.not_finite", 2});
+    view.processes[0].last.values.push_back({"refused.transport.bad_checksum", 3});
+    view.processes[1].last.values.push_back({"refused.transport.bad_checksum", 4});
+    view.processes[2].last.values.push_back({"refused.transport.wrong_build", 1});
+    const json::object object =
+        json::parse(to_json(summary_of(view, Outcome{}, RunDirectory{"/r"}))).as_object();
+    CHECK(object.at("refused") == json::object{{"not_finite", 2},
+                                               {"transport.bad_checksum", 7},
+                                               {"transport.wrong_build", 1}});
 }
 
 TEST_CASE("summary: the table shows accuracies, updates, staleness and where the run lies") {

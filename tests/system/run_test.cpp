@@ -283,6 +283,21 @@ TEST_CASE("run: evaluates during training in a process of its own and keeps the 
     CHECK(const_cast<Launched&>(again).wait(seconds(20)) == 0);
 }
 
+TEST_CASE("run: a summary that cannot be written makes the end a failure of the disk") {
+    const std::string verb = GENERATE("run", "simulate");
+    CAPTURE(verb);
+    const TinyRun run;
+    // A folder in its place: no user, root included, can rename a file over it.
+    const std::string in_the_way = run.run_dir() + "/summary.json";
+    std::filesystem::create_directories(in_the_way);
+    Launched launched(run.folder(), {verb, run.job_file(), "--out", run.run_dir()});
+    CHECK(launched.wait(seconds(60)) == value_of(ExitCode::io));
+    CHECK_THAT(launched.output(),
+               Catch::Contains("detente " + verb + ": cannot write " + in_the_way + ": ") &&
+                   Catch::Contains("its model in " + run.run_dir() + "/checkpoints/1"));
+    CHECK(std::filesystem::exists(run.run_dir() + "/checkpoints/1/manifest.json"));
+}
+
 TEST_CASE("run: --dry-run shows the plan and starts nothing") {
     const TinyRun run;
     Launched launched(run.folder(), run.arguments({"--dry-run"}));
