@@ -6,12 +6,44 @@
 #include <memory>
 
 #include "launch/exit_code.h"
-#include "tests/system/launched.h"
+#include "launch/roles.h"
+#include "tests/system/daemons.h"
 
 namespace detente::test {
 namespace {
 
 using std::chrono::seconds;
+
+std::vector<std::string> words(std::vector<std::string> first,
+                               const std::vector<std::string>& more) {
+    first.insert(first.end(), more.begin(), more.end());
+    return first;
+}
+
+using Ranks = std::vector<std::unique_ptr<Launched>>;
+
+// All five by hand; what they say is in the run's folder.
+Ranks by_hand(const TinyRun& run, const std::vector<std::string>& joins) {
+    Ranks ranks;
+    for (int rank = 0; rank < 5; ++rank) {
+        ranks.push_back(std::make_unique<Launched>(
+            run.folder(), words(joins, {"--rank", std::to_string(rank), "--size", "5"})));
+    }
+    return ranks;
+}
+
+struct Alone {
+    int code = -1;
+    std::string output;
+};
+// One rank and nobody else, with these variables, to its end.
+Alone alone(const std::vector<std::string>& variables, const std::vector<std::string>& joins,
+            const std::string& program = DETENTE_PROGRAM) {
+    const TemporaryFolder folder;
+    Launched rank(folder, words(words(variables, {program, "join"}), joins), "env");
+    const auto code = rank.wait(seconds(20));
+    return {code.value_or(-1), rank.output()};
+}
 
 TEST_CASE("join: every rank gets its role and they find each other through a file") {
     const TinyRun run;
@@ -119,10 +151,10 @@ TEST_CASE("join: --dry-run shows the plan from rank 0, or without a launcher, an
         CHECK(told == (rank == "0"));
         CHECK_FALSE(std::filesystem::exists(own.run_dir()));
     }
-    Launched alone(run.folder(), {"join", run.job_file(), "--dry-run"});
-    REQUIRE(alone.wait(seconds(20)) == 0);
-    CHECK_THAT(alone.output(), Catch::Contains("nothing was started") &&
-                                   Catch::Contains("mpirun -n 5 detente join"));
+    Launched nobody(run.folder(), {"join", run.job_file(), "--dry-run"});
+    REQUIRE(nobody.wait(seconds(20)) == 0);
+    CHECK_THAT(nobody.output(), Catch::Contains("nothing was started") &&
+                                    Catch::Contains("mpirun -n 5 detente join"));
 }
 
 TEST_CASE("join: a wrong number of ranks is an error with the right one") {
@@ -130,9 +162,62 @@ TEST_CASE("join: a wrong number of ranks is an error with the right one") {
     Launched rank(run.folder(), {"join", run.job_file(), "--rank", "0", "--size", "3"});
     CHECK(rank.wait(seconds(20)) == value_of(ExitCode::usage));
     CHECK_THAT(rank.output(), Catch::Contains("3 ranks") && Catch::Contains("-n 5"));
-    Launched alone(run.folder(), {"join", run.job_file()});
-    CHECK(alone.wait(seconds(20)) == value_of(ExitCode::usage));
-    CHECK_THAT(alone.output(), Catch::Contains("mpirun -n"));
+    const Alone nobodys = alone({}, {run.job_file()});
+    CHECK(nobodys.code == value_of(ExitCode::usage));
+    CHECK_THAT(nobodys.output, Catch::Contains("mpirun -n"));
+}
+
+TEST_CASE("join: a rank that fails says so with its rank and host and one speaks for its host") {
+    const TinyRun run;
+    const std::string here = " on " + this_host() + ": ";
+    // Rank 0 may be well, on a host that has the file, or with the right number of ranks.
+    const Alone without = alone({}, {"/no/such/job.toml", "--rank", "3", "--size", "5"});
+    CHECK(without.code == value_of(ExitCode::usage));
+    CHECK_THAT(without.output, Catch::StartsWith("detente join: rank 3 of 5" + here +
+                                                 "/no/such/job.toml: cannot read the job file"));
+    const Alone wrong = alone({}, {run.job_file(), "--rank", "3", "--size", "4"});
+    CHECK(wrong.code == value_of(ExitCode::usage));
+    CHECK_THAT(wrong.output,
+               Catch::StartsWith("detente join: rank 3 of 4" + here + "4 ranks were started") &&
+                   Catch::Contains("-n 5"));
+    const std::vector<std::string> placed = {"DETENTE_RANK=3", "DETENTE_SIZE=4"};
+    const Alone first = alone(words(placed, {"DETENTE_LOCAL_RANK=0"}), {run.job_file()});
+    CHECK(first.code == value_of(ExitCode::usage));
+    CHECK_THAT(first.output, Catch::StartsWith("detente join: rank 3 of 4" + here));
+    const Alone second = alone(words(placed, {"DETENTE_LOCAL_RANK=1"}), {run.job_file()});
+    CHECK(second.code == value_of(ExitCode::usage));
+    CHECK(second.output.empty());
+}
+
+TEST_CASE("join: a rank whose host lacks the MPI module says so with its rank and host") {
+    const TinyRun run("",
+                      "[sync]\nlayers = [\"*\"]\nbackend = \"mpi\"\n\n"
+                      "[staleness]\npolicy = \"async\"\n");
+    // The program without what lies beside it.
+    const std::string program = run.folder() / "detente";
+    std::filesystem::copy_file(DETENTE_PROGRAM, program);
+    const Alone rank =
+        alone({"OMPI_COMM_WORLD_RANK=3", "OMPI_COMM_WORLD_SIZE=5", "OMPI_COMM_WORLD_LOCAL_RANK=0"},
+              {run.job_file()}, program);
+    CHECK(rank.code == value_of(ExitCode::usage));
+    CHECK_THAT(rank.output, Catch::StartsWith("detente join: rank 3 of 5 on " + this_host() +
+                                              ": module of "
+                                              "collectives ") &&
+                                Catch::Contains("detente_openmpi.so: no such file"));
+}
+
+TEST_CASE("join: an IPv6 address of the coordinator is refused at once with what is expected") {
+    const TinyRun run;
+    for (const std::string rank : {"0", "3"}) {
+        const Alone refused = alone(
+            {}, {run.job_file(), "--rank", rank, "--size", "5", "--coordinator", "[::1]:7000"});
+        CHECK(refused.code == value_of(ExitCode::usage));
+        CHECK_THAT(refused.output, Catch::Contains("--coordinator = [::1]:7000: ") &&
+                                       Catch::Contains("expected a name or an IPv4 address"));
+    }
+    const Alone worker = alone({}, {"--worker", "--coordinator", "[::1]:7000"});
+    CHECK(worker.code == value_of(ExitCode::usage));
+    CHECK_THAT(worker.output, Catch::Contains("expected a name or an IPv4 address"));
 }
 
 }  // namespace
