@@ -220,5 +220,43 @@ TEST_CASE("join: an IPv6 address of the coordinator is refused at once with what
     CHECK_THAT(worker.output, Catch::Contains("expected a name or an IPv4 address"));
 }
 
+TEST_CASE("join: a worker takes a place among ranks started by hand and names no job file") {
+    const TinyRun run("step_ms = 10");
+    const Ranks ranks =
+        by_hand(run, {"join", run.job_file(), "--out", run.run_dir(), "--set", "data.epochs=4"});
+    REQUIRE(run.reaches_training());
+    ::kill(run.pids().at("worker:1"), SIGKILL);
+    REQUIRE(eventually(seconds(20), [&] {
+        return ranks[0]->output().find("worker:1 lost: ") != std::string::npos;
+    }));
+    const TemporaryFolder first_folder;
+    Launched first(first_folder, {"join", "--worker", "--out", run.run_dir()});
+    REQUIRE(eventually(seconds(20), [&] { return run.pids()["worker:1"] == first.pid(); }));
+    CHECK_THAT(first.output(), Catch::Contains("joins as worker:1, incarnation 2"));
+    const pid_t leaving = run.pids().at("worker:0");
+    const TemporaryFolder drain_folder;
+    Launched drain(drain_folder, {"control", run.run_dir(), "--drain", "worker:0"});
+    REQUIRE(drain.wait(seconds(20)) == 0);
+    REQUIRE(eventually(seconds(20), [leaving] { return !alive(leaving); }));
+    // From elsewhere, where the run directory may have another name.
+    const std::string coordinator = bytes_of_file(run.run_dir() + "/coordinator");
+    const TemporaryFolder second_folder;
+    Launched second(second_folder, {"join", "--worker", "--coordinator",
+                                    coordinator.substr(0, coordinator.find('\n'))});
+    REQUIRE(eventually(seconds(20), [&] { return run.pids()["worker:0"] == second.pid(); }));
+    CAPTURE(ranks[0]->output(), first.output(), second.output());
+    CHECK(ranks[0]->wait(seconds(90)) == 0);
+    CHECK(first.wait(seconds(20)) == 0);
+    CHECK(second.wait(seconds(20)) == 0);
+    const auto summary = run.summary();
+    REQUIRE_FALSE(summary.empty());
+    CHECK_FALSE(summary.at("failed").as_bool());
+    CHECK(summary.at("processes_lost").to_number<int>() == 1);
+    CHECK(summary.at("batches").as_object().at("done").to_number<double>() == 1);
+    const Alone no_job = alone({}, {"--rank", "0", "--size", "5"});
+    CHECK(no_job.code == value_of(ExitCode::usage));
+    CHECK_THAT(no_job.output, Catch::Contains("join: JOB is required"));
+}
+
 }  // namespace
 }  // namespace detente::test
