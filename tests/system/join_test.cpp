@@ -258,5 +258,70 @@ TEST_CASE("join: a worker takes a place among ranks started by hand and names no
     CHECK_THAT(no_job.output, Catch::Contains("join: JOB is required"));
 }
 
+TEST_CASE("join: ranks and worker ids are the same after a restart whoever starts them") {
+    const TinyRun run("step_ms = 10", "[checkpoint]\nevery = 256\n");
+    const std::map<std::string, std::string> placed = {{"server-0", "rank 1 of 5 is server 0"},
+                                                       {"server-1", "rank 2 of 5 is server 1"},
+                                                       {"worker-0", "rank 3 of 5 is worker 0"},
+                                                       {"worker-1", "rank 4 of 5 is worker 1"}};
+    const auto check_places = [&placed](const std::string& run_dir) {
+        for (const auto& [process, place] : placed) {
+            CHECK_THAT(bytes_of_file(run_dir + "/" + process + ".log"), Catch::Contains(place));
+        }
+    };
+    {
+        const Ranks ranks = by_hand(run, {"join", run.job_file(), "--out", run.run_dir()});
+        REQUIRE(run.reaches_training());
+        REQUIRE(eventually(seconds(20), [&run] { return run.has_checkpoint(); }));
+        ranks[0]->signal(SIGINT);
+        REQUIRE(ranks[0]->wait(seconds(20)) == value_of(ExitCode::interrupted));
+        for (const auto& rank : ranks) REQUIRE(rank->wait(seconds(20)));
+    }
+    check_places(run.run_dir());
+    const auto went_on = [&](const std::string& run_dir) {
+        check_places(run_dir);
+        CHECK(std::filesystem::exists(run_dir + "/ledger/worker-0.2.ledger"));
+        CHECK(std::filesystem::exists(run_dir + "/ledger/worker-1.2.ledger"));
+        const std::string text = bytes_of_file(run_dir + "/summary.json");
+        REQUIRE_FALSE(text.empty());
+        const auto summary = boost::json::parse(text).as_object();
+        CHECK_FALSE(summary.at("failed").as_bool());
+        CHECK(summary.at("batches").as_object().at("done").to_number<double>() == 1);
+    };
+    const auto joins = [&run](const std::string& run_dir) {
+        return std::vector<std::string>{"join",
+                                        run.job_file(),
+                                        "--out",
+                                        run_dir,
+                                        "--resume",
+                                        run.run_dir(),
+                                        "--set",
+                                        "model.options."
+                                        "step_ms=0"};
+    };
+    {
+        const std::string run_dir = run.folder() / "again";
+        const Ranks ranks = by_hand(run, joins(run_dir));
+        CAPTURE(ranks[0]->output());
+        for (const auto& rank : ranks) CHECK(rank->wait(seconds(40)) == 0);
+        went_on(run_dir);
+    }
+    ::setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
+    ::setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
+    for (const std::string mpirun : {"mpirun.openmpi", "mpirun.mpich"}) {
+        if (!std::filesystem::exists("/usr/bin/" + mpirun)) {
+            WARN("skipped: " << mpirun << " is not installed");
+            continue;
+        }
+        const std::string run_dir = run.folder() / mpirun;
+        std::vector<std::string> bare = {"-n", "5", DETENTE_PROGRAM};
+        if (mpirun == "mpirun.openmpi") bare.insert(bare.begin(), "--oversubscribe");
+        Launched ranks(run.folder(), words(bare, joins(run_dir)), mpirun);
+        CAPTURE(mpirun, ranks.output());
+        CHECK(ranks.wait(seconds(40)) == 0);
+        went_on(run_dir);
+    }
+}
+
 }  // namespace
 }  // namespace detente::test
