@@ -77,7 +77,8 @@ struct Job {
     std::uint64_t seed = 1;
     std::uint32_t servers = 1;
     std::uint32_t shards_per_server = 1;
-    std::uint32_t workers = 1;
+    std::uint32_t workers = 1;  // it begins with
+    std::uint32_t places = 0;   // for workers; 0 = as many as it begins with
 
     // [model]
     std::string model_library;                                       // absolute after resolution
@@ -168,6 +169,8 @@ struct Job {
     SimulationConfig simulate;  // [simulate]
 
     std::uint32_t shards() const { return servers * shards_per_server; }
+    // At once; their ids are below it.
+    std::uint32_t most_workers() const { return places > workers ? places : workers; }
 };
 
 }  // namespace detente

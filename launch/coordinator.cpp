@@ -161,18 +161,22 @@ void Coordinator::on_policy_change(PolicyChange&& change, Effects& effects) {
 
 void Coordinator::on_hello(const Envelope& envelope, Hello&& hello, Effects& effects) {
     ProcessView* process = view_.find(envelope.from);
+    if (process == nullptr) process = open_place(envelope.from, hello);
     const std::string name = to_string(envelope.from);
     if (process != nullptr && may_take_place(*process, hello)) {
         return take_place(*process, std::move(hello), effects);
     }
     if (process == nullptr || view_.stage != Stage::gathering || process->phase != Phase::missing) {
-        const std::string why = process == nullptr
-                                    ? fmt::format("this job has {} shards and {} workers",
-                                                  options_.job.shards(), options_.job.workers)
-                                : process->phase == Phase::missing || !process->live()
-                                    ? "this run takes no new process any more"
-                                    : fmt::format("process {} on {} is {} already",
-                                                  process->process, process->endpoint.host, name);
+        const std::string why =
+            process == nullptr
+                ? fmt::format(
+                      "this job has {} shards, {} workers and {} "
+                      "places for workers",
+                      options_.job.shards(), options_.job.workers, options_.job.most_workers())
+            : process->phase == Phase::missing || !process->live()
+                ? "this run takes no new process any more"
+                : fmt::format("process {} on {} is {} already", process->process,
+                              process->endpoint.host, name);
         effects.log(LogLevel::warning, fmt::format("refused {} of process {} on {}: {}", name,
                                                    hello.process, hello.endpoint.host, why));
         // Whoever speaks for a process that lives is closed by the server before this.

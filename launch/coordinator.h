@@ -106,6 +106,8 @@ class Coordinator final : public Node {
     void on_drain(const PeerChange& leaving, Effects& effects);
     bool may_take_place(const ProcessView& process, const Hello& hello) const;
     void take_place(ProcessView& process, Hello&& hello, Effects& effects);
+    // For a worker beyond those the job began with; none where it has no such place.
+    ProcessView* open_place(NodeId node, const Hello& hello);
     bool is_late_to_prepare(const ProcessView& process) const;
     // What a worker reports and what those before it in its place had.
     Status with_earlier(NodeId node, Status status) const;

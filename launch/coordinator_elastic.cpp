@@ -1,5 +1,6 @@
-// Workers that leave a running job, and workers that take the place of one that has left or was
-// lost, as its next incarnation: the number of places stays the job's.
+// Workers that leave a running job, and workers that join it: in the place of one that has left or
+// was lost, as its next incarnation, or in one that nobody has had yet, where the job has more
+// places than workers.
 #include <fmt/core.h>
 
 #include <algorithm>
@@ -54,7 +55,27 @@ std::vector<Endpoint> Coordinator::vacancies() const {
         place.incarnation = next(process.incarnation);
         places.push_back(std::move(place));
     }
+    for (std::uint32_t i = options_.job.workers; i < options_.job.most_workers(); ++i) {
+        if (view_.find(node_of(WorkerId{i})) != nullptr) continue;
+        Endpoint place;
+        place.node = node_of(WorkerId{i});
+        place.incarnation = Incarnation{1};
+        places.push_back(std::move(place));
+    }
     return places;
+}
+
+ProcessView* Coordinator::open_place(NodeId node, const Hello& hello) {
+    if (view_.stage != Stage::training || node.role != Role::worker ||
+        node.index >= options_.job.most_workers() || hello.build != build_description()) {
+        return nullptr;
+    }
+    ProcessView process;
+    process.node = node;
+    process.phase = Phase::stopped;
+    process.incarnation = Incarnation{0};
+    view_.processes.push_back(std::move(process));
+    return &view_.processes.back();
 }
 
 bool Coordinator::may_take_place(const ProcessView& process, const Hello& hello) const {

@@ -231,8 +231,10 @@ void CoordinatorLoop::greet() {
         const std::string label = label_of(place.node);
         return control_.connected(place.node) || (!label.empty() && !locals_.at(label).told);
     });
-    if (free.size() == offered_) return;
-    offered_ = free.size();
+    std::vector<std::pair<NodeId, Incarnation>> offers;
+    for (const Endpoint& place : free) offers.emplace_back(place.node, place.incarnation);
+    if (offers == offered_) return;
+    offered_ = std::move(offers);
     Message greeting = greeting_of(options_);
     std::get<Welcome>(greeting.body).peers = std::move(free);
     control_.greet(std::move(greeting));

@@ -148,7 +148,7 @@ class CoordinatorLoop {
     std::string token_;                                 // what a POST must show
     std::map<std::uint64_t, PendingControl> controls_;  // by request
     std::uint64_t last_control_ = 0;
-    std::size_t offered_ = 0;  // places of workers, to whoever connects
+    std::vector<std::pair<NodeId, Incarnation>> offered_;  // places, to whoever connects
     Stage shown_stage_ = Stage::gathering;
     bool finished_ = false;
     Outcome outcome_;

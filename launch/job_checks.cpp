@@ -68,6 +68,12 @@ void check_processes(const Job& job, Problems& problems) {
                             "needs pull_ahead = 0 (the reply to a push cannot bring blocks that "
                             "were already pulled), found pull_ahead = 1: set one of the two"});
     }
+    if (job.places > 0 && job.places < job.workers) {
+        problems.push_back(
+            {"places", fmt::format("must be 0 or at least workers = {}, which all have one from "
+                                   "the beginning, found {}",
+                                   job.workers, job.places)});
+    }
     if (job.heartbeat_interval >= job.peer_deadline) {
         using Seconds = std::chrono::duration<double>;
         problems.push_back(
@@ -273,6 +279,11 @@ void check_sync(const Job& job, Problems& problems) {
                         "workers: choose a policy of scope block, or 'bsp' alone to keep all "
                         "workers in step",
                         job.policy.name));
+    }
+    if (job.sync_backend == SyncBackend::mpi && job.most_workers() > job.workers) {
+        problems.push_back({"places",
+                            "must be 0 under sync.backend = \"mpi\": a worker that joins "
+                            "was not started by mpirun and has no rank to average with"});
     }
     if (job.on_rejection == OnRejection::compensate) {
         refuse(

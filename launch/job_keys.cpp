@@ -34,7 +34,18 @@ Table top_level() {
           "Shards of one server: each is one thread with a socket and blocks of its own.",
           at(&Job::shards_per_server),
           {1, 256}},
-         {"workers", "processes", "Worker processes.", at(&Job::workers), {1, kMostProcesses}}}};
+         {"workers",
+          "processes",
+          "Worker processes that the job begins with.",
+          at(&Job::workers),
+          {1, kMostProcesses}},
+         {"places",
+          "processes",
+          "Workers that may take part at once: those beyond `workers` join while training runs "
+          "(`detente join --worker`). 0: as many as `workers`, so that one joins only in the place "
+          "of one that left or was lost. Each place has its share of transport.credit.",
+          at(&Job::places),
+          {0, kMostProcesses}}}};
 }
 
 Table data_table() {

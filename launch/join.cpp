@@ -266,7 +266,8 @@ ExitCode join_running(const JoinOptions& options) {
         return refuse(
             fail(ErrorCode::bad_job,
                  fmt::format("no place is free in the job at {}: a worker joins while "
-                             "training runs, in the place of one that was lost or drained",
+                             "training runs, in the place of one that was lost or drained, or in "
+                             "one of those that the job's `places` has beyond its `workers`",
                              address)));
     }
     const Endpoint place = (*control)->vacancies().front();

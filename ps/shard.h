@@ -228,7 +228,9 @@ class Shard : public Node {
     std::map<std::uint64_t, CheckpointReply> checkpoints_;  // by ticket
     // Spoken to and not gone; looked up for every message of ten thousand workers.
     boost::container::flat_map<WorkerId, Incarnation> workers_;
-    std::set<WorkerId> gone_;  // lost, or left; whoever was not heard of yet is not among them
+    // Lost, or left, or places that nobody has had; whoever the job begins with and was not heard
+    // of yet is not among them.
+    std::set<WorkerId> gone_;
     std::vector<WorkerId>
         task_members_;  // the others; empty: not listed since somebody came or went
 

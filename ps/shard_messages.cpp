@@ -192,7 +192,7 @@ void Shard::pull(const Envelope& from, const PullRequest& body) {
         answer.request = body.request;
         answer.part = Part{static_cast<std::uint32_t>(i)};
         answer.parts = static_cast<std::uint32_t>(parts.size());
-        answer.credit_bytes = setup_.job->credit_bytes / std::max(1U, setup_.job->workers);
+        answer.credit_bytes = setup_.job->credit_bytes / std::max(1U, setup_.job->most_workers());
         if (cut) {
             for (const LiveBlock* block : parts[i]) {
                 answer.blocks.push_back(cuts_.at(worker).weights.at(block->plan->id));
@@ -264,7 +264,7 @@ void Shard::answer_leases() {
 
 const std::vector<WorkerId>& Shard::members_for_tasks() {
     if (!task_members_.empty()) return task_members_;
-    for (const WorkerId worker : all_workers(setup_.job->workers)) {
+    for (const WorkerId worker : all_workers(setup_.job->most_workers())) {
         if (!gone_.contains(worker)) task_members_.push_back(worker);
     }
     return task_members_;

@@ -47,7 +47,7 @@ std::uint64_t Shard::most_samples(const Push& body) const {
         return gradient.block.value < blocks.size() && blocks[gradient.block.value].in_step;
     };
     const bool of_a_node = std::all_of(body.blocks.begin(), body.blocks.end(), in_step);
-    return std::uint64_t{setup_.job->batch_samples} * (of_a_node ? setup_.job->workers : 1);
+    return std::uint64_t{setup_.job->batch_samples} * (of_a_node ? setup_.job->most_workers() : 1);
 }
 
 Result<void> Shard::check_part(const Push& body, std::vector<LiveBlock*>& blocks) const {

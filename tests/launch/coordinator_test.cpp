@@ -202,6 +202,33 @@ TEST_CASE("coordinator: a new process takes a lost worker's place and what it co
     CHECK(scene.node.view().find(Scene::worker(0))->endpoint.host == "there");
 }
 
+TEST_CASE("coordinator: workers join in places that nobody has had, up to the job's places") {
+    Job job = small_job();
+    job.places = 4;
+    Scene scene(job);
+    CHECK(scene.node.vacancies().empty());  // not before training
+    scene.train();
+    REQUIRE(scene.node.vacancies().size() == 2);
+    CHECK(scene.node.vacancies()[0].node == Scene::worker(2));
+    CHECK(scene.node.vacancies()[0].incarnation == Incarnation{1});
+    scene.hello(Scene::worker(2));
+    const auto welcomed = scene.world.of<Welcome>();
+    CHECK(welcomed.back().first == Scene::worker(2));
+    CHECK_FALSE(welcomed.back().second.initialise);
+    CHECK(welcomed.back().second.peers.size() == 5);
+    scene.world.receive(Scene::worker(2), Ready{});
+    CHECK(scene.world.of<Go>().back().first == Scene::worker(2));
+    REQUIRE(scene.node.vacancies().size() == 1);
+    CHECK(scene.node.vacancies()[0].node == Scene::worker(3));
+    scene.hello(Scene::worker(4));  // there is no such place
+    CHECK(scene.world.of<Welcome>().size() == welcomed.size());
+    CHECK(scene.node.view().find(Scene::worker(4)) == nullptr);
+    scene.world.give(PeerDown{Scene::worker(2), Incarnation{1}, "killed"});
+    REQUIRE(scene.node.vacancies().size() == 2);
+    CHECK(scene.node.vacancies()[0].incarnation == Incarnation{2});
+    CHECK(scene.node.view().stage == Stage::training);
+}
+
 TEST_CASE("coordinator: a worker that joins late and is never ready is lost by a deadline") {
     Job job = small_job();
     job.start_deadline = seconds(4);
