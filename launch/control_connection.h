@@ -59,7 +59,7 @@ struct HostPort {
     std::string host;
     std::uint16_t port = 0;
 };
-// "host:port". bad_job if it is not.
+// "host:port". bad_job if it is not, or if the host is an IPv6 address: shards listen on IPv4 only.
 Result<HostPort> parse_address(const std::string& address);
 
 }  // namespace detente
