@@ -142,11 +142,14 @@ std::optional<AcrossSummary> across_workers(const ClusterView& view);
 std::uint64_t total_steps(const ClusterView& view);
 // Mean over the workers that reported losses; empty = none yet.
 std::vector<double> mean_losses(const ClusterView& view);
+// Of the pairs that share something.
 std::optional<double> mean_cosine(const ClusterView& view);
-// Mean cosine of every pair of tasks over all steps, as a symmetric matrix; empty = none yet.
+// Mean cosine of every pair of tasks over all steps, as a symmetric matrix; NaN = they share
+// nothing, empty = none yet.
 std::vector<std::vector<double>> pairwise_cosines(const ClusterView& view);
 
-// Of one pair of tasks over all steps; quantiles from the bins (common/conflict/cosine_bins.h).
+// Of one pair of tasks that share something, over all steps; quantiles from the bins
+// (common/conflict/cosine_bins.h).
 struct PairSummary {
     std::string a;
     std::string b;

@@ -36,8 +36,14 @@ json::object conflict_of(const Summary& summary) {
     if (summary.mean_cosine) conflict["mean_cosine"] = *summary.mean_cosine;
     if (!summary.cosines.empty()) {
         json::array rows;
-        for (const auto& row : summary.cosines)
-            rows.emplace_back(json::array(row.begin(), row.end()));
+        for (const auto& row : summary.cosines) {
+            json::array numbers;
+            // JSON has no NaN.
+            for (const double cosine : row) {
+                numbers.push_back(std::isfinite(cosine) ? json::value(cosine) : nullptr);
+            }
+            rows.emplace_back(std::move(numbers));
+        }
         conflict["tasks"] = json::array(summary.tasks.begin(), summary.tasks.end());
         conflict["cosines"] = std::move(rows);
     }

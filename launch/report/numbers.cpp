@@ -167,6 +167,7 @@ void add_run(std::string& out, const NamedRun& named) {
     }
     for (std::size_t i = 0; i < run.cosines.size(); ++i) {
         for (std::size_t j = i + 1; j < run.cosines.size(); ++j) {
+            if (std::isnan(run.cosines[i][j])) continue;
             csv.add("cosine", run.cosine_tasks[i] + "/" + run.cosine_tasks[j], run.cosines[i][j]);
         }
     }
