@@ -231,6 +231,14 @@ std::optional<double> conflict_share(const ClusterView& view) {
     return ratio_over_workers(view, "cosine.conflict_steps", "cosine.count");
 }
 
+std::uint64_t degenerate_steps(const ClusterView& view) {
+    std::uint64_t steps = 0;
+    for (const ProcessView& process : view.processes) {
+        if (process.node.role == Role::worker) steps += count_of(process.last, "steps.degenerate");
+    }
+    return steps;
+}
+
 std::vector<std::vector<double>> pairwise_cosines(const ClusterView& view) {
     const std::size_t tasks = view.tasks.size();
     std::vector<std::vector<double>> sums(tasks, std::vector<double>(tasks, 0.0));

@@ -106,7 +106,7 @@ struct ClusterView {
 //         refused.<code>, in messages: a push with NaN in three blocks is one
 //         staleness.{sum,max}; the lead shard also batches.{total,finished,leased,returned}
 // worker: steps, samples, cosine.{sum,count,conflict_steps}, cosine.mean.<task>.<task>,
-//         interference.{opposed,norms}, steps.reused, compute_ms, wait_ms,
+//         interference.{opposed,norms}, steps.{reused,degenerate}, compute_ms, wait_ms,
 //         step_time.{steps,compute_ms,wait_ms,wire_ms,queue_ms,apply_ms} (launch/step_times.h);
 //         with [sync] also sync.{rounds,groups_lost,wait_ms}
 Books books_of(const Status& status);
@@ -163,6 +163,9 @@ std::vector<PairSummary> pair_summaries(const ClusterView& view);
 std::optional<double> interference_index(const ClusterView& view);
 // Share of the steps in which at least one pair of tasks was in conflict.
 std::optional<double> conflict_share(const ClusterView& view);
+
+// Steps at which a worker's conflict method found no solution of its own (its status was not ok).
+std::uint64_t degenerate_steps(const ClusterView& view);
 
 struct StalenessSummary {
     double mean = 0;

@@ -49,6 +49,7 @@ json::object conflict_of(const Summary& summary) {
     }
     if (summary.conflict_share) conflict["steps_in_conflict"] = *summary.conflict_share;
     if (summary.interference_index) conflict["interference_index"] = *summary.interference_index;
+    conflict["degenerate_steps"] = summary.degenerate_steps;
     if (!summary.pairs.empty()) conflict["pairs"] = json_of(summary.pairs);
     return conflict;
 }
@@ -88,6 +89,7 @@ Summary summary_of(const ClusterView& view, const Outcome& outcome, const RunDir
     summary.pairs = pair_summaries(view);
     summary.conflict_share = conflict_share(view);
     summary.interference_index = interference_index(view);
+    summary.degenerate_steps = degenerate_steps(view);
     summary.workers = workers_of(view);
     summary.step_times = total_step_times(view);
     summary.torn = torn_pulls(view);
@@ -259,6 +261,12 @@ std::string table(const Summary& summary) {
                        "  mean pairwise cosine of task gradients: {:+.3f}; in conflict in "
                        "{:.1f} % of the steps\n",
                        *summary.mean_cosine, 100 * summary.conflict_share.value_or(0));
+    }
+    if (summary.degenerate_steps > 0) {
+        fmt::format_to(out,
+                       "  conflict.method found no solution of its own (zero or degenerate "
+                       "gradients) in {} steps; a worker's log has the first\n",
+                       with_commas(summary.degenerate_steps));
     }
     if (summary.in_step) {
         fmt::format_to(out,

@@ -139,6 +139,7 @@ Result<std::vector<std::vector<double>>> Resolver::weights_of(const GradientOutc
     std::vector<Solved> solved = solved_;
     std::vector<std::vector<double>> weights;
     bool reused = every_ > 1;
+    std::optional<Undecided> undecided;
     for (std::size_t group = 0; group < groups; ++group) {
         AggregatorInput input;
         TaskSet members{~std::uint64_t{0}};
@@ -162,6 +163,11 @@ Result<std::vector<std::vector<double>>> Resolver::weights_of(const GradientOutc
         reused = false;
         auto output = solve(input, members, states[group]);
         if (!output) return output.error();
+        const bool worse = output->status == AggregatorStatus::degenerate &&
+                           (!undecided || undecided->status != AggregatorStatus::degenerate);
+        if (worse || (output->status != AggregatorStatus::ok && !undecided)) {
+            undecided = {output->status, group, groups};
+        }
         if (every_ > 1) {
             const auto entries = input.gramian->entries();
             solved[group] = {output->weights, {entries.begin(), entries.end()}, 1};
@@ -171,6 +177,7 @@ Result<std::vector<std::vector<double>>> Resolver::weights_of(const GradientOutc
     states_ = std::move(states);
     solved_ = std::move(solved);
     reused_ = reused;
+    undecided_ = undecided;
     return weights;
 }
 

@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "common/config.h"
@@ -37,6 +38,15 @@ class Resolver {
     const Aggregator& aggregator() const { return *aggregator_; }
     // Whether every group's weights of the last resolve() were an earlier step's.
     bool reused() const { return reused_; }
+    // A group of the last resolve() for which the method did not find what its paper asks for: its
+    // weights are the documented choice.
+    struct Undecided {
+        AggregatorStatus status = AggregatorStatus::ok;  // never ok
+        std::size_t group = 0;
+        std::size_t groups = 1;
+    };
+    // The first group that is degenerate, or else the first whose gradients are all zero.
+    const std::optional<Undecided>& undecided() const { return undecided_; }
 
     // Whether anything is: not where the method remembers nothing and every step is resolved anew.
     bool remembers() const;
@@ -92,6 +102,7 @@ class Resolver {
     std::vector<AggregatorState> states_;        // by group
     std::vector<Solved> solved_;                 // by group, where every_ > 1
     bool reused_ = false;
+    std::optional<Undecided> undecided_;
 };
 
 }  // namespace detente

@@ -169,6 +169,7 @@ class Worker : public Node {
     void resolve(GradientOutcome&& outcome);
     void note_resolved(const std::vector<double>& losses, const Gramian& gramian);
     void note_cosines(const Gramian& gramian);
+    void note_undecided();
     // Batches, and whose they are (worker_leases.cpp).
     void ask_for_batches(bool wants_more);
     void send_lease_request();
@@ -284,6 +285,7 @@ class Worker : public Node {
     std::vector<std::uint64_t> cosine_bins_;  // as Status has them
     std::uint64_t conflict_steps_ = 0;        // with a pair below zero
     std::uint64_t reused_steps_ = 0;
+    std::uint64_t undecided_steps_ = 0;  // at which the method's status was not ok
     InterferenceIndex interference_;
     bool state_too_large_ = false;  // said once
     std::vector<double> losses_;

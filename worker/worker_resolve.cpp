@@ -47,6 +47,7 @@ void Worker::resolve(GradientOutcome&& outcome) {
                                                       work.error().text));
     }
     note_resolved(losses, gramian);
+    note_undecided();
     record_resolved(losses, gramian, layers, *work);
     combine(std::move(*work));
 }
@@ -65,6 +66,25 @@ void Worker::note_resolved(const std::vector<double>& losses, const Gramian& gra
     note_cosines(gramian);
     interference_.add(gramian);
     if (resolver_.reused()) ++reused_steps_;
+}
+
+void Worker::note_undecided() {
+    const auto& undecided = resolver_.undecided();
+    if (!undecided || undecided_steps_++ > 0) return;
+    const bool zero = undecided->status == AggregatorStatus::all_zero;
+    const std::string where = undecided->groups == 1
+                                  ? ""
+                                  : " of group " + std::to_string(undecided->group) + " of " +
+                                        std::to_string(undecided->groups);
+    effects_->log(LogLevel::warning,
+                  "step " + std::to_string(computing_->step.value) + ": conflict.method '" +
+                      resolver_.aggregator().name() + "' says '" + name_of(undecided->status) +
+                      "': " +
+                      (zero ? "every gradient" + where + " is zero"
+                            : "its paper leaves the gradients" + where +
+                                  " open (parallel, opposed or zero ones)") +
+                      "; the weights are the choice that its file in common/conflict/ documents. "
+                      "Further such steps are only counted (steps.degenerate)");
 }
 
 void Worker::note_cosines(const Gramian& gramian) {

@@ -359,6 +359,46 @@ TEST_CASE("conflict: of skipped steps nothing enters the figures") {
     }
 }
 
+TEST_CASE("conflict: steps without a solution of the method's own are counted and told once") {
+    for (const bool zero : {false, true}) {
+        ClusterOptions options = three_tasks("mgda");
+        options.job.workers = 1;
+        options.model.noise = 0;
+        options.model.trunk_elements = 1;  // which is to be the same for all tasks
+        options.model.gradient_factor = zero ? 0 : 1;
+        Cluster cluster(options);
+        REQUIRE(cluster.run());
+        double steps = 0;
+        double degenerate = 0;
+        for (const auto& [name, value] :
+             cluster.coordinator().last.at(node_of(WorkerId{0})).last.values) {
+            if (name == "steps") steps = value;
+            if (name == "steps.degenerate") degenerate = value;
+        }
+        CHECK(steps == 20);
+        CHECK(degenerate == steps);
+        std::string told;
+        for (const std::string& line : cluster.world().log()) {
+            if (line.find("conflict.method 'mgda'") == std::string::npos) continue;
+            CHECK(told.empty());
+            told = line;
+        }
+        CHECK_THAT(told, Catch::Contains(zero ? "every gradient is zero" : "'degenerate'") &&
+                             Catch::Contains("step 1:"));
+    }
+}
+
+TEST_CASE("conflict: steps that a method has solved are not counted as degenerate") {
+    Cluster cluster(three_tasks("mgda"));
+    REQUIRE(cluster.run());
+    for (const std::uint32_t worker : {0U, 1U}) {
+        for (const auto& [name, value] :
+             cluster.coordinator().last.at(node_of(WorkerId{worker})).last.values) {
+            if (name == "steps.degenerate") CHECK(value == 0);
+        }
+    }
+}
+
 TEST_CASE("conflict: skipping works where the lead decides steps too") {
     ClusterOptions options = three_tasks("mgda");
     options.job.policy.name = "bsp";

@@ -219,6 +219,29 @@ TEST_CASE("resolver: parameters per task are those of a group's members") {
           std::vector<double>{1, 6, 7});
 }
 
+TEST_CASE("resolver: says which group its method found no solution for") {
+    Job job = job_with("mgda");
+    job.conflict_scope = ConflictScope::layer;
+    Resolver resolver = resolver_for(job);
+    const auto step = [&](const std::vector<GradientOutcome>& groups) {
+        GradientOutcome outcome = as_members(groups.front(), 2, 0, 1);
+        for (std::size_t i = 1; i < groups.size(); ++i) {
+            outcome.groups.push_back(as_members(groups[i], 2, 0, 1).groups.front());
+        }
+        REQUIRE(resolver.resolve(std::move(outcome), 1).has_value());
+        return resolver.undecided();
+    };
+    const GradientOutcome solved = outcome_of(1, 2, -0.5);
+    const GradientOutcome zero = outcome_of(0, 0, 0);
+    const GradientOutcome equal = outcome_of(1, 1, 1);
+    CHECK_FALSE(step({solved, solved}).has_value());
+    const auto first = step({solved, zero, equal});
+    REQUIRE(first.has_value());
+    CHECK(first->status == AggregatorStatus::degenerate);
+    CHECK(first->group == 2);
+    CHECK(first->groups == 3);
+}
+
 TEST_CASE("resolver: where nothing is shared no method is asked") {
     Resolver resolver = resolver_for(job_with("mgda"), 3);
     GradientOutcome outcome = as_members(outcome_of(1, 2, -0.4), 3, 0, 1);
