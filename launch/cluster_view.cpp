@@ -258,25 +258,40 @@ std::optional<double> conflict_share(const ClusterView& view) {
     return ratio_over_workers(view, "cosine.conflict_steps", "cosine.count");
 }
 
+std::uint64_t degenerate_steps(const ClusterView& view) {
+    std::uint64_t steps = 0;
+    for (const ProcessView& process : view.processes) {
+        if (process.node.role == Role::worker) steps += count_of(process.last, "steps.degenerate");
+    }
+    return steps;
+}
+
 std::vector<std::vector<double>> pairwise_cosines(const ClusterView& view) {
     const std::size_t tasks = view.tasks.size();
     std::vector<std::vector<double>> sums(tasks, std::vector<double>(tasks, 0.0));
-    double steps = 0;
+    std::vector<std::vector<double>> steps = sums;
+    bool any = false;
     for (const ProcessView& process : view.processes) {
         const double count = process.value("cosine.count").value_or(0);
         if (process.node.role != Role::worker || count == 0) continue;
-        steps += count;
+        any = true;
         for (std::size_t i = 0; i < tasks; ++i) {
             for (std::size_t j = i + 1; j < tasks; ++j) {
                 const std::string name = "cosine.mean." + view.tasks[i] + "." + view.tasks[j];
-                sums[i][j] += count * process.value(name).value_or(0);
+                const std::optional<double> mean = process.value(name);
+                if (!mean) continue;
+                sums[i][j] += count * *mean;
+                steps[i][j] += count;
             }
         }
     }
-    if (steps == 0) return {};
+    if (!any) return {};
     for (std::size_t i = 0; i < tasks; ++i) {
         sums[i][i] = 1;
-        for (std::size_t j = i + 1; j < tasks; ++j) sums[j][i] = sums[i][j] /= steps;
+        for (std::size_t j = i + 1; j < tasks; ++j) {
+            sums[j][i] = sums[i][j] = steps[i][j] > 0 ? sums[i][j] / steps[i][j]
+                                                      : std::numeric_limits<double>::quiet_NaN();
+        }
     }
     return sums;
 }
@@ -298,6 +313,7 @@ std::vector<PairSummary> pair_summaries(const ClusterView& view) {
         for (std::size_t j = i + 1; j < tasks; ++j) {
             const auto own = rest.first(kCosineBins);
             rest = rest.subspan(kCosineBins);
+            if (std::isnan(means[i][j])) continue;
             double total = 0;
             double negative = 0;
             for (std::size_t bin = 0; bin < kCosineBins; ++bin) {

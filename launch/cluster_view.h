@@ -108,7 +108,7 @@ struct ClusterView {
 //         staleness.{sum,max}, counts in bins (common/staleness/staleness_bins.h); the lead shard
 //         also batches.{total,finished,leased,returned}
 // worker: steps, samples, cosine.{sum,count,conflict_steps}, cosine.mean.<task>.<task>,
-//         interference.{opposed,norms}, steps.reused, compute_ms, wait_ms,
+//         interference.{opposed,norms}, steps.{reused,degenerate}, compute_ms, wait_ms,
 //         step_time.{steps,compute_ms,wait_ms,wire_ms,queue_ms,apply_ms} (launch/step_times.h);
 //         with [sync] also sync.{rounds,groups_lost,wait_ms}
 // any:    refused.transport.<code>, in messages that never reached the node: garbage, a false
@@ -150,11 +150,14 @@ std::uint64_t total_steps(const ClusterView& view);
 std::map<std::string, std::uint64_t> refused_messages(const ClusterView& view);
 // Mean over the workers that reported losses; empty = none yet.
 std::vector<double> mean_losses(const ClusterView& view);
+// Of the pairs that share something.
 std::optional<double> mean_cosine(const ClusterView& view);
-// Mean cosine of every pair of tasks over all steps, as a symmetric matrix; empty = none yet.
+// Mean cosine of every pair of tasks over all steps, as a symmetric matrix; NaN = they share
+// nothing, empty = none yet.
 std::vector<std::vector<double>> pairwise_cosines(const ClusterView& view);
 
-// Of one pair of tasks over all steps; quantiles from the bins (common/conflict/cosine_bins.h).
+// Of one pair of tasks that share something, over all steps; quantiles from the bins
+// (common/conflict/cosine_bins.h).
 struct PairSummary {
     std::string a;
     std::string b;
@@ -168,6 +171,9 @@ std::vector<PairSummary> pair_summaries(const ClusterView& view);
 std::optional<double> interference_index(const ClusterView& view);
 // Share of the steps in which at least one pair of tasks was in conflict.
 std::optional<double> conflict_share(const ClusterView& view);
+
+// Steps at which a worker's conflict method found no solution of its own (its status was not ok).
+std::uint64_t degenerate_steps(const ClusterView& view);
 
 struct StalenessSummary {
     double mean = 0;

@@ -70,6 +70,10 @@ Gramian ResolvedStep::whole() const {
     return sum;
 }
 
+bool have_met(const Gramian& gramian, std::size_t a, std::size_t b) {
+    return gramian.at(a, b) != 0;
+}
+
 Result<void> read_resolved_steps(const RunDirectory& run, const VisitStep& visit) {
     const auto files = ledger_files(run.ledger_dir(), Role::worker);
     if (files.has_error()) return files.error();

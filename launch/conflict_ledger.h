@@ -32,6 +32,9 @@ struct ResolvedStep {
     Gramian whole() const;  // the sum
 };
 
+// Whether the tasks have a cosine there: where they share nothing their product is exactly zero.
+bool have_met(const Gramian& gramian, std::size_t a, std::size_t b);
+
 // Reads every step of every worker, each worker's in order. `visit` is told the names first with
 // each; a worker's names may differ from another's only if the run directory holds two runs.
 // io, bad_message: no ledgers, or one that is not readable; not_supported: nothing was recorded

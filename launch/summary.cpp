@@ -36,13 +36,20 @@ json::object conflict_of(const Summary& summary) {
     if (summary.mean_cosine) conflict["mean_cosine"] = *summary.mean_cosine;
     if (!summary.cosines.empty()) {
         json::array rows;
-        for (const auto& row : summary.cosines)
-            rows.emplace_back(json::array(row.begin(), row.end()));
+        for (const auto& row : summary.cosines) {
+            json::array numbers;
+            // JSON has no NaN.
+            for (const double cosine : row) {
+                numbers.push_back(std::isfinite(cosine) ? json::value(cosine) : nullptr);
+            }
+            rows.emplace_back(std::move(numbers));
+        }
         conflict["tasks"] = json::array(summary.tasks.begin(), summary.tasks.end());
         conflict["cosines"] = std::move(rows);
     }
     if (summary.conflict_share) conflict["steps_in_conflict"] = *summary.conflict_share;
     if (summary.interference_index) conflict["interference_index"] = *summary.interference_index;
+    conflict["degenerate_steps"] = summary.degenerate_steps;
     if (!summary.pairs.empty()) conflict["pairs"] = json_of(summary.pairs);
     return conflict;
 }
@@ -82,6 +89,7 @@ Summary summary_of(const ClusterView& view, const Outcome& outcome, const RunDir
     summary.pairs = pair_summaries(view);
     summary.conflict_share = conflict_share(view);
     summary.interference_index = interference_index(view);
+    summary.degenerate_steps = degenerate_steps(view);
     summary.workers = workers_of(view);
     summary.step_times = total_step_times(view);
     summary.torn = torn_pulls(view);
@@ -269,6 +277,12 @@ std::string table(const Summary& summary) {
                        "  mean pairwise cosine of task gradients: {:+.3f}; in conflict in "
                        "{:.1f} % of the steps\n",
                        *summary.mean_cosine, 100 * summary.conflict_share.value_or(0));
+    }
+    if (summary.degenerate_steps > 0) {
+        fmt::format_to(out,
+                       "  conflict.method found no solution of its own (zero or degenerate "
+                       "gradients) in {} steps; a worker's log has the first\n",
+                       with_commas(summary.degenerate_steps));
     }
     if (summary.in_step && summary.in_step->member_rounds == 0) {
         fmt::format_to(out,

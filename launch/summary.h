@@ -41,6 +41,7 @@ struct Summary {
     std::vector<PairSummary> pairs;
     std::optional<double> conflict_share;      // of the steps: some pair below zero
     std::optional<double> interference_index;  // of what is shared
+    std::uint64_t degenerate_steps = 0;        // the method's status was not ok
     std::vector<WorkerSummary> workers;
     StepTimes step_times;  // of all workers
     // Step scope: steps computed at weights of several versions, and by how much they differed.

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "common/invariant.h"
+#include "common/partition/layers.h"
 #include "common/random.h"
 #include "common/staleness/policy.h"
 
@@ -48,6 +49,7 @@ Worker::Worker(WorkerSetup setup, Resolver resolver)
       resolver_(std::move(resolver)),
       rounds_(setup_.id, *setup_.plan, *setup_.job, setup_.tasks.size()) {
     verdict_first_ = decides_steps(*setup_.job);
+    shares_ = sharing_pairs(*setup_.plan, setup_.tasks.size());
     for (std::uint32_t shard = 0; shard < setup_.job->shards(); ++shard) {
         clients_.emplace_back(ShardId{shard}, *setup_.plan, *setup_.job);
     }

@@ -174,6 +174,8 @@ class Worker : public Node {
     void computed(ComputeEnded&& event);
     void resolve(GradientOutcome&& outcome);
     void note_resolved(const std::vector<double>& losses, const Gramian& gramian);
+    void note_cosines(const Gramian& gramian);
+    void note_undecided();
     // Batches, and whose they are (worker_leases.cpp).
     void ask_for_batches(bool wants_more);
     void send_lease_request();
@@ -284,12 +286,14 @@ class Worker : public Node {
     // difference of versions among them.
     std::uint64_t torn_steps_ = 0;
     std::uint64_t torn_max_ = 0;
-    double cosine_sum_ = 0;
+    std::vector<bool> shares_;  // which pairs of tasks have a cosine (partition/layers.h)
+    double cosine_sum_ = 0;     // of each step's mean over those pairs
     std::uint64_t cosine_count_ = 0;
     std::vector<double> pair_cosine_sums_;    // T×T, row-major
     std::vector<std::uint64_t> cosine_bins_;  // as Status has them
     std::uint64_t conflict_steps_ = 0;        // with a pair below zero
     std::uint64_t reused_steps_ = 0;
+    std::uint64_t undecided_steps_ = 0;  // at which the method's status was not ok
     InterferenceIndex interference_;
     bool state_too_large_ = false;  // said once
     std::vector<double> losses_;

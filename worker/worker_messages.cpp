@@ -289,9 +289,11 @@ Status Worker::status() const {
     add("interference.opposed", interference_.opposed());
     add("interference.norms", interference_.norms());
     add("steps.reused", static_cast<double>(reused_steps_));
+    add("steps.degenerate", static_cast<double>(undecided_steps_));
     const std::size_t tasks = setup_.tasks.size();
     for (std::size_t i = 0; cosine_count_ > 0 && i < tasks; ++i) {
         for (std::size_t j = i + 1; j < tasks; ++j) {
+            if (!shares_[i * tasks + j]) continue;
             const std::string name = "cosine.mean." + setup_.tasks[i] + "." + setup_.tasks[j];
             add(name.c_str(),
                 pair_cosine_sums_[i * tasks + j] / static_cast<double>(cosine_count_));

@@ -35,6 +35,7 @@ ClusterView finished_view() {
                           {"cosine.sum", -5},
                           {"cosine.count", 25},
                           {"cosine.mean.a.b", -0.2},
+                          {"steps.degenerate", 4},
                           {"compute_ms", 6000},
                           {"wait_ms", 500},
                           {"step_time.steps", 24},
@@ -73,6 +74,7 @@ TEST_CASE("summary: summary.json has every promised key, counts as numbers") {
     CHECK(object.at("conflict").at("cosines").at(0).at(1).to_number<double>() == Approx(-0.2));
     CHECK(object.at("conflict").at("cosines").at(1).at(1).to_number<double>() == 1);
     CHECK(object.at("conflict").at("tasks").at(1).as_string() == "b");
+    CHECK(object.at("conflict").at("degenerate_steps").to_number<int>() == 4);
     CHECK(object.at("workers").at(0).at("computing_s").to_number<double>() == 6);
     CHECK(object.at("workers").at(0).at("waiting_s").to_number<double>() == 0.5);
     for (const json::value& times :
@@ -108,8 +110,8 @@ TEST_CASE("summary: the table shows accuracies, updates, staleness and where the
     CHECK_THAT(text, Catch::Contains("a                     75.00 %") &&
                          Catch::Contains("computed                100") &&
                          Catch::Contains("mean 0.20, p50 0, p99 4, max 4") &&
-                         Catch::Contains("-0.200") && Catch::Contains("/runs/small") &&
-                         Catch::Contains("   0 ████"));
+                         Catch::Contains("-0.200") && Catch::Contains("gradients) in 4 steps") &&
+                         Catch::Contains("/runs/small") && Catch::Contains("   0 ████"));
 }
 
 TEST_CASE("summary: step times are means over the steps of all workers, told in one line") {
