@@ -244,6 +244,15 @@ std::optional<double> ratio_over_workers(const ClusterView& view, const char* ab
     return sum / count;
 }
 
+// Of a sum that workers report over the steps whose cosines they counted; none where none does.
+std::optional<double> mean_per_step(const ClusterView& view, const std::string& sum) {
+    const bool reported =
+        std::any_of(view.processes.begin(), view.processes.end(), [&](const ProcessView& process) {
+            return process.node.role == Role::worker && process.value(sum.c_str());
+        });
+    return reported ? ratio_over_workers(view, sum.c_str(), "cosine.count") : std::nullopt;
+}
+
 }  // namespace
 
 std::optional<double> mean_cosine(const ClusterView& view) {
@@ -324,6 +333,15 @@ std::vector<PairSummary> pair_summaries(const ClusterView& view) {
                                  cosine_quantile(own, 0.1), cosine_quantile(own, 0.9),
                                  total > 0 ? negative / total : 0});
         }
+    }
+    return summaries;
+}
+
+std::vector<TaskSummary> task_summaries(const ClusterView& view) {
+    std::vector<TaskSummary> summaries;
+    for (const std::string& task : view.tasks) {
+        const auto norm = mean_per_step(view, "norm.sum." + task);
+        if (norm) summaries.push_back({task, *norm, mean_per_step(view, "weight.sum." + task)});
     }
     return summaries;
 }

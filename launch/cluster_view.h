@@ -108,6 +108,7 @@ struct ClusterView {
 //         staleness.{sum,max}, counts in bins (common/staleness/staleness_bins.h); the lead shard
 //         also batches.{total,finished,leased,returned}
 // worker: steps, samples, cosine.{sum,count,conflict_steps}, cosine.mean.<task>.<task>,
+//         {norm,weight}.sum.<task> over as many steps as cosine.count says,
 //         interference.{opposed,norms}, steps.{reused,degenerate}, compute_ms, wait_ms,
 //         step_time.{steps,compute_ms,wait_ms,wire_ms,queue_ms,apply_ms} (launch/step_times.h);
 //         with [sync] also sync.{rounds,groups_lost,wait_ms}
@@ -167,6 +168,13 @@ struct PairSummary {
     double negative_share = 0;
 };
 std::vector<PairSummary> pair_summaries(const ClusterView& view);
+// Of one task over all steps, on what is shared.
+struct TaskSummary {
+    std::string task;
+    double norm_mean = 0;               // of its gradient
+    std::optional<double> weight_mean;  // over steps and groups; none: a method by coordinates
+};
+std::vector<TaskSummary> task_summaries(const ClusterView& view);
 // Of all workers' steps, over what is shared (common/conflict/interference.h).
 std::optional<double> interference_index(const ClusterView& view);
 // Share of the steps in which at least one pair of tasks was in conflict.

@@ -18,7 +18,8 @@ bool adds_up(const std::string& name) {
     return name == "steps" || name == "samples" || name == "compute_ms" || name == "wait_ms" ||
            name == "cosine.sum" || name == "cosine.count" || name == "cosine.conflict_steps" ||
            name.starts_with("steps.") || name.starts_with("step_time.") ||
-           name.starts_with("sync.") || name.starts_with("interference.");
+           name.starts_with("sync.") || name.starts_with("interference.") ||
+           name.starts_with("norm.sum.") || name.starts_with("weight.sum.");
 }
 
 bool is_vacant(const ProcessView& process) {

@@ -51,6 +51,7 @@ json::object conflict_of(const Summary& summary) {
     if (summary.interference_index) conflict["interference_index"] = *summary.interference_index;
     conflict["degenerate_steps"] = summary.degenerate_steps;
     if (!summary.pairs.empty()) conflict["pairs"] = json_of(summary.pairs);
+    if (!summary.by_task.empty()) conflict["by_task"] = json_of(summary.by_task);
     return conflict;
 }
 
@@ -87,6 +88,7 @@ Summary summary_of(const ClusterView& view, const Outcome& outcome, const RunDir
     summary.metrics = view.metrics;
     summary.cosines = pairwise_cosines(view);
     summary.pairs = pair_summaries(view);
+    summary.by_task = task_summaries(view);
     summary.conflict_share = conflict_share(view);
     summary.interference_index = interference_index(view);
     summary.degenerate_steps = degenerate_steps(view);

@@ -39,6 +39,7 @@ struct Summary {
     std::vector<std::string> metrics;          // what each scores; empty = accuracy
     std::vector<std::vector<double>> cosines;  // mean of each pair, in the order of `tasks`
     std::vector<PairSummary> pairs;
+    std::vector<TaskSummary> by_task;
     std::optional<double> conflict_share;      // of the steps: some pair below zero
     std::optional<double> interference_index;  // of what is shared
     std::uint64_t degenerate_steps = 0;        // the method's status was not ok

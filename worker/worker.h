@@ -204,6 +204,8 @@ class Worker : public Node {
     bool idle_but_for_rounds() const;
     std::uint32_t samples_in(const Batch& batch) const;
 
+    // Figures of each task beside what is counted of pairs.
+    void note_tasks(const Gramian& gramian, const CombineWork& work);
     // For the worker's ledger, as ledger.conflicts says.
     void record_resolved(const std::vector<double>& losses, const Gramian& gramian,
                          const std::vector<Gramian>& layers, const CombineWork& work);
@@ -296,6 +298,9 @@ class Worker : public Node {
     std::uint64_t undecided_steps_ = 0;  // at which the method's status was not ok
     InterferenceIndex interference_;
     bool state_too_large_ = false;  // said once
+    // Of each task over the steps that cosines are counted of: ‖g‖, and what it was given.
+    std::vector<double> norm_sums_;
+    std::vector<double> weight_sums_;  // empty: a method without weights
     std::vector<double> losses_;
     std::vector<std::uint64_t> loss_steps_;  // behind each
     Nanos compute_time_{0};

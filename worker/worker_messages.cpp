@@ -299,6 +299,13 @@ Status Worker::status() const {
                 pair_cosine_sums_[i * tasks + j] / static_cast<double>(cosine_count_));
         }
     }
+    const auto add_per_task = [&](const char* name, const std::vector<double>& sums) {
+        for (std::size_t i = 0; i < sums.size(); ++i) {
+            add((name + setup_.tasks[i]).c_str(), sums[i]);
+        }
+    };
+    add_per_task("norm.sum.", norm_sums_);
+    add_per_task("weight.sum.", weight_sums_);
     add("sent_again", static_cast<double>(again));
     const auto milliseconds = [](Nanos duration) {
         return std::chrono::duration<double, std::milli>(duration).count();

@@ -1,4 +1,7 @@
 // What becomes of a step's gradients when they are there: figures for the status, and the push.
+#include <algorithm>
+#include <cmath>
+
 #include "common/codec/codec.h"
 #include "common/conflict/cosine_bins.h"
 #include "common/random.h"
@@ -48,6 +51,7 @@ void Worker::resolve(GradientOutcome&& outcome) {
     }
     note_resolved(losses, gramian);
     note_undecided();
+    note_tasks(gramian, *work);
     record_resolved(losses, gramian, layers, *work);
     combine(std::move(*work));
 }
@@ -158,6 +162,25 @@ void Worker::record_resolved(const std::vector<double>& losses, const Gramian& g
 bool Worker::records_conflicts() const {
     return setup_.tasks.size() > 1 && of_all_tasks() &&
            setup_.job->ledger_conflicts != LedgerConflicts::off;
+}
+
+void Worker::note_tasks(const Gramian& gramian, const CombineWork& work) {
+    const std::size_t tasks = gramian.tasks();
+    if (tasks < 2 || !of_all_tasks()) return;
+    norm_sums_.resize(tasks);
+    for (std::size_t i = 0; i < tasks; ++i) {
+        norm_sums_[i] += std::sqrt(std::max(0.0, gramian.at(i, i)));
+    }
+    if (work.weights.empty()) return;
+    weight_sums_.resize(tasks);
+    if (work.group_weights.empty()) {
+        for (std::size_t i = 0; i < tasks; ++i) weight_sums_[i] += work.weights[i];
+        return;
+    }
+    const auto groups = static_cast<double>(work.group_weights.size());
+    for (const std::vector<double>& group : work.group_weights) {
+        for (std::size_t i = 0; i < tasks; ++i) weight_sums_[i] += group[i] / groups;
+    }
 }
 
 MethodState Worker::method_state() {

@@ -54,6 +54,7 @@ struct RunRecord {
     std::vector<std::uint64_t> staleness_histogram;  // of applied updates; the last bin is open
     std::optional<double> mean_cosine;
     std::vector<PairSummary> pairs;
+    std::vector<TaskSummary> by_task;  // empty: of an older build, or no cosines
     std::optional<double> interference_index;
     std::optional<double> steps_in_conflict;  // share
     // Older builds did not say.

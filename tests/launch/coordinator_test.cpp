@@ -162,6 +162,8 @@ TEST_CASE("coordinator: a new process takes a lost worker's place and what it co
     scene.heartbeat(Scene::worker(0), {{"steps", 5},
                                        {"samples", 50},
                                        {"cosine.mean.0.1", 0.5},
+                                       {"norm.sum.0", 4},
+                                       {"weight.sum.0", 2},
                                        {"step_time.steps", 5},
                                        {"step_time.wire_ms", 10}});
     CHECK(scene.node.vacancies().empty());
@@ -196,6 +198,8 @@ TEST_CASE("coordinator: a new process takes a lost worker's place and what it co
         Scene::worker(0),
         {{"steps", 2}, {"samples", 20}, {"step_time.steps", 2}, {"step_time.wire_ms", 3}});
     CHECK(scene.node.view().find(Scene::worker(0))->value("steps") == 7.0);
+    CHECK(scene.node.view().find(Scene::worker(0))->value("norm.sum.0") == 4.0);
+    CHECK(scene.node.view().find(Scene::worker(0))->value("weight.sum.0") == 2.0);
     CHECK(scene.node.view().find(Scene::worker(0))->value("step_time.steps") == 7.0);
     CHECK(scene.node.view().find(Scene::worker(0))->value("step_time.wire_ms") == 13.0);
     CHECK(total_samples(scene.node.view()) == 70);

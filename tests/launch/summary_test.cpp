@@ -36,6 +36,10 @@ ClusterView finished_view() {
                           {"cosine.count", 25},
                           {"cosine.mean.a.b", -0.2},
                           {"steps.degenerate", 4},
+                          {"norm.sum.a", 50},
+                          {"norm.sum.b", 100},
+                          {"weight.sum.a", 25},
+                          {"weight.sum.b", 37.5},
                           {"compute_ms", 6000},
                           {"wait_ms", 500},
                           {"step_time.steps", 24},
@@ -102,6 +106,39 @@ TEST_CASE("summary: refused messages are added up over all processes, by reason"
     CHECK(object.at("refused") == json::object{{"not_finite", 2},
                                                {"transport.bad_checksum", 7},
                                                {"transport.wrong_build", 1}});
+}
+
+TEST_CASE("summary: each task has the mean norm of its gradient and its mean weight") {
+    ClusterView view = finished_view();
+    ProcessView other;
+    other.node = node_of(WorkerId{1});
+    other.last.values = {{"cosine.count", 75},
+                         {"norm.sum.a", 350},
+                         {"norm.sum.b", 0},
+                         {"weight.sum.a", 75},
+                         {"weight.sum.b", 112.5}};
+    view.processes.push_back(other);
+    const auto by_task = [&view] {
+        return json::parse(to_json(summary_of(view, Outcome{}, RunDirectory{"/r"})))
+            .at("conflict")
+            .as_object()
+            .at("by_task")
+            .as_object();
+    };
+    const json::object both = by_task();
+    CHECK(both.at("a").at("norm_mean").to_number<double>() == Approx(4));
+    CHECK(both.at("b").at("norm_mean").to_number<double>() == Approx(1));
+    CHECK(both.at("a").at("weight_mean").to_number<double>() == Approx(1));
+    CHECK(both.at("b").at("weight_mean").to_number<double>() == Approx(1.5));
+    // A method by coordinates has no weights.
+    for (ProcessView& process : view.processes) {
+        std::erase_if(process.last.values, [](const NamedValue& value) {
+            return value.name.starts_with("weight.sum.");
+        });
+    }
+    const json::object without = by_task();
+    CHECK(without.at("a").at("norm_mean").to_number<double>() == Approx(4));
+    CHECK_FALSE(without.at("a").as_object().contains("weight_mean"));
 }
 
 TEST_CASE("summary: the table shows accuracies, updates, staleness and where the run lies") {
