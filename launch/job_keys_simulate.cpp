@@ -83,7 +83,8 @@ Table compute_table() {
          {"straggler_factor", "times", "One worker takes so many times as long.",
           in(&ComputeTimeConfig::straggler_factor), kFactor},
          {"trace", "",
-          "File of recorded times (from this file's folder), a line each: WORKER SECONDS.",
+          "File of recorded times (from this file's folder), a line each: WORKER SECONDS. A worker "
+          "repeats its own; one without any goes through those of all.",
           in(&ComputeTimeConfig::trace)},
          {"cancel_s", "s", "From the order to cancel a computation to its end.",
           in(&ComputeTimeConfig::cancel), kVirtualSeconds}}};
