@@ -72,7 +72,7 @@ at_s = 0.2
     }
 }
 
-TEST_CASE("replay: weights that were handed out older than they were are found by their version") {
+TEST_CASE("replay: weights that were older than those handed out are found by their version") {
     auto overrides = with_policy("async");
     overrides.emplace_back("simulate.staleness.distribution=constant");
     overrides.emplace_back("simulate.staleness.mean=5");
