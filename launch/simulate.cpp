@@ -113,6 +113,7 @@ Result<RunDirectory> make_directory(const Job& job, const std::string& out,
 }
 
 std::size_t threads_for(const SimulateOptions& options, const Job& job) {
+    if (job.simulate.staleness.distribution != "none") return 1;  // as Simulation has it
     if (options.threads > 0) return options.threads;
     if (is_builtin(job.model_library)) return 1;
     const std::size_t cores = std::max(1U, std::thread::hardware_concurrency());
