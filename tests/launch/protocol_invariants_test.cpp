@@ -267,7 +267,8 @@ const FuzzNames kThen = {{"async",
                           "cagrad", "nash",   "fairgrad",   "imtl_g",  "aligned",  "dualproj",
                           "upgrad", "config", "gradnorm",   "sdmgrad", "modo",     "moco",
                           "uw",     "imtl_l", "dwa",        "rlw",     "gls",      "famo",
-                          "stch",   "db_mtl", "excess_mtl", "krum",    "graddrop", "trimmed_mean"}};
+                          "stch",   "db_mtl", "excess_mtl", "krum",    "graddrop", "trimmed_mean"},
+                         9};
 
 // Each broke an invariant once.
 TEST_CASE("fuzz: seeds that were found stay found") {
