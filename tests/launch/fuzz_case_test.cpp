@@ -8,8 +8,10 @@
 #include <string>
 
 #include "common/staleness/parameters.h"
+#include "launch/fuzz.h"
 #include "launch/job.h"
 #include "launch/job_checks.h"
+#include "tests/temporary_folder.h"
 
 using namespace detente;
 
@@ -104,4 +106,32 @@ TEST_CASE("fuzz: shrinking goes back to a policy's own parameters and to one pol
             if (name == spec.name) CHECK(value == standard_text(spec));
         }
     }
+}
+
+TEST_CASE("fuzz: a failure is one line that ends with the command that reproduces it") {
+    const FuzzVerdict late{FuzzEnd::no_progress, "line one\nline two"};
+    CHECK(failure_line(7, late, "", false) ==
+          "seed 7: no progress: line one line two; again: detente fuzz --seeds 7");
+    CHECK(failure_line(7, late, "out/seed-7.toml", true) ==
+          "seed 7: no progress: line one line two; again: detente fuzz --job out/seed-7.toml "
+          "--check-determinism");
+}
+
+TEST_CASE("fuzz: a job file that a failure left ends with the failure's own exit code") {
+    const TemporaryFolder folder;
+    FuzzOptions options;
+    options.job = folder / "case.toml";
+    Job job = fuzz_case(1);
+    job.simulate.faults.clear();
+    SECTION("without progress") {
+        job.simulate.limit = std::chrono::milliseconds(1);
+        write_file(options.job, to_toml(job));
+        CHECK(fuzz(options) == ExitCode::deadline);
+    }
+    SECTION("passed, and the same twice") {
+        options.twice = true;
+        write_file(options.job, to_toml(job));
+        CHECK(fuzz(options) == ExitCode::ok);
+    }
+    SECTION("none") { CHECK(fuzz(options) != ExitCode::ok); }
 }
