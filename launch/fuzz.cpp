@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "common/invariant.h"
+#include "launch/cli.h"
 #include "launch/describe.h"
 #include "launch/event_trace.h"
 #include "launch/fuzz_case.h"
@@ -185,23 +186,33 @@ ExitCode exit_code_of(std::map<FuzzEnd, std::uint64_t>& ends) {
 
 // Shrinks it, saves what is left as a job file, and says how to run that again.
 void report_failure(std::uint64_t seed, const FuzzVerdict& verdict, const FuzzOptions& options) {
-    const Job whole = fuzz_case(seed);
-    const Job job = shrink(whole, [&](const Job& smaller) {
+    const Job job = shrink(fuzz_case(seed), [&](const Job& smaller) {
         return judge_apart(smaller, options.twice).end == verdict.end;
     });
     const FuzzVerdict last = judge_apart(job, options.twice);
-    const std::string file = fmt::format("{}/seed-{}.toml", options.out, seed);
+    std::string file = fmt::format("{}/seed-{}.toml", options.out, seed);
     std::error_code failed;
     std::filesystem::create_directories(options.out, failed);
     const auto written = write_text(file, to_toml(job));
-    fmt::print("seed {}: {}: {}\n", seed, name_of(verdict.end), reported(verdict, last));
     if (written.has_error()) {
-        fmt::print("  {}\n  again: detente fuzz --seeds {}\n", written.error().text, seed);
-    } else {
-        fmt::print("  shrunk from {} faults to {}; again: detente simulate {}\n",
-                   whole.simulate.faults.size(), job.simulate.faults.size(), file);
+        fmt::print(stderr, "detente fuzz: {}\n", written.error().text);
+        file.clear();
     }
+    const FuzzVerdict told{verdict.end, reported(verdict, last)};
+    fmt::print("{}\n", failure_line(seed, told, file, options.twice));
     std::fflush(stdout);
+}
+
+// What a failure left behind, judged as it was: `detente simulate` would not ask whether every
+// batch was finished, nor run it twice.
+ExitCode judge_file(const FuzzOptions& options) {
+    const auto job = read_job({options.job, {}});
+    if (job.has_error()) return static_cast<ExitCode>(report("fuzz", job.error()));
+    const FuzzVerdict verdict = judge_apart(*job, options.twice);
+    fmt::print("{}: {}{}{}\n", options.job, name_of(verdict.end), verdict.text.empty() ? "" : ": ",
+               verdict.text);
+    std::map<FuzzEnd, std::uint64_t> ends{{verdict.end, 1}};
+    return exit_code_of(ends);
 }
 
 }  // namespace
@@ -247,6 +258,15 @@ std::string reported(const FuzzVerdict& first, const FuzzVerdict& again) {
                 : std::string("was ") + name_of(again.end) + ": " + again.text + ")");
 }
 
+std::string failure_line(std::uint64_t seed, const FuzzVerdict& verdict, const std::string& file,
+                         bool twice) {
+    std::string text = verdict.text;
+    std::replace(text.begin(), text.end(), '\n', ' ');
+    return fmt::format("seed {}: {}: {}; again: detente fuzz {}{}", seed, name_of(verdict.end),
+                       text, file.empty() ? fmt::format("--seeds {}", seed) : "--job " + file,
+                       twice ? " --check-determinism" : "");
+}
+
 FuzzVerdict judge_apart(const Job& job, bool twice, std::chrono::milliseconds processor_time) {
     const Child child = start(job, twice, processor_time);
     int status = 0;
@@ -256,11 +276,12 @@ FuzzVerdict judge_apart(const Job& job, bool twice, std::chrono::milliseconds pr
 }
 
 ExitCode fuzz(const FuzzOptions& options) {
+    if (!options.job.empty()) return judge_file(options);
     const auto seeds = seeds_of(options.seeds);
     if (!seeds) {
         fmt::print(stderr,
                    "detente fuzz: --seeds: expected A..B with A at most B, like 1..2000, "
-                   "or one number; found '{}'\n",
+                   "or one number (or --job FILE instead); found '{}'\n",
                    options.seeds);
         return ExitCode::usage;
     }
@@ -299,7 +320,7 @@ ExitCode fuzz(const FuzzOptions& options) {
     }
     if (options.first_failure && !failures.empty()) {
         const auto& [seed, verdict] = failures.front();
-        fmt::print("seed {}: {}: {}\n", seed, name_of(verdict.end), verdict.text);
+        fmt::print("{}\n", failure_line(seed, verdict, "", options.twice));
         return exit_code_of(ends);
     }
     constexpr std::size_t kMostReported = 20;
