@@ -303,13 +303,7 @@ void Coordinator::tick(Effects& effects) {
     const Nanos gap = view_.now - last_tick_;
     last_tick_ = view_.now;
     effects.after(interval, {kTick, 0});
-    // The coordinator itself was away (suspended, starved): nobody's silence counts for that long.
-    if (gap > options_.job.peer_deadline / 2 + interval) {
-        effects.log(LogLevel::warning,
-                    fmt::format("the coordinator itself was suspended for {:.1f} s", seconds(gap)));
-        for (ProcessView& process : view_.processes) process.heard += gap;
-        return;
-    }
+    if (gap > options_.job.peer_deadline / 2 + interval) return forgive_own_absence(gap, effects);
     form_groups(nodes_.tick(view_.now), effects);
     for (ProcessView& process : view_.processes) {
         if (!process.live()) continue;
@@ -330,6 +324,22 @@ void Coordinator::tick(Effects& effects) {
         lose(process, failure_of(process, ErrorCode::timed_out, text), effects);
         if (view_.stage == Stage::finished) return;
     }
+}
+
+// The coordinator itself was away (suspended, starved): nobody's silence counts for that long; nor
+// does it against deadlines, since all may have been paused with it.
+void Coordinator::forgive_own_absence(Nanos gap, Effects& effects) {
+    effects.log(LogLevel::warning,
+                fmt::format("the coordinator itself was suspended for {:.1f} s", seconds(gap)));
+    for (ProcessView& process : view_.processes) process.heard += gap;
+    const auto postpone = [&](std::optional<TimerId>& timer, Time& due, TimerKind kind) {
+        if (!timer) return;
+        due += gap;
+        effects.cancel(*timer);
+        timer = effects.after(std::max<Nanos>(due - view_.now, Nanos{0}), {kind, 0});
+    };
+    postpone(stage_timer_, stage_due_, kStageDeadline);
+    postpone(saving_timer_, saving_due_, kSavingDeadline);
 }
 
 void Coordinator::lose(ProcessView& process, Failure failure, Effects& effects) {

@@ -96,6 +96,7 @@ class Coordinator final : public Node {
     void on_stopped(ProcessView& process, Stopped&& stopped, Effects& effects);
     void on_timer(const TimerFired& timer, Effects& effects);
     void tick(Effects& effects);
+    void forgive_own_absence(Nanos gap, Effects& effects);
     void welcome_all(Effects& effects);
     void begin_training(Effects& effects);
     void lose(ProcessView& process, Failure failure, Effects& effects);
@@ -158,7 +159,9 @@ class Coordinator final : public Node {
     // Why a group could not be formed or go on, where nobody's lateness or loss explains it.
     std::optional<Error> not_in_step_;
     std::optional<TimerId> stage_timer_;
+    Time stage_due_{};
     std::optional<TimerId> saving_timer_;  // of a checkpoint in the middle of training
+    Time saving_due_{};
     Time saving_since_{};
     Time last_tick_{};
     std::optional<Error> error_;                               // what the run will have ended with

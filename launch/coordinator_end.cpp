@@ -41,7 +41,9 @@ void Coordinator::enter(Stage stage, std::optional<Nanos> deadline, Effects& eff
     stage_timer_.reset();
     view_.stage = stage;
     view_.stage_since = view_.now;
-    if (deadline) stage_timer_ = effects.after(*deadline, {kStageDeadline, 0});
+    if (!deadline) return;
+    stage_due_ = view_.now + *deadline;
+    stage_timer_ = effects.after(*deadline, {kStageDeadline, 0});
 }
 
 void Coordinator::stage_deadline_passed(Effects& effects) {
@@ -249,7 +251,9 @@ void Coordinator::watch_saving(std::optional<Nanos> deadline, Effects& effects) 
     if (saving_timer_) effects.cancel(*saving_timer_);
     saving_timer_.reset();
     saving_since_ = view_.now;
-    if (deadline) saving_timer_ = effects.after(*deadline, {kSavingDeadline, 0});
+    if (!deadline) return;
+    saving_due_ = view_.now + *deadline;
+    saving_timer_ = effects.after(*deadline, {kSavingDeadline, 0});
 }
 
 std::string Coordinator::saving_awaits() const {

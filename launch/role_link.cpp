@@ -124,6 +124,7 @@ void RoleLink::received(Message&& message) {
         if (!stop->drain) {
             end_soon_or_be_ended("told to stop at once: " + stop->reason, ExitCode::process_lost);
         }
+        told_to_stop_ = told_to_stop_ || !abandoned_;
         if (!over_) over_ = fail(ErrorCode::cancelled, stop->reason);
         changed_.notify_all();
     }
@@ -241,10 +242,12 @@ ExitCode RoleLink::give_up(const Error& error) {
 
 ExitCode RoleLink::end(const std::vector<Outcome>& outcomes) {
     std::optional<Error> abandoned;
+    bool told_to_stop = false;
     {
         const std::lock_guard lock(mutex_);
         sinks_.clear();  // the loops are about to go
         abandoned = abandoned_;
+        told_to_stop = told_to_stop_;
     }
     control_->flush(kFlushDeadline);
     for (const Outcome& outcome : outcomes) {
@@ -254,7 +257,8 @@ ExitCode RoleLink::end(const std::vector<Outcome>& outcomes) {
         const bool cut_off = abandoned && outcome.error.code == ErrorCode::cancelled;
         return exit_code_of(cut_off ? abandoned->code : outcome.error.code);
     }
-    if (abandoned) {  // a shard has no complaint: to stop at once is nothing to it
+    // A shard has no complaint of its own: to stop at once is nothing to it.
+    if (abandoned && !told_to_stop) {
         log_.write(LogLevel::error, abandoned->text);
         return exit_code_of(abandoned->code);
     }

@@ -83,6 +83,7 @@ class RoleLink {
     std::optional<Error> over_;
     // The coordinator is gone (peer_lost), silent (timed_out), or gave this process up (peer_lost).
     std::optional<Error> abandoned_;
+    bool told_to_stop_ = false;              // before that, if at all
     std::uint64_t coordinator_process_ = 0;  // pid; 0 = not told yet
     std::map<NodeId, EventSink*> sinks_;
     std::map<NodeId, std::vector<Event>> early_;

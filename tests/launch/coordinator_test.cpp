@@ -378,6 +378,20 @@ TEST_CASE("coordinator: its own absence is nobody's silence") {
     CHECK_FALSE(scene.node.view().failures.empty());
 }
 
+TEST_CASE("coordinator: its own absence uses up no deadline") {
+    Scene scene;
+    scene.all([&](NodeId id) { scene.hello(id); });
+    REQUIRE(scene.node.view().stage == Stage::preparing);
+    const auto alive = [&] { scene.all([&](NodeId id) { scene.heartbeat(id); }); };
+    scene.world.advance(seconds(1), alive);
+    scene.world.now += seconds(600);  // suspended while models load
+    scene.world.advance(scene.job_.start_deadline - seconds(3), alive);
+    CHECK(scene.node.view().stage == Stage::preparing);
+    CHECK(scene.node.view().failures.empty());
+    scene.world.advance(seconds(3), alive);
+    CHECK(scene.node.view().stage == Stage::stopping);
+}
+
 TEST_CASE("coordinator: processes that gave it up while it was frozen are no bug of theirs") {
     Scene scene;
     scene.train();
