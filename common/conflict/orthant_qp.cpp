@@ -16,6 +16,9 @@ constexpr double kEpsilon = std::numeric_limits<double>::epsilon();
 // Pivots of the unit-diagonal factor up to this count as zero.
 constexpr double kRankTolerance = 1e-14;
 constexpr int kRefinements = 20;
+// Pivots from here on leave no doubt of the signs that follow from them.
+constexpr double kWellApart = 1e-8;
+constexpr int kPatience = 3;
 
 // One solve. Unknowns are xᵢ = (vᵢ − bᵢ)·‖gᵢ‖, so that rows of any length count alike.
 class ConeSet {
@@ -30,7 +33,8 @@ class ConeSet {
           noise_(n_),
           inside_(n_, false),
           barred_(n_, false),
-          factor_(n_ * n_) {
+          factor_(n_ * n_),
+          transposed_(n_ * n_) {
         for (std::size_t i = 0; i < n_; ++i) {
             if (g.at(i, i) > 0) scale_[i] = 1.0 / std::sqrt(g.at(i, i));
         }
@@ -43,11 +47,13 @@ class ConeSet {
         return i == j ? 1.0 : g_.at(i, j) * scale_[i] * scale_[j];
     }
     double v(std::size_t i) const { return lower_[i] + x_[i] * scale_[i]; }
-    // ⟨gᵢ, vᵀJ⟩/‖gᵢ‖ for every row, and the rounding in it.
+    // ⟨gᵢ, vᵀJ⟩/‖gᵢ‖ for every row, and the rounding in it; nothing where v is as it was.
     void update_slopes();
-    // Of the support's rows only: the same sums.
-    void update_support_slopes();
     std::optional<std::size_t> most_promising() const;
+    // Where to begin: at the least itself, as far as it can be told, or at x = 0.
+    void guess();
+    bool take_all(const std::vector<bool>& wanted);
+    std::size_t exchange(std::vector<bool>& wanted) const;
     // Takes task j into the support: false if it depends on the rows there and nothing could give
     // way to it.
     bool enter(std::size_t j);
@@ -57,6 +63,7 @@ class ConeSet {
     bool settle();
     bool move(const std::vector<double>& direction, double length);
     std::vector<double> solved(std::vector<double> right) const;
+    void solve_lower(std::vector<double>& y) const;
     void solve_upper(std::vector<double>& y) const;
 
     std::size_t n_;
@@ -66,13 +73,18 @@ class ConeSet {
     std::vector<double> x_;       // ⪰ 0
     std::vector<double> slopes_;  // of xᵢ
     std::vector<double> noise_;
+    bool current_ = false;  // slopes_ and noise_ are of the present x_
     std::vector<std::size_t> support_;
     std::vector<bool> inside_;
     std::vector<bool> barred_;
     std::vector<double> factor_;  // lower triangle of the support's cosines
+    // The same, column by column: sums that run over rows go through it in step, each in its order.
+    std::vector<double> transposed_;
 };
 
 void ConeSet::update_slopes() {
+    if (current_) return;
+    current_ = true;
     std::fill(slopes_.begin(), slopes_.end(), 0.0);
     std::fill(noise_.begin(), noise_.end(), 0.0);
     for (std::size_t k = 0; k < n_; ++k) {
@@ -91,25 +103,6 @@ void ConeSet::update_slopes() {
     }
 }
 
-void ConeSet::update_support_slopes() {
-    std::vector<std::pair<std::size_t, double>> weights;
-    for (std::size_t k = 0; k < n_; ++k) {
-        if (const double weight = v(k); weight != 0) weights.emplace_back(k, weight);
-    }
-    for (const std::size_t i : support_) {
-        const double* row = g_.entries().data() + i * n_;
-        double slope = 0;
-        double noise = 0;
-        for (const auto& [k, weight] : weights) {
-            const double term = row[k] * weight;
-            slope += term;
-            noise += std::abs(term);
-        }
-        slopes_[i] = slope * scale_[i];
-        noise_[i] = noise * 2 * kEpsilon * static_cast<double>(n_) * scale_[i];
-    }
-}
-
 std::optional<std::size_t> ConeSet::most_promising() const {
     std::optional<std::size_t> best;
     for (std::size_t j = 0; j < n_; ++j) {
@@ -123,13 +116,10 @@ std::optional<std::size_t> ConeSet::most_promising() const {
 bool ConeSet::append(std::size_t j, std::vector<double>& row, double& pivot) const {
     const std::size_t size = support_.size();
     row.resize(size);
+    for (std::size_t k = 0; k < size; ++k) row[k] = cosine(j, support_[k]);
+    solve_lower(row);
     pivot = 1;
-    for (std::size_t k = 0; k < size; ++k) {
-        double sum = cosine(j, support_[k]);
-        for (std::size_t m = 0; m < k; ++m) sum -= row[m] * factor_[k * n_ + m];
-        row[k] = sum / factor_[k * n_ + k];
-        pivot -= row[k] * row[k];
-    }
+    for (const double entry : row) pivot -= entry * entry;
     return pivot > kRankTolerance;
 }
 
@@ -137,6 +127,9 @@ void ConeSet::push(std::size_t j, const std::vector<double>& row, double pivot) 
     double* place = factor_.data() + support_.size() * n_;
     std::copy(row.begin(), row.end(), place);
     place[support_.size()] = std::sqrt(pivot);
+    for (std::size_t k = 0; k <= support_.size(); ++k) {
+        transposed_[k * n_ + support_.size()] = place[k];
+    }
     support_.push_back(j);
     inside_[j] = true;
 }
@@ -155,6 +148,15 @@ void ConeSet::leave(std::size_t place) {
     }
 }
 
+void ConeSet::solve_lower(std::vector<double>& y) const {
+    const std::size_t size = y.size();
+    for (std::size_t j = 0; j < size; ++j) {
+        const double* column = transposed_.data() + j * n_;
+        const double known = y[j] /= column[j];
+        for (std::size_t i = j + 1; i < size; ++i) y[i] -= column[i] * known;
+    }
+}
+
 // Back substitution with the factor's transpose.
 void ConeSet::solve_upper(std::vector<double>& y) const {
     for (std::size_t i = y.size(); i-- > 0;) {
@@ -164,10 +166,7 @@ void ConeSet::solve_upper(std::vector<double>& y) const {
 }
 
 std::vector<double> ConeSet::solved(std::vector<double> right) const {
-    for (std::size_t i = 0; i < right.size(); ++i) {
-        for (std::size_t j = 0; j < i; ++j) right[i] -= factor_[i * n_ + j] * right[j];
-        right[i] /= factor_[i * n_ + i];
-    }
+    solve_lower(right);
     solve_upper(right);
     return right;
 }
@@ -175,6 +174,7 @@ std::vector<double> ConeSet::solved(std::vector<double> right) const {
 // Along `direction` (over the support), at most `length`; true if a bound stopped it, and that
 // coordinate has left.
 bool ConeSet::move(const std::vector<double>& direction, double length) {
+    current_ = false;
     std::optional<std::size_t> blocking;
     for (std::size_t k = 0; k < support_.size(); ++k) {
         if (direction[k] >= 0) continue;
@@ -196,7 +196,7 @@ bool ConeSet::move(const std::vector<double>& direction, double length) {
 // coordinate left on the way.
 bool ConeSet::settle() {
     for (int round = 0; round < kRefinements && !support_.empty(); ++round) {
-        update_support_slopes();
+        update_slopes();
         std::vector<double> step(support_.size());
         double worst = 0;
         for (std::size_t k = 0; k < support_.size(); ++k) {
@@ -238,14 +238,76 @@ bool ConeSet::enter(std::size_t j) {
             x_[support_[k]] = std::max(0.0, x_[support_[k]] - length * direction[k]);
         }
         x_[j] += length;
+        current_ = false;
         leave(blocking);
     }
     push(j, row, pivot);
     return true;
 }
 
+// The support as it is wanted, and over it the least of all x; false where its rows are not well
+// apart.
+bool ConeSet::take_all(const std::vector<bool>& wanted) {
+    support_.clear();
+    inside_.assign(n_, false);
+    std::fill(x_.begin(), x_.end(), 0.0);
+    current_ = false;
+    std::vector<double> row;
+    double pivot = 0;
+    for (std::size_t j = 0; j < n_; ++j) {
+        if (!wanted[j]) continue;
+        append(j, row, pivot);
+        if (pivot < kWellApart) return false;
+        push(j, row, pivot);
+    }
+    update_slopes();
+    std::vector<double> step;
+    for (const std::size_t j : support_) step.push_back(-slopes_[j]);
+    step = solved(std::move(step));
+    for (std::size_t k = 0; k < step.size(); ++k) x_[support_[k]] = step[k];
+    current_ = false;
+    update_slopes();
+    return true;
+}
+
+// Turns over what is on the wrong side, and says how many are.
+std::size_t ConeSet::exchange(std::vector<bool>& wanted) const {
+    std::size_t wrong = 0;
+    for (std::size_t j = 0; j < n_; ++j) {
+        if (inside_[j] ? x_[j] >= 0 : slopes_[j] >= -noise_[j]) continue;
+        wanted[j] = !wanted[j];
+        ++wrong;
+    }
+    return wrong;
+}
+
+// Exchanges between support and rest all rows at a time that are on the wrong side (Júdice and
+// Pires, "A block principal pivoting algorithm for large-scale strictly monotone linear
+// complementarity problems", 1994), which takes a few rounds where one row after the other takes as
+// many as there are. It need not come to an end, and where rows nearly depend on each other
+// rounding would decide: then it is given up, and rows enter one by one from x = 0.
+void ConeSet::guess() {
+    std::vector<bool> wanted(n_, false);
+    std::size_t fewest = n_ + 1;
+    int patience = kPatience;
+    while (take_all(wanted)) {
+        const std::size_t wrong = exchange(wanted);
+        if (wrong == 0) return;
+        if (wrong < fewest) {
+            fewest = wrong;
+            patience = kPatience;
+        } else if (--patience == 0) {
+            break;
+        }
+    }
+    take_all(std::vector<bool>(n_, false));
+}
+
 OrthantPoint ConeSet::solve() {
     OrthantPoint point;
+    guess();
+    while (!settle()) {
+    }
     // Each round lowers the norm, so no support comes twice; the bound is for rounding.
     const std::size_t limit = 20 * n_ + 100;
     for (; point.iterations < limit; ++point.iterations) {

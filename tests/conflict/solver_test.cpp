@@ -71,6 +71,29 @@ TEST_CASE("cone: nearly repeated and nearly opposite rows still meet the conditi
     }
 }
 
+TEST_CASE("cone: among many rows at odds the support is found at once and not row by row") {
+    Random random(random_key(14, Purpose::test));
+    constexpr std::size_t kTasks = 24;
+    for (int trial = 0; trial < 10; ++trial) {
+        Rows rows = reference::random_rows(random, kTasks, 3 * kTasks, kTasks);
+        for (std::size_t k = 0; k < 3 * kTasks; ++k) {  // a thousandth of the mean is left
+            double sum = 0;
+            for (const Row& row : rows) sum += row[k];
+            for (Row& row : rows) row[k] -= 0.999 * sum / kTasks;
+        }
+        const Gramian g = reference::gramian_of(rows);
+        for (std::size_t task = 0; task < kTasks; ++task) {
+            CAPTURE(trial, task);
+            std::vector<double> lower(kTasks, 0.0);
+            lower[task] = 1;
+            const OrthantPoint point = least_norm_above(g, lower);
+            REQUIRE(point.settled);
+            REQUIRE(orthant_kkt_residual(g, lower, point.v) <= 1e-12);
+            REQUIRE(point.iterations <= 3);  // 23 where each enters by itself
+        }
+    }
+}
+
 TEST_CASE("cone: a zero row keeps its bound") {
     const Gramian g = reference::gramian_of({{1, 0}, {0, 0}, {-1, 1}});
     const OrthantPoint point = least_norm_above(g, std::vector<double>{1, 0.25, 1});
