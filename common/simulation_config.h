@@ -61,6 +61,8 @@ enum class FaultKind {
     partition,
     clog,
     nan,
+    drain,
+    join,
     restart,
     torn_slice,
     altered_slice,

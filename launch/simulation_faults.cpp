@@ -33,7 +33,10 @@ void check_fault(const Job& job, std::size_t entry, std::vector<JobProblem>& pro
                  "a server");
     } else if (fault.kind == FaultKind::nan && nodes->front().role != Role::worker) {
         complain("node", fmt::format("only workers have gradients; found '{}'", fault.node));
-    } else if (fault.kind >= FaultKind::restart && nodes->front().role != Role::shard) {
+    } else if ((fault.kind == FaultKind::drain || fault.kind == FaultKind::join) &&
+               nodes->front().role != Role::worker) {
+        complain("node", fmt::format("only workers leave and join; found '{}'", fault.node));
+    } else if (fault.kind > FaultKind::restart && nodes->front().role != Role::shard) {
         complain("node",
                  fmt::format("only servers and shards have checkpoints to go on from; found '{}'",
                              fault.node));
