@@ -51,8 +51,8 @@ Table compute_table() {
         {{"distribution",
           "",
           "constant; gamma and lognormal (spread); exponential; half_normal; pareto (alpha); "
-          "markov: slow for a while, then fast; index: worker i takes mean_s times 1 + sqrt(i) + "
-          "|N(0, sqrt(i+1))|; trace: recorded times.",
+          "markov: slow for a while, then fast; index: by a formula in the worker's number; trace: "
+          "recorded times.",
           in(&ComputeTimeConfig::distribution),
           {},
           sim::compute_time_names()},
@@ -82,6 +82,12 @@ Table compute_table() {
           in(&ComputeTimeConfig::straggler)},
          {"straggler_factor", "times", "One worker takes so many times as long.",
           in(&ComputeTimeConfig::straggler_factor), kFactor},
+         {"formula", "",
+          "index: worker i takes so many times mean_s. Of numbers, i, + - * / ^, parentheses, "
+          "sqrt, "
+          "abs, exp, log, min, max, and draws of normal(mean, variance), uniform(from, to), "
+          "exponential(mean); what is below 0 counts as 0.",
+          in(&ComputeTimeConfig::formula)},
          {"trace", "",
           "File of recorded times (from this file's folder), a line each: WORKER SECONDS. A worker "
           "repeats its own; one without any goes through those of all.",

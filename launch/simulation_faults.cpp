@@ -6,6 +6,7 @@
 #include <cmath>
 #include <optional>
 
+#include "common/runtime/sim/index_formula.h"
 #include "common/staleness/policy.h"
 
 namespace detente {
@@ -135,6 +136,9 @@ void check_simulation(const Job& job, std::vector<JobProblem>& problems) {
     if (compute.distribution == "trace" && compute.trace.empty()) {
         problems.push_back({"simulate.compute.trace",
                             "is missing: distribution \"trace\" takes the times from that file"});
+    }
+    if (const auto formula = sim::IndexFormula::parse(compute.formula); !formula) {
+        problems.push_back({"simulate.compute.formula", formula.error().text});
     }
     if (compute.straggler_factor != 1 && compute.straggler >= job.workers) {
         problems.push_back(
