@@ -21,6 +21,8 @@ namespace {
 
 double seconds(Nanos duration) { return std::chrono::duration<double>(duration).count(); }
 
+bool is_worker(const std::string& node) { return node.starts_with("worker:"); }
+
 sim::NetworkOptions network_of(const SimulatedNetworkConfig& config) {
     sim::NetworkOptions network;
     network.latency = config.latency;
@@ -64,8 +66,9 @@ Result<void> Simulation::make_world() {
         protocol_ = std::move(*protocol);
     }
     keeps_late_ =
-        std::any_of(simulate.faults.begin(), simulate.faults.end(),
-                    [](const FaultConfig& fault) { return fault.kind == FaultKind::restart; });
+        std::any_of(simulate.faults.begin(), simulate.faults.end(), [](const FaultConfig& fault) {
+            return fault.kind == FaultKind::restart && !is_worker(fault.node);
+        });
     if (!setup_.resume.empty()) {
         auto point = resume_point(setup_.resume, *plan_, setup_.engines->description());
         if (point.has_error()) return point.error();
@@ -175,6 +178,10 @@ void Simulation::schedule(const FaultConfig& fault, std::size_t number) {
             if (fault.kind == FaultKind::pause) world_->pause(id, fault.lasts);
             if (fault.kind == FaultKind::nan) world_->spoil_gradient(id);
             if (fault.kind == FaultKind::crash) crash(id, reason);
+            if (fault.kind == FaultKind::drain) {
+                drain(id, fmt::format("simulate.fault.{}", number));
+            }
+            if (fault.kind == FaultKind::join) join(id, generation_);
         }
     });
 }
@@ -188,6 +195,32 @@ void Simulation::crash(NodeId id, const std::string& reason) {
                [this, down, generation = generation_] {
                    if (generation == generation_) world_->post(kCoordinator, down);
                });
+}
+
+// As `detente control --drain` has the coordinator told.
+void Simulation::drain(NodeId id, const std::string& reason) {
+    Message message;
+    message.envelope.from = kCoordinator;
+    PeerChange leaving;
+    leaving.node = id;
+    leaving.reason = reason;
+    message.body = std::move(leaving);
+    world_->post(kCoordinator, Received{std::move(message)});
+}
+
+void Simulation::join(NodeId id, Generation generation) {
+    const bool over = coordinator_ == nullptr || generation != generation_ ||
+                      coordinator_->view().stage > Stage::training;
+    if (over) return;
+    for (const Endpoint& place : coordinator_->vacancies()) {
+        if (place.node != id || world_->alive(id)) continue;  // alive: has not heard yet
+        joined_[id] = place.incarnation;
+        auto added = add_worker(WorkerId{id.index}, true);
+        if (added.has_error() && !broken_) broken_ = added.error();
+        return;
+    }
+    world_->at(world_->now() + job_->heartbeat_interval,
+               [this, id, generation] { join(id, generation); });
 }
 
 // ---- what leaves the world ----

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <optional>
 
+#include "common/runtime/sim/index_formula.h"
 #include "common/staleness/policy.h"
 
 namespace detente {
@@ -33,7 +34,10 @@ void check_fault(const Job& job, std::size_t entry, std::vector<JobProblem>& pro
                  "a server");
     } else if (fault.kind == FaultKind::nan && nodes->front().role != Role::worker) {
         complain("node", fmt::format("only workers have gradients; found '{}'", fault.node));
-    } else if (fault.kind >= FaultKind::restart && nodes->front().role != Role::shard) {
+    } else if ((fault.kind == FaultKind::drain || fault.kind == FaultKind::join) &&
+               nodes->front().role != Role::worker) {
+        complain("node", fmt::format("only workers leave and join; found '{}'", fault.node));
+    } else if (fault.kind > FaultKind::restart && nodes->front().role != Role::shard) {
         complain("node",
                  fmt::format("only servers and shards have checkpoints to go on from; found '{}'",
                              fault.node));
@@ -132,6 +136,9 @@ void check_simulation(const Job& job, std::vector<JobProblem>& problems) {
     if (compute.distribution == "trace" && compute.trace.empty()) {
         problems.push_back({"simulate.compute.trace",
                             "is missing: distribution \"trace\" takes the times from that file"});
+    }
+    if (const auto formula = sim::IndexFormula::parse(compute.formula); !formula) {
+        problems.push_back({"simulate.compute.formula", formula.error().text});
     }
     if (compute.straggler_factor != 1 && compute.straggler >= job.workers) {
         problems.push_back(

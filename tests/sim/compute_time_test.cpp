@@ -92,6 +92,49 @@ TEST_CASE("compute times: index grows with the worker's number") {
     }
 }
 
+TEST_CASE("compute times: an index formula is what it says") {
+    const auto value = [](const std::string& text, double i) {
+        auto formula = sim::IndexFormula::parse(text);
+        INFO(text << ": " << (formula ? "" : formula.error().text));
+        REQUIRE(formula.has_value());
+        Random random(1);
+        return formula->at(i, random);
+    };
+    CHECK(value("1 + 2 * i - 6 / 3", 4) == 7);
+    CHECK(value("-2^2 + (i - 1)^2^0.5", 2) == -3);
+    CHECK(value("min(i, 3) + max(i, 3) + abs(-1) + sqrt(16)", 5) == 13);
+    CHECK(value("log(exp(2e0))", 0) == Approx(2));
+    CHECK(value("10 - 2 - 3", 0) == 5);
+    ComputeTimeConfig config;
+    config.distribution = "index";
+    config.formula = "2 + i * uniform(0, 1) + exponential(0.5) + normal(1, 0.04)";
+    CHECK(mean_of(drawn(config, 3, 20'000)) == Approx(0.02 * 5).epsilon(0.02));
+    config.formula = "i - 1";
+    CHECK(drawn(config, 0, 1).front() == Approx(1e-9));
+    CHECK(drawn(config, 3, 1).front() == Approx(0.04));
+}
+
+TEST_CASE("compute times: what is wrong in an index formula is said with its place") {
+    const auto mistake = [](const std::string& text) {
+        const auto formula = sim::IndexFormula::parse(text);
+        return formula ? std::string("no mistake") : formula.error().text;
+    };
+    CHECK_THAT(mistake("1 + "), Catch::Contains("a number, i, a function or '('") &&
+                                    Catch::Contains("character 5, found its end"));
+    CHECK_THAT(mistake("1 + sqr(i)"), Catch::Contains("one of sqrt, abs") &&
+                                          Catch::Contains("character 5, found 'sqr(i)'"));
+    CHECK_THAT(mistake("normal(0)"), Catch::Contains("expected ',' at character 9"));
+    CHECK_THAT(mistake("(1"), Catch::Contains("expected ')' at character 3"));
+    CHECK_THAT(mistake("1 2"), Catch::Contains("an operator or the end at character 3"));
+    CHECK_THAT(mistake(std::string(501, '(')), Catch::Contains("at most 500 characters"));
+    ComputeTimeConfig config;
+    config.distribution = "index";
+    config.formula = "";
+    const auto times = sim::ComputeTimes::create(config, 1);
+    REQUIRE(times.has_error());
+    CHECK_THAT(times.error().text, Catch::Contains("simulate.compute.formula: expected"));
+}
+
 TEST_CASE("compute times: factors go by worker, and one worker may be a straggler") {
     ComputeTimeConfig config;
     config.distribution = "constant";

@@ -50,6 +50,13 @@ Result<ComputeTimes> ComputeTimes::create(const ComputeTimeConfig& config, std::
     if (times.kind_ == Kind::trace) {
         if (auto read = times.read_trace(); !read) return read.error();
     }
+    if (times.kind_ == Kind::index) {
+        auto formula = IndexFormula::parse(config.formula);
+        if (!formula) {
+            return fail(ErrorCode::bad_job, "simulate.compute.formula: " + formula.error().text);
+        }
+        times.formula_ = std::move(*formula);
+    }
     return times;
 }
 
@@ -131,9 +138,8 @@ double ComputeTimes::draw(std::uint32_t worker, std::uint64_t count) {
             return gamma_of(shape, random) / shape * (slow_[worker] ? config_.slow_factor : 1);
         }
         case Kind::index: {
-            const double i = worker;
-            const double deviation = std::pow(i + 1, 0.25);  // of variance √(i+1)
-            return 1 + std::sqrt(i) + std::abs(deviation * random.normal());
+            const double times = formula_->at(worker, random);
+            return times > 0 ? times : 0;  // also where it is not a number
         }
     }
     return 1;

@@ -9,10 +9,12 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "common/result.h"
+#include "common/runtime/sim/index_formula.h"
 #include "common/simulation_config.h"
 
 namespace detente::sim {
@@ -22,8 +24,8 @@ std::vector<std::string> compute_time_names();
 
 class ComputeTimes {
   public:
-    // bad_job: an unknown distribution; a trace that is missing, or a line of it that is no
-    // "WORKER SECONDS", named with its number.
+    // bad_job: an unknown distribution; a formula that is none; a trace that is missing, or a line
+    // of it that is no "WORKER SECONDS", named with its number.
     static Result<ComputeTimes> create(const ComputeTimeConfig& config, std::uint64_t seed);
 
     // `count`: of the worker's computations, from 0; not each of them is a gradient. Requires:
@@ -52,6 +54,7 @@ class ComputeTimes {
     ComputeTimeConfig config_;
     Kind kind_;
     std::uint64_t seed_;
+    std::optional<IndexFormula> formula_;     // index
     std::vector<bool> slow_;                  // markov, by worker
     std::vector<std::vector<double>> trace_;  // seconds, by worker; empty: has no line
     std::vector<double> all_traced_;          // of all workers, as in the file
