@@ -42,7 +42,7 @@ struct Summary {
     std::optional<double> interference_index;  // of what is shared
     std::vector<WorkerSummary> workers;
     StepTimes step_times;  // of all workers
-    // Step scope: steps computed at weights of several versions, and by how much they differed.
+    // Steps computed at weights of several moments, and by how many versions they differed.
     TornPulls torn;
     std::optional<InStepSummary> in_step;
     std::optional<AcrossSummary> across;
