@@ -162,7 +162,9 @@ TornPulls torn_pulls(const ClusterView& view) {
     TornPulls torn;
     for (const ProcessView& process : view.processes) {
         if (process.node.role != Role::worker) continue;
+        torn.told += count_of(process.last, "pull.told_steps");
         torn.steps += count_of(process.last, "pull.torn_steps");
+        torn.sum += count_of(process.last, "pull.torn_sum");
         torn.largest = std::max(torn.largest, count_of(process.last, "pull.torn_max"));
     }
     return torn;

@@ -126,9 +126,12 @@ std::vector<std::uint64_t> total_staleness(const ClusterView& view);
 std::uint64_t total_samples(const ClusterView& view);
 // Updates of one block that the restore took back.
 std::uint64_t total_taken_back(const ClusterView& view);
+// worker/pull_spread.h says of which steps it can be told, and from what.
 struct TornPulls {
-    std::uint64_t steps = 0;
-    std::uint64_t largest = 0;  // difference of versions
+    std::uint64_t told = 0;     // steps that it can be told of …
+    std::uint64_t steps = 0;    // … and those at weights of several moments
+    std::uint64_t sum = 0;      // of differences of versions
+    std::uint64_t largest = 0;  // difference
 };
 TornPulls torn_pulls(const ClusterView& view);
 // Of layers in step ([sync]), over all workers; nothing without any.

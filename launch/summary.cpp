@@ -55,6 +55,21 @@ json::object conflict_of(const Summary& summary) {
     return conflict;
 }
 
+double per_step(const TornPulls& torn, std::uint64_t count) {
+    return static_cast<double>(count) / static_cast<double>(torn.told);
+}
+
+// Share and mean only where it can be told: 0 would be a promise.
+json::object json_of(const TornPulls& torn) {
+    json::object pulls{{"told_steps", torn.told}, {"torn_steps", torn.steps}};
+    if (torn.told > 0) {
+        pulls["torn_share"] = per_step(torn, torn.steps);
+        pulls["torn_mean"] = per_step(torn, torn.sum);
+    }
+    pulls["torn_max"] = torn.largest;
+    return pulls;
+}
+
 json::array workers_json(const std::vector<WorkerSummary>& workers) {
     json::array rows;
     for (const WorkerSummary& worker : workers) {
@@ -143,8 +158,7 @@ std::string to_json(const Summary& summary) {
                                                    {"p99", summary.staleness.p99},
                                                    {"max", summary.staleness.max},
                                                    {"histogram", std::move(histogram)}}},
-                        {"pulls", json::object{{"torn_steps", summary.torn.steps},
-                                               {"torn_max", summary.torn.largest}}},
+                        {"pulls", json_of(summary.torn)},
                         {"conflict", conflict_of(summary)},
                         {"workers", workers_json(summary.workers)},
                         {"step_time", json_of(summary.step_times)},
@@ -271,8 +285,11 @@ std::string table(const Summary& summary) {
         text += bars(summary.staleness_histogram, summary.staleness.count);
     }
     if (summary.torn.steps > 0) {
-        fmt::format_to(out, "  torn pulls: {} steps at weights up to {} versions apart\n",
-                       with_commas(summary.torn.steps), summary.torn.largest);
+        fmt::format_to(out,
+                       "  torn pulls: {} of {} steps at weights up to {} versions apart, mean over "
+                       "all {:.2f}\n",
+                       with_commas(summary.torn.steps), with_commas(summary.torn.told),
+                       summary.torn.largest, per_step(summary.torn, summary.torn.sum));
     }
     if (summary.mean_cosine) {
         fmt::format_to(out,

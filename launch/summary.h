@@ -45,7 +45,7 @@ struct Summary {
     std::uint64_t degenerate_steps = 0;        // the method's status was not ok
     std::vector<WorkerSummary> workers;
     StepTimes step_times;  // of all workers
-    // Step scope: steps computed at weights of several versions, and by how much they differed.
+    // Steps computed at weights of several moments, and by how many versions they differed.
     TornPulls torn;
     std::optional<InStepSummary> in_step;
     std::optional<AcrossSummary> across;

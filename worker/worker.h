@@ -20,6 +20,7 @@
 #include "common/partition/plan.h"
 #include "common/partition/task_placement.h"
 #include "common/runtime/contracts.h"
+#include "worker/pull_spread.h"
 #include "worker/resolver.h"
 #include "worker/shard_client.h"
 #include "worker/step_time.h"
@@ -170,7 +171,6 @@ class Worker : public Node {
     Step new_preparing(std::size_t blocks);
     bool remembered(Step step) const;
     void start_gradient();
-    void note_torn(const std::vector<WeightBlock>& weights);
     void computed(ComputeEnded&& event);
     void resolve(GradientOutcome&& outcome);
     void note_resolved(const std::vector<double>& losses, const Gramian& gramian);
@@ -284,10 +284,7 @@ class Worker : public Node {
     std::uint64_t compensated_steps_ = 0;
     std::uint64_t restarted_steps_ = 0;
     std::uint64_t skipped_steps_ = 0;  // NaN or Inf
-    // Step scope: steps computed at weights of several versions of the model, and the largest
-    // difference of versions among them.
-    std::uint64_t torn_steps_ = 0;
-    std::uint64_t torn_max_ = 0;
+    PullSpread pull_spread_;
     std::vector<bool> shares_;  // which pairs of tasks have a cosine (partition/layers.h)
     double cosine_sum_ = 0;     // of each step's mean over those pairs
     std::uint64_t cosine_count_ = 0;

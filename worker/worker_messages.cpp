@@ -275,10 +275,7 @@ Status Worker::status() const {
     add("steps.compensated", static_cast<double>(compensated_steps_));
     add("steps.restarted", static_cast<double>(restarted_steps_));
     add("steps.skipped", static_cast<double>(skipped_steps_));
-    if (verdict_first_) {
-        add("pull.torn_steps", static_cast<double>(torn_steps_));
-        add("pull.torn_max", static_cast<double>(torn_max_));
-    }
+    pull_spread_.report(status);
     if (rounds_.designated()) {
         add("sync.rounds", static_cast<double>(rounds_.ended()));
         add("sync.groups_lost", static_cast<double>(groups_lost_));

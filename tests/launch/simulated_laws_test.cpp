@@ -100,13 +100,28 @@ TEST_CASE("imposed staleness: every verdict is on a gradient exactly so old, for
     }
 }
 
+// Every distribution there is; a trace of times that are far apart, and some the same.
+const std::vector<std::string> kDistributions = {"constant",    "gamma",     "exponential",
+                                                 "half_normal", "lognormal", "pareto",
+                                                 "markov",      "index",     "trace"};
+
+class Trace {
+  public:
+    Trace() { write_file(file(), "0 0.3\n0 0.1\n1 0.7\n1 0.05\n1 0.2\n2 0.4\n"); }
+    std::string setting() const { return "simulate.compute.trace=" + file(); }
+
+  private:
+    std::string file() const { return folder_ / "times.txt"; }
+    TemporaryFolder folder_;
+};
+
 TEST_CASE("law: Σ staleness + Σ ages in flight = (N−1)·updates, for any distribution of times") {
-    for (const char* distribution : {"constant", "gamma", "exponential", "half_normal", "lognormal",
-                                     "pareto", "markov", "index"}) {
+    const Trace trace;
+    for (const std::string& distribution : kDistributions) {
         for (const std::uint32_t workers : {2U, 5U, 9U}) {
             INFO(distribution << ", " << workers << " workers");
             const SimulatedRun run = simulate(
-                kParabola, {std::string("simulate.compute.distribution=") + distribution,
+                kParabola, {"simulate.compute.distribution=" + distribution, trace.setting(),
                             "workers=" + std::to_string(workers), "simulate.compute.spread=1",
                             "simulate.compute.alpha=1.5", "rule.learning_rate=0.001"});
             require_whole(run);
@@ -131,6 +146,23 @@ TEST_CASE("law: Σ staleness + Σ ages in flight = (N−1)·updates, for any dis
                 version = verdict->rows.front().version.value;
             }
             CHECK(checked > 300);
+        }
+    }
+}
+
+TEST_CASE("law: with pull_ahead = 1 mean staleness goes to 2N−1 for any distribution of times") {
+    const Trace trace;
+    for (const std::string& distribution : kDistributions) {
+        for (const std::uint32_t workers : {2U, 5U}) {
+            INFO(distribution << ", " << workers << " workers");
+            const SimulatedRun run =
+                simulate(kParabola, {"simulate.compute.distribution=" + distribution,
+                                     trace.setting(), "workers=" + std::to_string(workers),
+                                     "simulate.compute.spread=1", "simulate.compute.alpha=1.5",
+                                     "rule.learning_rate=0.0001", "model.options.samples=2000",
+                                     "worker.pull_ahead=1", "worker.push_pull=false"});
+            require_whole(run);
+            CHECK(run.summary.staleness.mean == Approx(2.0 * workers - 1).margin(0.1));
         }
     }
 }
