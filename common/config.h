@@ -132,6 +132,8 @@ struct Job {
     std::uint32_t sync_every = 1;          // gradients of a worker from one average to the next
     SyncBackend sync_backend = SyncBackend::automatic;
     Nanos sync_deadline = std::chrono::seconds(30);  // for the other members, at each average
+    std::string sync_nccl_library;                   // for backend nccl; empty = as built
+    std::string sync_cuda_library;                   // likewise
     std::uint32_t nodes = 0;                         // 0 = hosts are nodes; else virtual ones
 
     // [blocks]

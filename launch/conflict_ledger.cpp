@@ -2,8 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <optional>
 
+#include "common/conflict/aggregator.h"
+#include "common/file.h"
+#include "launch/job.h"
 #include "launch/ledger_files.h"
 #include "ps/ledger.h"
 
@@ -62,12 +66,54 @@ Result<std::uint64_t> read_one(const std::string& path, const VisitStep& visit) 
     }
 }
 
+std::optional<Job> job_of(const RunDirectory& run) {
+    constexpr std::uint64_t kMostBytes = 4U << 20U;
+    std::error_code ignored;
+    if (!std::filesystem::is_regular_file(run.job_file(), ignored)) return std::nullopt;
+    const auto text = read_text(run.job_file(), kMostBytes);
+    if (!text) return std::nullopt;
+    auto job = parse_job(*text, run.job_file());
+    if (!job) return std::nullopt;
+    return std::move(*job);
+}
+
+// As the saved job has it; all that it can be where there is none.
+std::string why_none(const RunDirectory& run) {
+    const std::string one_task = "it had one task, or ended before the first step";
+    const std::string off = "its job says ledger.conflicts = \"off\"";
+    const std::string split =
+        "its tasks were split over workers (worker.split_tasks), where none of them sees two "
+        "tasks' gradients of a batch";
+    const std::optional<Job> job = job_of(run);
+    if (!job) return fmt::format("{}, or {}, or {}", one_task, off, split);
+    if (job->split_tasks) {
+        return split + (job->across.method == AcrossMethod::off
+                            ? "; with [across] servers compare them, and summary.json says what "
+                              "came of it"
+                            : "; what servers saw of them is in summary.json, as across");
+    }
+    return job->ledger_conflicts == LedgerConflicts::off ? off : one_task;
+}
+
 }  // namespace
 
 Gramian ResolvedStep::whole() const {
     Gramian sum(losses.size());
     for (const Gramian& gramian : gramians) sum.add(gramian);
     return sum;
+}
+
+bool have_met(const Gramian& gramian, std::size_t a, std::size_t b) {
+    return gramian.at(a, b) != 0;
+}
+
+Weighs weighs(const std::string& method) {
+    const auto known = make_aggregator({method, {}});
+    if (!known) return Weighs::gradients;
+    const AggregatorNeeds needs = (*known)->needs();
+    return needs.coordinates ? Weighs::nothing
+           : needs.averages  ? Weighs::averages
+                             : Weighs::gradients;
 }
 
 Result<void> read_resolved_steps(const RunDirectory& run, const VisitStep& visit) {
@@ -80,10 +126,9 @@ Result<void> read_resolved_steps(const RunDirectory& run, const VisitStep& visit
         steps += *read;
     }
     if (steps > 0) return {};
-    return fail(ErrorCode::not_supported,
-                fmt::format("{}: its workers recorded nothing of conflicts: it had one task, ended "
-                            "before the first step, or its job says ledger.conflicts = \"off\"",
-                            run.path));
+    return fail(
+        ErrorCode::not_supported,
+        fmt::format("{}: its workers recorded nothing of conflicts: {}", run.path, why_none(run)));
 }
 
 }  // namespace detente

@@ -13,6 +13,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "common/messages.h"
@@ -21,6 +22,8 @@
 namespace detente {
 
 inline constexpr std::size_t kMostQueuedControlBytes = 64U << 20U;
+// In the coordinator's sign of life, which is a Status: the number of its process.
+inline constexpr std::string_view kProcessValue = "process";
 
 class ControlConnection : public std::enable_shared_from_this<ControlConnection> {
   public:

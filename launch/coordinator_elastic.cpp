@@ -18,7 +18,8 @@ bool adds_up(const std::string& name) {
     return name == "steps" || name == "samples" || name == "compute_ms" || name == "wait_ms" ||
            name == "cosine.sum" || name == "cosine.count" || name == "cosine.conflict_steps" ||
            name.starts_with("steps.") || name.starts_with("step_time.") ||
-           name.starts_with("sync.") || name.starts_with("interference.");
+           name.starts_with("sync.") || name.starts_with("interference.") ||
+           name.starts_with("norm.sum.") || name.starts_with("weight.sum.");
 }
 
 bool is_vacant(const ProcessView& process) {
@@ -163,6 +164,35 @@ void Coordinator::left_its_node(const ProcessView& process, Effects& effects) {
     const bool in_order = process.phase == Phase::stopped;
     form_groups(nodes_.gone(WorkerId{process.node.index}, in_order), effects);
     view_.groups = nodes_.groups();
+}
+
+// Lateness and losses are borne, as long as there are groups to go on in.
+void Coordinator::on_lost_group(WorkerId from, const LostGroup& lost, Effects& effects) {
+    form_groups(nodes_.lost(from, lost, view_.now), effects);
+    const bool borne = lost.code == ErrorCode::timed_out || lost.code == ErrorCode::peer_lost ||
+                       lost.code == ErrorCode::wrong_epoch;
+    if (not_in_step_ || (borne && !nodes_.gave_up())) return;
+    not_in_step_ = fail(lost.code, to_string(node_of(from)) + ": " + lost.error);
+}
+
+// A run that was to average and never could has trained something else than it was asked to.
+std::optional<Error> Coordinator::never_in_step() const {
+    const auto rounds = in_step(view_);
+    if (!nodes_.designated() || (rounds && rounds->member_rounds > 0)) return std::nullopt;
+    std::optional<Error> why = not_in_step_;
+    for (const Failure& failure : view_.failures) {
+        const bool cannot = failure.told_by_itself && failure.code == ErrorCode::not_supported;
+        if (!why && cannot) {
+            why = fail(failure.code, to_string(failure.node) + ": " + failure.text);
+        }
+    }
+    if (!why) return std::nullopt;
+    const ErrorCode code =
+        why->code == ErrorCode::over_limit ? ErrorCode::not_supported : why->code;
+    return fail(code,
+                "the layers of [sync] were never in step, since no average of a node came "
+                "about; what was trained is asynchronous. The first reason given: " +
+                    why->text);
 }
 
 // Before training the stage's own deadline holds.

@@ -14,6 +14,7 @@ namespace {
 namespace json = boost::json;
 
 constexpr std::size_t kMostPairsShown = 20;
+constexpr std::size_t kMostGroupsShown = 20;
 
 // Products of every gradient with the plain sum and with the result, and the result's own length.
 struct Products {
@@ -36,18 +37,19 @@ void add(Products& products, const Gramian& gramian, const std::vector<float>& w
     }
 }
 
-// Weights that fit what was recorded: one list for all, or one per recorded layer.
-bool weights_known(const ResolvedStep& step) {
-    return step.weights.size() == 1 ||
-           (!step.weights.empty() && step.weights.size() == step.gramians.size());
+// Whether the result is known: weights of the gradients themselves that fit what was recorded, one
+// list for all, or one per recorded layer.
+bool result_known(const ResolvedStep& step, Weighs weighs) {
+    return weighs == Weighs::gradients &&
+           (step.weights.size() == 1 ||
+            (!step.weights.empty() && step.weights.size() == step.gramians.size()));
 }
 
-Products products_of(const ResolvedStep& step) {
+Products products_of(const ResolvedStep& step, bool known) {
     const std::size_t tasks = step.losses.size();
     Products products;
     products.with_sum.assign(tasks, 0.0);
     products.with_result.assign(tasks, 0.0);
-    const bool known = weights_known(step);
     const std::vector<float> none(tasks, 0.0F);
     for (std::size_t i = 0; i < step.gramians.size(); ++i) {
         const std::vector<float>& weights = !known                     ? none
@@ -81,31 +83,109 @@ std::string fate_of(const ExplainedStep::OfTask& task) {
     return fmt::format("progress {} beside the plain sum", percent(*task.progress));
 }
 
+// Why nothing is said of the result; empty where that needs no words.
+std::string without_result(const ExplainedStep& explained) {
+    if (explained.weighs == Weighs::averages) {
+        return fmt::format(
+            "  The weights multiply {0}'s moving averages of the gradients, which the ledger does "
+            "not have:\n  what this step did for each task is not known. Lengths and cosines are "
+            "of "
+            "this batch's gradients.\n",
+            explained.method);
+    }
+    if (explained.weighs == Weighs::nothing) {
+        return fmt::format(
+            "  {} decides coordinate by coordinate and has no weights: what this step did for each "
+            "task is not\n  known. Lengths and cosines are of the gradients it was given.\n",
+            explained.method);
+    }
+    if (!explained.groups.empty() && !explained.of_tasks.front().with_result) {
+        return "  Weights are of groups of conflict.scope, and what was recorded of the gradients "
+               "is "
+               "not:\n  what this step did for each task is not known.\n";
+    }
+    return "";
+}
+
+std::vector<std::string> groups_of(const NamesRecord& names, const ResolvedStep& step) {
+    const std::size_t count = step.weights.size();
+    if (count < 2) return {};
+    if (count == names.layers.size()) return names.layers;
+    std::vector<std::string> groups;
+    for (std::size_t i = 1; i <= count; ++i) groups.push_back(fmt::format("group {}", i));
+    return groups;
+}
+
+// The weights of each group, a line per group and a column per task.
+std::string weights_by_group(const ExplainedStep& explained) {
+    if (explained.groups.empty()) return "";
+    std::string text =
+        fmt::format("  weights by group of conflict.scope: {}\n", fmt::join(explained.tasks, ", "));
+    const auto out = std::back_inserter(text);
+    for (std::size_t i = 0; i < explained.groups.size(); ++i) {
+        if (i == kMostGroupsShown) {
+            fmt::format_to(out, "    … and {} groups (--json has all)\n",
+                           explained.groups.size() - kMostGroupsShown);
+            break;
+        }
+        fmt::format_to(out, "    {:<32}", explained.groups[i]);
+        for (const float weight : explained.step.weights[i]) {
+            fmt::format_to(out, " {:>8.4f}", weight);
+        }
+        text += "\n";
+    }
+    return text;
+}
+
+std::string weight_text(const ExplainedStep& explained, std::size_t task) {
+    const auto& weights = explained.step.weights;
+    if (weights.size() == 1) return fmt::format("{:.4f}", weights[0][task]);
+    if (!weights.empty()) return "by group";
+    return explained.weighs == Weighs::nothing ? "none" : "unknown";
+}
+
+const char* name_of(Weighs weighs) {
+    switch (weighs) {
+        case Weighs::gradients:
+            return "gradients";
+        case Weighs::averages:
+            return "averages";
+        case Weighs::nothing:
+            break;
+    }
+    return "nothing";
+}
+
 }  // namespace
 
 ExplainedStep explain(const NamesRecord& names, ResolvedStep step) {
     ExplainedStep explained;
     explained.method = names.method;
+    explained.weighs = weighs(names.method);
     explained.tasks = names.tasks;
     const Gramian whole = step.whole();
     const bool by_layer = step.gramians.size() == names.layers.size();
     for (std::size_t a = 0; a < whole.tasks(); ++a) {
         for (std::size_t b = a + 1; b < whole.tasks(); ++b) {
             ExplainedStep::Pair pair{a, b, cosine_in(whole, a, b), {}};
+            bool met = have_met(whole, a, b);
             for (std::size_t i = 0; by_layer && i < step.gramians.size(); ++i) {
+                if (!have_met(step.gramians[i], a, b)) continue;
+                met = true;
                 pair.layers.push_back({names.layers[i], cosine_in(step.gramians[i], a, b)});
             }
-            explained.pairs.push_back(std::move(pair));
+            if (met) explained.pairs.push_back(std::move(pair));
         }
     }
     std::stable_sort(explained.pairs.begin(), explained.pairs.end(),
                      [](const auto& x, const auto& y) { return x.cosine < y.cosine; });
-    const Products products = products_of(step);
+    const bool known = result_known(step, explained.weighs);
+    const Products products = products_of(step, known);
     for (std::size_t i = 0; i < whole.tasks(); ++i) {
         ExplainedStep::OfTask task;
         task.length = std::sqrt(std::max(0.0, whole.at(i, i)));
         task.with_sum = cosine_of(products.with_sum[i], whole.at(i, i), products.sum_sq);
-        if (weights_known(step)) {
+        if (known) {
             task.with_result =
                 cosine_of(products.with_result[i], whole.at(i, i), products.result_sq);
             if (products.with_sum[i] != 0) {
@@ -114,6 +194,7 @@ ExplainedStep explain(const NamesRecord& names, ResolvedStep step) {
         }
         explained.of_tasks.push_back(task);
     }
+    explained.groups = groups_of(names, step);
     explained.step = std::move(step);
     return explained;
 }
@@ -132,16 +213,14 @@ std::string to_text(const ExplainedStep& explained) {
                    "length", "weight", "with sum", "with result");
     for (std::size_t i = 0; i < explained.tasks.size(); ++i) {
         const ExplainedStep::OfTask& task = explained.of_tasks[i];
-        const std::string weight = step.weights.size() == 1
-                                       ? fmt::format("{:.4f}", step.weights[0][i])
-                                   : step.weights.empty() ? "-"
-                                                          : "by group";
+        const std::string weight = weight_text(explained, i);
         const std::string with_result =
-            task.with_result ? fmt::format("{:+.3f}", *task.with_result) : "-";
+            task.with_result ? fmt::format("{:+.3f}", *task.with_result) : "unknown";
         fmt::format_to(out, "  {:<{}}  {:>9.4g}  {:>9.4g}  {:>8}  {:>+9.3f}  {:>11}  {}\n",
                        explained.tasks[i], width, step.losses[i], task.length, weight,
                        task.with_sum, with_result, fate_of(task));
     }
+    text += without_result(explained) + weights_by_group(explained);
     std::size_t shown = 0;
     for (const ExplainedStep::Pair& pair : explained.pairs) {
         if (++shown > kMostPairsShown) {
@@ -169,6 +248,11 @@ std::string to_json(const ExplainedStep& explained) {
         json::object row{{"task", explained.tasks[i]}, {"length", task.length}};
         if (std::isfinite(step.losses[i])) row["loss"] = step.losses[i];
         if (step.weights.size() == 1) row["weight"] = step.weights[0][i];
+        json::object by_group;
+        for (std::size_t group = 0; group < explained.groups.size(); ++group) {
+            by_group[explained.groups[group]] = step.weights[group][i];
+        }
+        if (!by_group.empty()) row["weights"] = std::move(by_group);
         row["cosine_with_sum"] = task.with_sum;
         if (task.with_result) row["cosine_with_result"] = *task.with_result;
         if (task.progress) row["progress"] = *task.progress;
@@ -189,6 +273,7 @@ std::string to_json(const ExplainedStep& explained) {
         {"step", step.step.value},
         {"batch", json::object{{"data_epoch", step.batch.data_epoch}, {"index", step.batch.first}}},
         {"method", explained.method},
+        {"weights_multiply", name_of(explained.weighs)},
         {"reused", step.reused},
         {"tasks", std::move(tasks)},
         {"pairs", std::move(pairs)}});

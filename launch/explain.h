@@ -13,11 +13,16 @@
 namespace detente {
 
 // The step as numbers. All of them follow from the Gramians and the weights: with r = Σ wₜgₜ,
-// gᵢ·r = Σ wₜGᵢₜ; under scope layer, layer by layer.
+// gᵢ·r = Σ wₜGᵢₜ; under scope layer, layer by layer. Where the weights multiply averages that the
+// method keeps (moco, db_mtl), r is a sum of those, of which the Gramians say nothing.
 struct ExplainedStep {
     std::string method;
+    Weighs weighs = Weighs::gradients;
     std::vector<std::string> tasks;
     ResolvedStep step;
+    // Names of the groups of conflict.scope, one per list of weights: layers where there is one of
+    // each, else counted in the plan's order. Empty: one list stands for all.
+    std::vector<std::string> groups;
     struct Pair {
         std::size_t a = 0;
         std::size_t b = 0;
@@ -26,13 +31,13 @@ struct ExplainedStep {
             std::string layer;
             double cosine = 0;
         };
-        std::vector<InLayer> layers;  // all of them, where layers were recorded
+        std::vector<InLayer> layers;  // that both update, where layers were recorded
     };
-    std::vector<Pair> pairs;  // the most opposed first
+    std::vector<Pair> pairs;  // that share something; the most opposed first
     struct OfTask {
         double length = 0;  // ‖gᵢ‖ over what is shared
         // Cosine of gᵢ with the plain sum of all gradients, and with what the method made; none
-        // where the weights are not known (a method by coordinates, groups of blocks).
+        // where that is not known (a method by coordinates or on averages, groups of blocks).
         double with_sum = 0;
         std::optional<double> with_result;
         // gᵢ·r / gᵢ·Σg: what the step does for the task's loss, to first order, beside what the

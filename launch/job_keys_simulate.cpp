@@ -83,7 +83,8 @@ Table compute_table() {
          {"straggler_factor", "times", "One worker takes so many times as long.",
           in(&ComputeTimeConfig::straggler_factor), kFactor},
          {"trace", "",
-          "File of recorded times (from this file's folder), a line each: WORKER SECONDS.",
+          "File of recorded times (from this file's folder), a line each: WORKER SECONDS. A worker "
+          "repeats its own; one without any goes through those of all.",
           in(&ComputeTimeConfig::trace)},
          {"cancel_s", "s", "From the order to cancel a computation to its end.",
           in(&ComputeTimeConfig::cancel), kVirtualSeconds}}};
@@ -155,22 +156,25 @@ Table staleness_table() {
     const auto in = [](auto ImposedStalenessConfig::*member) {
         return in_part(&SimulationConfig::staleness, member);
     };
-    return {"simulate.staleness",
-            false,
-            "Imposed staleness, for laws and clean comparisons: workers are given weights that are "
-            "so many versions old, as if their pull had been that much earlier.",
-            {{"distribution",
-              "",
-              "none; constant; uniform (0 to twice the mean); geometric; poisson.",
-              in(&ImposedStalenessConfig::distribution),
-              {},
-              sim::imposed_staleness_names()},
-             {"mean", "versions", "Its mean.", in(&ImposedStalenessConfig::mean), {0, 1e6}},
-             {"most",
-              "versions",
-              "No gradient is made older; so many versions are kept.",
-              in(&ImposedStalenessConfig::most),
-              {1, 1e6}}}};
+    return {
+        "simulate.staleness",
+        false,
+        "Imposed staleness, for laws and clean comparisons: a gradient is computed at weights "
+        "that are so many versions old when it is judged, whatever the number of workers and "
+        "their times. In step scope: so many when it is done; what is decided until its verdict "
+        "comes on top. One thread computes.",
+        {{"distribution",
+          "",
+          "none; constant; uniform (0 to twice the mean); geometric; poisson.",
+          in(&ImposedStalenessConfig::distribution),
+          {},
+          sim::imposed_staleness_names()},
+         {"mean", "versions", "Its mean.", in(&ImposedStalenessConfig::mean), {0, 1e6}},
+         {"most",
+          "versions",
+          "No gradient is made older; so many versions are kept.",
+          in(&ImposedStalenessConfig::most),
+          {1, 1e6}}}};
 }
 
 Table fault_table() {

@@ -123,6 +123,7 @@ std::vector<Group> NodeGroups::lost(WorkerId from, const LostGroup& lost, Time n
     if (node->reported.size() < node->group.members.size()) return {};
     if (++node->attempts < kMostAttempts) return without(*node, {}, true);
     node->attempts = 0;
+    gave_up_ = true;
     return without(*node, node->reported, true);  // each by itself
 }
 

@@ -15,4 +15,14 @@ boost::json::object json_of(const std::vector<PairSummary>& pairs) {
     return object;
 }
 
+boost::json::object json_of(const std::vector<TaskSummary>& tasks) {
+    boost::json::object object;
+    for (const TaskSummary& task : tasks) {
+        boost::json::object own{{"norm_mean", task.norm_mean}};
+        if (task.weight_mean) own["weight_mean"] = *task.weight_mean;
+        object[task.task] = std::move(own);
+    }
+    return object;
+}
+
 }  // namespace detente

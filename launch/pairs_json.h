@@ -1,4 +1,5 @@
-// Pairs of tasks as every JSON of ours has them: {"a": {"b": {mean, p10, p90, negative_share}}}.
+// Pairs of tasks as every JSON of ours has them: {"a": {"b": {mean, p10, p90, negative_share}}};
+// and single tasks, {"a": {norm_mean, weight_mean}}.
 #pragma once
 
 #include <boost/json/object.hpp>
@@ -9,5 +10,6 @@
 namespace detente {
 
 boost::json::object json_of(const std::vector<PairSummary>& pairs);
+boost::json::object json_of(const std::vector<TaskSummary>& tasks);
 
 }  // namespace detente

@@ -47,7 +47,7 @@ struct SimulationSetup {
     RunDirectory run;  // made
     std::shared_ptr<EnginePool> engines;
     std::string resume;       // a run's folder or a checkpoint's; empty = begins anew
-    std::size_t threads = 1;  // that compute
+    std::size_t threads = 1;  // that compute; with imposed staleness one does
     // A warning or error of a node, or what the coordinator says, for the screen.
     std::function<void(NodeId, Time, LogLevel, const std::string&)> said;
     // After every event of the coordinator.
@@ -116,6 +116,7 @@ class Simulation {
     void write_log(NodeId id, Time now, LogLevel level, const std::string& text);
     Result<void> store(StoreOp& operation);
     void ending(NodeId id, Node& node);
+    void impose_staleness();
     void take_digest(Shard& shard);
     void sent(NodeId to, Message& message);
     void handed(NodeId id, Time now, const Event& event);

@@ -100,7 +100,7 @@ Result<void> Simulation::go_on_from(const std::string& path) {
     generation_ = next(std::max(generation_, point_.generation));
     world_->begin_generation(generation_);
     if (protocol_) protocol_->resumed(point_.number);
-    if (staleness_) staleness_.emplace(job_->simulate.staleness, job_->seed);
+    impose_staleness();
     checkpoints_seen_ = 0;
     best_seen_.reset();
     if (auto added = add_nodes(); added.has_error()) return added;

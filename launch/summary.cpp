@@ -36,14 +36,22 @@ json::object conflict_of(const Summary& summary) {
     if (summary.mean_cosine) conflict["mean_cosine"] = *summary.mean_cosine;
     if (!summary.cosines.empty()) {
         json::array rows;
-        for (const auto& row : summary.cosines)
-            rows.emplace_back(json::array(row.begin(), row.end()));
+        for (const auto& row : summary.cosines) {
+            json::array numbers;
+            // JSON has no NaN.
+            for (const double cosine : row) {
+                numbers.push_back(std::isfinite(cosine) ? json::value(cosine) : nullptr);
+            }
+            rows.emplace_back(std::move(numbers));
+        }
         conflict["tasks"] = json::array(summary.tasks.begin(), summary.tasks.end());
         conflict["cosines"] = std::move(rows);
     }
     if (summary.conflict_share) conflict["steps_in_conflict"] = *summary.conflict_share;
     if (summary.interference_index) conflict["interference_index"] = *summary.interference_index;
+    conflict["degenerate_steps"] = summary.degenerate_steps;
     if (!summary.pairs.empty()) conflict["pairs"] = json_of(summary.pairs);
+    if (!summary.by_task.empty()) conflict["by_task"] = json_of(summary.by_task);
     return conflict;
 }
 
@@ -80,13 +88,16 @@ Summary summary_of(const ClusterView& view, const Outcome& outcome, const RunDir
     summary.metrics = view.metrics;
     summary.cosines = pairwise_cosines(view);
     summary.pairs = pair_summaries(view);
+    summary.by_task = task_summaries(view);
     summary.conflict_share = conflict_share(view);
     summary.interference_index = interference_index(view);
+    summary.degenerate_steps = degenerate_steps(view);
     summary.workers = workers_of(view);
     summary.step_times = total_step_times(view);
     summary.torn = torn_pulls(view);
     summary.in_step = in_step(view);
     summary.across = across_workers(view);
+    summary.refused = refused_messages(view);
     summary.steps = total_steps(view);
     summary.samples = total_samples(view);
     summary.resumed_from = view.resumed_from;
@@ -120,6 +131,8 @@ std::string to_json(const Summary& summary) {
         // JSON has no NaN.
         if (std::isfinite(loss)) tasks[task].as_object()["loss"] = loss;
     }
+    json::object refused;
+    for (const auto& [reason, messages] : summary.refused) refused[reason] = messages;
     json::array histogram(summary.staleness_histogram.begin(), summary.staleness_histogram.end());
     json::object object{{"job", summary.job},
                         {"failed", summary.failed},
@@ -135,6 +148,7 @@ std::string to_json(const Summary& summary) {
                         {"conflict", conflict_of(summary)},
                         {"workers", workers_json(summary.workers)},
                         {"step_time", json_of(summary.step_times)},
+                        {"refused", std::move(refused)},
                         {"steps", summary.steps},
                         {"samples", summary.samples},
                         {"wall_s", summary.wall_s},
@@ -171,6 +185,18 @@ std::string to_json(const Summary& summary) {
             json::object{{"code", name_of(summary.error.code)}, {"text", summary.error.text}};
     }
     return json::serialize(object) + "\n";
+}
+
+Result<void> write_summary(const Summary& summary, const RunDirectory& run) {
+    const auto written = write_text(run.summary_file(), to_json(summary));
+    if (!written.has_error()) return {};
+    return fail(
+        written.error().code,
+        fmt::format("{}; the run's figures are only in what is printed here, its model in "
+                    "{}, its course in {}",
+                    written.error().text,
+                    summary.last_checkpoint.empty() ? "no checkpoint" : summary.last_checkpoint,
+                    run.series_file()));
 }
 
 namespace {
@@ -254,7 +280,18 @@ std::string table(const Summary& summary) {
                        "{:.1f} % of the steps\n",
                        *summary.mean_cosine, 100 * summary.conflict_share.value_or(0));
     }
-    if (summary.in_step) {
+    if (summary.degenerate_steps > 0) {
+        fmt::format_to(out,
+                       "  conflict.method found no solution of its own (zero or degenerate "
+                       "gradients) in {} steps; a worker's log has the first\n",
+                       with_commas(summary.degenerate_steps));
+    }
+    if (summary.in_step && summary.in_step->member_rounds == 0) {
+        fmt::format_to(out,
+                       "  in step: never; no worker averaged with its node, which was lost {} "
+                       "times\n",
+                       with_commas(summary.in_step->groups_lost));
+    } else if (summary.in_step) {
         fmt::format_to(out,
                        "  in step: {} averages of a worker with its node, {:.2f} ms of waiting "
                        "each; its node was lost {} times\n",

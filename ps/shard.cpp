@@ -326,7 +326,7 @@ Status Shard::status() const {
         count("batches.leased", leases_.leased());
         count("batches.returned", leases_.returned());
     }
-    status.staleness.assign(staleness_.begin(), staleness_.end());
+    status.staleness = staleness_;
     return status;
 }
 

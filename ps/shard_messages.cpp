@@ -242,8 +242,14 @@ void Shard::lease(const Envelope& from, const LeaseRequest& body) {
     }
     // A late double of a worker that has said farewell must not be granted batches.
     if (duplicates_.has_left(WorkerId{from.from.index})) return;
-    leases_.request(WorkerId{from.from.index}, body, from.tasks);
+    const WorkerId worker{from.from.index};
+    const bool asks_again = leases_.waits(worker);
+    leases_.request(worker, body, from.tasks);
     answer_leases();
+    // So that it can tell waiting from silence. Of no step: it is about a lease.
+    if (asks_again && leases_.waits(worker)) {
+        wait(from, Step{}, Part{}, body.request, WaitFor::release);
+    }
 }
 
 void Shard::answer_leases() {

@@ -227,7 +227,7 @@ double Shard::judge_block(LiveBlock& block, const GradientBlock& gradient, const
         store_.apply_parts(
             block, {{gradient.gradient.bytes.data(), 1, arrived, gradient.base, gradient.tasks}}, 1,
             applied->step_scale, push.samples);
-        ++staleness_[std::min<std::uint64_t>(verdict.staleness, kStalenessBins - 1)];
+        count_staleness(staleness_, verdict.staleness);
         staleness_sum_ += static_cast<double>(verdict.staleness);
         staleness_max_ = std::max(staleness_max_, verdict.staleness);
     } else {

@@ -303,6 +303,10 @@ Result<void> ShardClient::send_overdue_again(Time now, Effects& effects) {
     return {};
 }
 
+void ShardClient::forgive(Nanos absence) {
+    for (Outstanding& one : outstanding_) one.heard += absence;
+}
+
 Time ShardClient::waiting_since() const {
     Time since = Time::max();
     for (const Outstanding& one : outstanding_) since = std::min(since, one.first_sent);

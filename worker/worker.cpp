@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "common/invariant.h"
+#include "common/partition/layers.h"
 #include "common/random.h"
 #include "common/staleness/policy.h"
 
@@ -48,6 +49,7 @@ Worker::Worker(WorkerSetup setup, Resolver resolver)
       resolver_(std::move(resolver)),
       rounds_(setup_.id, *setup_.plan, *setup_.job, setup_.tasks.size()) {
     verdict_first_ = decides_steps(*setup_.job);
+    shares_ = sharing_pairs(*setup_.plan, setup_.tasks.size());
     for (std::uint32_t shard = 0; shard < setup_.job->shards(); ++shard) {
         clients_.emplace_back(ShardId{shard}, *setup_.plan, *setup_.job);
     }
@@ -71,6 +73,7 @@ void Worker::on(Event&& event, Time now, Effects& effects) {
         receive(std::move(received->message));
     } else if (std::holds_alternative<Started>(event)) {
         effects.after(setup_.job->heartbeat_interval, {kHeartbeat, 0});
+        looked_overdue_ = now;
         effects.after(setup_.job->reply_deadline / 2, {kOverdue, 0});
     } else if (const auto* part = std::get_if<ComputePart>(&event)) {
         part_computed(*part);

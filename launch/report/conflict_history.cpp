@@ -8,14 +8,13 @@
 #include <optional>
 
 #include "common/conflict/cosine_bins.h"
-#include "launch/conflict_ledger.h"
 
 namespace detente {
 namespace {
 
-constexpr std::size_t kStretches = 60;    // of time
-constexpr std::size_t kMostPairs = 8;     // that are shown
-constexpr std::size_t kMostWeights = 12;  // tasks whose weights are
+constexpr std::size_t kStretches = 60;  // of time
+constexpr std::size_t kMostPairs = 8;   // that are shown
+constexpr std::size_t kMostTasks = 12;  // whose norms and weights are
 
 struct Mean {
     double sum = 0;
@@ -32,13 +31,14 @@ double seconds_of(const ResolvedStep& step) {
     return std::chrono::duration<double>(step.at.time_since_epoch()).count();
 }
 
-// Upper triangle of the cosines, in the order of pairs.
+// Upper triangle of the cosines, in the order of pairs; NaN where there is none.
 std::vector<double> pair_cosines(const Gramian& gramian) {
     const std::vector<double> cosines = cosines_of(gramian);
     std::vector<double> pairs;
     for (std::size_t i = 0; i < gramian.tasks(); ++i) {
         for (std::size_t j = i + 1; j < gramian.tasks(); ++j) {
-            pairs.push_back(cosines[i * gramian.tasks() + j]);
+            pairs.push_back(have_met(gramian, i, j) ? cosines[i * gramian.tasks() + j]
+                                                    : std::nan(""));
         }
     }
     return pairs;
@@ -52,8 +52,10 @@ struct Sums {
     std::vector<Mean> of_pair;
     std::vector<std::vector<Mean>> over_time;  // [pair][stretch]
     std::vector<std::vector<Mean>> by_layer_pair;
-    std::vector<std::vector<Mean>> weights;  // [task][stretch]
-    bool one_list = true;
+    std::vector<std::vector<Mean>> norms;    // [task][stretch]
+    std::vector<std::vector<Mean>> weights;  // likewise
+    std::vector<Mean> in_conflict;           // [stretch]
+    std::size_t weight_groups = 0;
 
     void begin(const NamesRecord& first_names) {
         names = first_names;
@@ -61,7 +63,9 @@ struct Sums {
         of_pair.resize(pairs);
         over_time.assign(pairs, std::vector<Mean>(kStretches));
         by_layer_pair.assign(names.layers.size(), std::vector<Mean>(pairs));
-        weights.assign(names.tasks.size(), std::vector<Mean>(kStretches));
+        norms.assign(names.tasks.size(), std::vector<Mean>(kStretches));
+        weights = norms;
+        in_conflict.resize(kStretches);
     }
     std::size_t stretch_of(double seconds) const {
         const double share = last > first ? (seconds - first) / (last - first) : 0;
@@ -69,7 +73,14 @@ struct Sums {
     }
     void add(const ResolvedStep& step) {
         const std::size_t stretch = stretch_of(seconds_of(step));
-        const std::vector<double> whole = pair_cosines(step.whole());
+        const Gramian gramian = step.whole();
+        for (std::size_t task = 0; task < names.tasks.size(); ++task) {
+            norms[task][stretch].add(std::sqrt(std::max(0.0, gramian.at(task, task))));
+        }
+        const std::vector<double> whole = pair_cosines(gramian);
+        const bool conflict =
+            std::any_of(whole.begin(), whole.end(), [](double cosine) { return cosine < 0; });
+        in_conflict[stretch].add(conflict ? 1 : 0);
         for (std::size_t pair = 0; pair < whole.size(); ++pair) {
             of_pair[pair].add(whole[pair]);
             over_time[pair][stretch].add(whole[pair]);
@@ -81,9 +92,11 @@ struct Sums {
                 by_layer_pair[i][pair].add(cosines[pair]);
             }
         }
-        one_list = one_list && step.weights.size() == 1;
-        for (std::size_t task = 0; one_list && task < names.tasks.size(); ++task) {
-            weights[task][stretch].add(static_cast<double>(step.weights[0][task]));
+        weight_groups = std::max(weight_groups, step.weights.size());
+        for (const std::vector<float>& group : step.weights) {
+            for (std::size_t task = 0; task < names.tasks.size(); ++task) {
+                weights[task][stretch].add(static_cast<double>(group[task]));
+            }
         }
     }
     ConflictHistory::Series series_of(const std::vector<Mean>& means) const {
@@ -125,6 +138,8 @@ Result<ConflictHistory> read_conflict_history(const RunDirectory& run) {
 
     ConflictHistory history;
     history.tasks = sums.names.tasks;
+    history.method = sums.names.method;
+    history.weighs = weighs(history.method);
     std::vector<std::string> names;
     for (std::size_t i = 0; i < history.tasks.size(); ++i) {
         for (std::size_t j = i + 1; j < history.tasks.size(); ++j) {
@@ -133,6 +148,7 @@ Result<ConflictHistory> read_conflict_history(const RunDirectory& run) {
     }
     std::vector<std::size_t> order(names.size());
     std::iota(order.begin(), order.end(), std::size_t{0});
+    std::erase_if(order, [&](std::size_t pair) { return sums.of_pair[pair].count == 0; });
     std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
         return sums.of_pair[a].value() < sums.of_pair[b].value();
     });
@@ -146,7 +162,11 @@ Result<ConflictHistory> read_conflict_history(const RunDirectory& run) {
         std::vector<double>& row = history.by_layer.emplace_back();
         for (const std::size_t pair : order) row.push_back(sums.by_layer_pair[i][pair].value());
     }
-    if (sums.one_list && history.tasks.size() <= kMostWeights) {
+    history.weight_groups = sums.weight_groups;
+    history.in_conflict = sums.series_of(sums.in_conflict);
+    if (history.tasks.size() > kMostTasks) return history;
+    for (const auto& means : sums.norms) history.norms.push_back(sums.series_of(means));
+    if (sums.weight_groups > 0) {
         for (const auto& means : sums.weights) history.weights.push_back(sums.series_of(means));
     }
     return history;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/result.h"
+#include "launch/conflict_ledger.h"
 #include "launch/run_directory.h"
 
 namespace detente {
@@ -20,7 +21,12 @@ struct ConflictHistory {
     std::vector<std::string> layers;            // empty: not recorded by layer
     std::vector<std::vector<double>> by_layer;  // mean cosine, [layer][pair]
     std::vector<std::string> tasks;
-    std::vector<Series> weights;  // mean, per task; empty: none, or by group
+    std::vector<Series> norms;      // mean length of each task's gradient, where it is shared
+    Series in_conflict;             // share of the steps with a pair below zero
+    std::vector<Series> weights;    // mean over steps and groups, per task; empty: none
+    std::size_t weight_groups = 0;  // of conflict.scope, each with weights of its own
+    std::string method;
+    Weighs weighs = Weighs::gradients;  // what they multiply
 
     bool empty() const { return pairs.empty(); }
 };

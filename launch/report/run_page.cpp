@@ -166,6 +166,64 @@ std::vector<Point> points_of(const ConflictHistory::Series& series) {
     return points;
 }
 
+std::string weights_caption(const ConflictHistory& history) {
+    std::string caption =
+        history.weighs == Weighs::averages
+            ? fmt::format(
+                  "What {} multiplied its moving average of each task's gradient by, "
+                  "where it is shared; the gradients of single steps, of which the cosines "
+                  "are, only enter those averages.",
+                  history.method)
+            : "What the conflict method multiplied each task's gradient by, where it is shared.";
+    if (history.weight_groups > 1) {
+        caption += fmt::format(
+            " Mean of the {} groups of conflict.scope, each with weights of its own: detente "
+            "explain has a step's.",
+            history.weight_groups);
+    }
+    return caption;
+}
+
+void show_weights(Page& page, const RunRecord& run, const ConflictHistory& history) {
+    if (history.weighs == Weighs::nothing) {
+        page.paragraph(history.method +
+                       " decides coordinate by coordinate: there are no weights to show.");
+    }
+    if (history.weights.empty()) return;
+    LineChart weights{
+        "Weights over the run", axis_title(Against::seconds, run.virtual_time), "mean weight", {}};
+    for (std::size_t i = 0; i < history.tasks.size(); ++i) {
+        weights.curves.push_back({history.tasks[i], points_of(history.weights[i])});
+    }
+    page.figure(draw(weights), weights_caption(history));
+}
+
+void show_shares(Page& page, const RunRecord& run, const ConflictHistory& history) {
+    LineChart share{"Steps in conflict over the run",
+                    axis_title(Against::seconds, run.virtual_time),
+                    "steps in conflict, %",
+                    {{"in conflict", {}}}};
+    for (const auto& [x, y] : history.in_conflict) {
+        share.curves[0].points.push_back({x, 100 * y});
+    }
+    page.figure(draw(share),
+                "Share of the steps in which some pair of tasks had a cosine below zero, over "
+                "what they share.");
+}
+
+void show_norms(Page& page, const RunRecord& run, const ConflictHistory& history) {
+    LineChart norms{"Lengths of the tasks' gradients over the run",
+                    axis_title(Against::seconds, run.virtual_time),
+                    "mean length",
+                    {}};
+    for (std::size_t i = 0; i < history.norms.size(); ++i) {
+        norms.curves.push_back({history.tasks[i], points_of(history.norms[i])});
+    }
+    page.figure(draw(norms),
+                "Mean length of each task's gradient, over what is shared: a task much longer "
+                "than the others outvotes them in a plain sum.");
+}
+
 void show_history(Page& page, const RunRecord& run, const ConflictHistory& history) {
     LineChart cosines{"Cosine of task pairs over the run",
                       axis_title(Against::seconds, run.virtual_time),
@@ -179,19 +237,14 @@ void show_history(Page& page, const RunRecord& run, const ConflictHistory& histo
         fmt::format("Mean cosine over time, of the {} most opposed pair{}: below zero a step "
                     "that helps one task hurts the other.",
                     history.pairs.size(), history.pairs.size() == 1 ? "" : "s"));
+    show_shares(page, run, history);
     if (!history.layers.empty()) {
         page.figure(draw(HeatMap{"Mean cosine of task pairs by layer", history.layers,
                                  history.by_layer, history.pairs}),
                     "Where they conflict: mean cosine layer by layer.");
     }
-    if (history.weights.empty()) return;
-    LineChart weights{
-        "Weights over the run", axis_title(Against::seconds, run.virtual_time), "mean weight", {}};
-    for (std::size_t i = 0; i < history.tasks.size(); ++i) {
-        weights.curves.push_back({history.tasks[i], points_of(history.weights[i])});
-    }
-    page.figure(draw(weights),
-                "What the conflict method multiplied each task's gradient by, where it is shared.");
+    show_norms(page, run, history);
+    show_weights(page, run, history);
 }
 
 void show_cosines(Page& page, const RunRecord& run, const ConflictHistory& history) {
@@ -201,6 +254,12 @@ void show_cosines(Page& page, const RunRecord& run, const ConflictHistory& histo
         draw(HeatMap{"Mean cosine of each pair of task gradients", run.cosine_tasks, run.cosines}),
         "Mean cosine between the gradients of each pair of tasks on what they share, over "
         "all steps: orange pairs pull the same way, blue ones against each other.");
+    std::vector<std::vector<std::string>> rows;
+    for (const TaskSummary& task : run.by_task) {
+        rows.push_back({task.task, fmt::format("{:.4g}", task.norm_mean),
+                        task.weight_mean ? fmt::format("{:.4f}", *task.weight_mean) : "none"});
+    }
+    if (!rows.empty()) page.table({"task", "mean length of its gradient", "mean weight"}, rows);
     if (!history.empty()) show_history(page, run, history);
 }
 

@@ -70,8 +70,21 @@ void read_conflict(const json::object& conflict, RunRecord& run) {
             }
         }
     }
+    if (conflict.contains("by_task")) {
+        const json::object& tasks = object_at(conflict, "by_task");
+        for (const auto& task : tasks) {
+            const json::object& own = object_at(tasks, task.key());
+            TaskSummary& summary = run.by_task.emplace_back();
+            summary.task = std::string(task.key());
+            summary.norm_mean = number_at(own, "norm_mean");
+            if (own.contains("weight_mean")) summary.weight_mean = number_at(own, "weight_mean");
+        }
+    }
     if (conflict.contains("steps_in_conflict")) {
         run.steps_in_conflict = number_at(conflict, "steps_in_conflict");
+    }
+    if (conflict.contains("degenerate_steps")) {
+        run.degenerate_steps = count_at(conflict, "degenerate_steps");
     }
     if (!conflict.contains("cosines")) return;
     run.cosine_tasks = texts_at(conflict, "tasks");

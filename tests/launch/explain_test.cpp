@@ -72,6 +72,31 @@ TEST_CASE("explain: layers with weights of their own add up layer by layer") {
     CHECK(*explained.of_tasks[0].progress == Approx(1.5 / 3.5));
 }
 
+TEST_CASE("explain: weights of groups are listed group by group and as JSON") {
+    ResolvedStep step = opposed_step();
+    step.weights = {{1, 2}, {1.5F, 0.25F}};
+    const ExplainedStep by_layer = explain(kNames, step);
+    CHECK(by_layer.groups == kNames.layers);
+    CHECK_THAT(to_text(by_layer),
+               Catch::Contains("weights by group of conflict.scope: left, right\n") &&
+                   Catch::Contains("    trunk.b                            1.5000   0.2500\n"));
+    const json::object object = json::parse(to_json(by_layer)).as_object();
+    const json::object& right = object.at("tasks").at(1).as_object();
+    CHECK_FALSE(right.contains("weight"));
+    CHECK(right.at("weights").at("trunk.a").to_number<double>() == 2);
+    CHECK(right.at("weights").at("trunk.b").to_number<double>() == 0.25);
+
+    // Three blocks in two layers: which block lies where is not recorded.
+    step.weights.push_back({3, 4});
+    const ExplainedStep by_block = explain(kNames, step);
+    CHECK_FALSE(by_block.of_tasks[0].with_result.has_value());
+    CHECK_THAT(to_text(by_block),
+               Catch::Contains("    group 3                            3.0000") &&
+                   Catch::Contains("Weights are of groups of conflict.scope") &&
+                   !Catch::Contains("progress"));
+    CHECK(json::parse(to_json(by_block)).at("tasks").at(0).at("weights").as_object().size() == 3);
+}
+
 TEST_CASE("explain: a task that the sum would have harmed is told so") {
     ResolvedStep step = opposed_step();
     step.gramians = {gramian_of(1, 100, -5), gramian_of(0, 0, 0)};
@@ -89,6 +114,46 @@ TEST_CASE("explain: without weights nothing is said of the result") {
     CHECK_FALSE(object.at("tasks").at(0).as_object().contains("weight"));
 }
 
+TEST_CASE("explain: of a method on averages the gradients' products say nothing of the result") {
+    NamesRecord names = kNames;
+    for (const char* method : {"moco", "db_mtl"}) {
+        names.method = method;
+        const ExplainedStep explained = explain(names, opposed_step());
+        CHECK(explained.weighs == Weighs::averages);
+        for (const auto& task : explained.of_tasks) {
+            CHECK_FALSE(task.with_result.has_value());
+            CHECK_FALSE(task.progress.has_value());
+        }
+        CHECK(explained.of_tasks[0].with_sum == Approx(3.5 / std::sqrt(20.0)));
+        const std::string text = to_text(explained);
+        CHECK_THAT(text, !Catch::Contains("progress") && Catch::Contains("unknown") &&
+                             Catch::Contains("moving averages of the gradients") &&
+                             Catch::Contains("2.0000"));  // the second task's weight
+        const json::object object = json::parse(to_json(explained)).as_object();
+        CHECK(object.at("weights_multiply").as_string() == "averages");
+        CHECK(object.at("tasks").at(1).at("weight").to_number<double>() == 2);
+        CHECK_FALSE(object.at("tasks").at(1).as_object().contains("progress"));
+    }
+    CHECK(weighs("pcgrad") == Weighs::gradients);
+    CHECK(weighs("a method of tomorrow") == Weighs::gradients);
+}
+
+TEST_CASE("explain: a method by coordinates is said to have no weights and what is known of it") {
+    NamesRecord names = kNames;
+    ResolvedStep step = opposed_step();
+    step.weights.clear();
+    for (const char* method : {"graddrop", "trimmed_mean"}) {
+        names.method = method;
+        const ExplainedStep explained = explain(names, step);
+        CHECK_THAT(to_text(explained),
+                   Catch::Contains("decides coordinate by coordinate and has no weights") &&
+                       Catch::Contains("  none  ") && !Catch::Contains("  -  ") &&
+                       Catch::Contains("left / right: cosine -0.474, in conflict"));
+        const json::object object = json::parse(to_json(explained)).as_object();
+        CHECK(object.at("weights_multiply").as_string() == "nothing");
+    }
+}
+
 TEST_CASE("conflicts: what workers record of a run is read back step by step and by name") {
     const TemporaryFolder folder;
     const Job job = job_of(kQuadraticJob, {"conflict.method=pcgrad"});
@@ -103,6 +168,8 @@ TEST_CASE("conflicts: what workers record of a run is read back step by step and
     std::uint64_t steps = 0;
     double cosines = 0;
     double negative = 0;
+    std::vector<double> norms(2, 0.0);
+    std::vector<double> weights(2, 0.0);
     std::map<std::uint32_t, std::uint64_t> last;
     const auto read = read_resolved_steps(run, [&](const auto& names, const ResolvedStep& step) {
         ++steps;
@@ -115,6 +182,10 @@ TEST_CASE("conflicts: what workers record of a run is read back step by step and
         const double cosine = mean_cosine(step.whole());
         cosines += cosine;
         negative += cosine < 0 ? 1 : 0;
+        for (std::size_t task = 0; task < 2; ++task) {
+            norms[task] += std::sqrt(step.whole().at(task, task));
+            weights[task] += static_cast<double>(step.weights[0][task]);
+        }
     });
     REQUIRE(read.has_value());
     CHECK(steps == summary.steps);
@@ -126,12 +197,52 @@ TEST_CASE("conflicts: what workers record of a run is read back step by step and
           Approx(negative / static_cast<double>(steps)).margin(0.01));
     CHECK(*summary.conflict_share == Approx(summary.pairs[0].negative_share));
     CHECK(summary.pairs[0].p10 <= summary.pairs[0].p90);
+    REQUIRE(summary.by_task.size() == 2);
+    for (std::size_t task = 0; task < 2; ++task) {
+        CHECK(summary.by_task[task].norm_mean == Approx(norms[task] / static_cast<double>(steps)));
+        REQUIRE(summary.by_task[task].weight_mean.has_value());
+        CHECK(*summary.by_task[task].weight_mean ==
+              Approx(weights[task] / static_cast<double>(steps)));
+    }
 
     const auto history = read_conflict_history(run);
     REQUIRE(history.has_value());
     CHECK(history->pairs.size() == 1);
     CHECK(history->weights.size() == 2);
     CHECK_FALSE(history->over_time[0].empty());
+    CHECK(history->norms.size() == 2);
+    CHECK(history->in_conflict.size() == history->over_time[0].size());
+}
+
+TEST_CASE("conflicts: under conflict.scope layer the weights over time are means over the groups") {
+    const TemporaryFolder folder;
+    const RunDirectory run{folder.path()};
+    LedgerOrigin origin;
+    origin.node = node_of(WorkerId{0});
+    std::filesystem::create_directories(run.ledger_dir());
+    const auto ledger = LedgerWriter::create(
+        run.ledger_dir() + "/" + ledger_file_name(origin.node, Incarnation{1}), origin);
+    REQUIRE(ledger.has_value());
+    REQUIRE((*ledger)->append({Time(), kNames}).has_value());
+    ResolvedRecord record;
+    record.losses = {1, 1};
+    record.gramians = {{4, -1, 4}, {1, 0.5F, 1}};
+    record.weights = {{1, 2}, {3, 0.5F}};
+    REQUIRE((*ledger)->append({Time(), record}).has_value());
+    REQUIRE((*ledger)->flush().has_value());
+    const auto history = read_conflict_history(run);
+    INFO((history ? "" : history.error().text));
+    REQUIRE(history.has_value());
+    CHECK(history->weight_groups == 2);
+    REQUIRE(history->norms.size() == 2);
+    REQUIRE(history->norms[0].size() == 1);
+    CHECK(history->norms[0][0].second == Approx(std::sqrt(5.0)));
+    REQUIRE(history->in_conflict.size() == 1);
+    CHECK(history->in_conflict[0].second == 1);  // −1 + .5 over both layers
+    REQUIRE(history->weights.size() == 2);
+    REQUIRE(history->weights[1].size() == 1);
+    CHECK(history->weights[0][0].second == Approx(2));
+    CHECK(history->weights[1][0].second == Approx(1.25));
 }
 
 TEST_CASE("conflicts: a run that recorded none says so") {
@@ -147,6 +258,29 @@ TEST_CASE("conflicts: a run that recorded none says so") {
     CHECK(read.error().code == ErrorCode::not_supported);
     CHECK_THAT(read.error().text, Catch::Contains("ledger.conflicts"));
     CHECK(read_conflict_history(run)->empty());
+}
+
+TEST_CASE("conflicts: a run whose tasks were split over workers is told that") {
+    const TemporaryFolder folder;
+    SimulationSetup setup =
+        setup_of(job_of(kQuadraticJob, {"worker.split_tasks=true", "conflict.method=sum",
+                                        "across.method=project", "model.options.samples=320"}),
+                 folder / "run");
+    const RunDirectory run = setup.run;
+    const Job job = setup.job;
+    auto simulation = Simulation::create(std::move(setup));
+    REQUIRE(simulation.has_value());
+    REQUIRE_FALSE((*simulation)->run([] { return std::nullopt; }).failed);
+    const auto why = [&run] {
+        const auto read = read_resolved_steps(run, [](const auto&, const ResolvedStep&) {});
+        REQUIRE(read.has_error());
+        CHECK(read.error().code == ErrorCode::not_supported);
+        return read.error().text;
+    };
+    CHECK_THAT(why(), Catch::Contains("worker.split_tasks") && Catch::Contains("one task"));
+    write_file(run.job_file(), to_toml(job));
+    CHECK_THAT(why(), Catch::Contains("worker.split_tasks") && Catch::Contains("as across") &&
+                          !Catch::Contains("one task") && !Catch::Contains("ledger.conflicts"));
 }
 
 // Two layers of a model without LibTorch, and what a worker would have recorded of them.

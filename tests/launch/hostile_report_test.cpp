@@ -81,6 +81,8 @@ TEST_CASE("report: a summary that is none of ours is refused by file and member"
         {with(kSummary, "\"histogram\":[]", "\"histogram\":[\"x\"]"), "'histogram'"},
         {with(kSummary, "\"conflict\":{}", "\"conflict\":{\"tasks\":[\"a\"],\"cosines\":[]}"),
          "'cosines' must have a row"},
+        {with(kSummary, "\"conflict\":{}", "\"conflict\":{\"by_task\":{\"a\":{}}}"),
+         "'norm_mean' is missing"},
         {with(kSummary, "\"tasks\":{}", "\"tasks\":{\"a\":1}"), "'tasks'"},
         {with(kSummary, "\"steps\":0", "\"steps\":0,\"step_time\":{\"steps\":1}"),
          "'compute_ms' is missing"},

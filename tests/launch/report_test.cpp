@@ -160,6 +160,62 @@ TEST_CASE("report: what staleness did to gradients is shown where it was measure
                Catch::Contains("staleness_gaps.json") && Catch::Contains("staleness"));
 }
 
+// Conflicts of write_run()'s two tasks over two seconds, as workers' ledgers would have them.
+ConflictHistory history_of(const std::string& method) {
+    using Series = ConflictHistory::Series;
+    ConflictHistory history;
+    history.tasks = {kHostile, "b"};
+    history.pairs = {"a / b"};
+    history.over_time = {Series{{1, -0.25}, {2, 0.5}}};
+    history.norms = {Series{{1, 4}, {2, 3}}, Series{{1, 1}, {2, 1}}};
+    history.in_conflict = Series{{1, 0.75}, {2, 0}};
+    history.method = method;
+    history.weighs = weighs(method);
+    history.weight_groups = 1;
+    history.weights = {Series{{1, 1}, {2, 0.5}}, Series{{1, 1}, {2, 1.5}}};
+    return history;
+}
+
+TEST_CASE("report: weights are said to multiply what they multiply") {
+    const TemporaryFolder folder;
+    write_run(folder / "run");
+    const RunRecord run = run_in(folder / "run");
+    const auto captions = [&run](const std::string& method) {
+        const test::Markup markup = test::read_markup(run_page(run, {}, history_of(method)));
+        REQUIRE(markup.error == "");
+        return markup.texts_of("figcaption");
+    };
+    CHECK(any_contains(captions("pcgrad"), "multiplied each task's gradient by"));
+    CHECK_FALSE(any_contains(captions("db_mtl"), "multiplied each task's gradient by"));
+    CHECK(any_contains(captions("db_mtl"), "What db_mtl multiplied its moving average of each"));
+    CHECK_FALSE(any_contains(captions("pcgrad"), "groups of conflict.scope"));
+    ConflictHistory groups = history_of("pcgrad");
+    groups.weight_groups = 3;
+    const test::Markup by_group = test::read_markup(run_page(run, {}, groups));
+    CHECK(any_contains(by_group.texts_of("figcaption"), "Mean of the 3 groups of conflict.scope"));
+    ConflictHistory none = history_of("graddrop");
+    none.weights.clear();
+    const test::Markup page = test::read_markup(run_page(run, {}, none));
+    CHECK(any_contains(page.texts_of("p"), "graddrop decides coordinate by coordinate"));
+}
+
+TEST_CASE("report: norms and the share of steps in conflict are drawn over time") {
+    const TemporaryFolder folder;
+    write_run(folder / "run");
+    const RunRecord run = run_in(folder / "run");
+    REQUIRE(run.by_task.size() == 2);
+    CHECK(run.by_task[1].task == "b");
+    CHECK(run.by_task[1].norm_mean == Approx(3));
+    CHECK(*run.by_task[1].weight_mean == Approx(1.25));
+    const test::Markup markup = test::read_markup(run_page(run, {}, history_of("pcgrad")));
+    REQUIRE(markup.error == "");
+    const auto captions = markup.texts_of("figcaption");
+    CHECK(any_contains(captions, "Share of the steps in which some pair of tasks"));
+    CHECK(any_contains(captions, "Mean length of each task's gradient"));
+    CHECK(any_contains(markup.texts_of("text"), "steps in conflict, %"));
+    CHECK(any_contains(markup.texts_of("td"), "1.2500"));  // the mean weight
+}
+
 TEST_CASE("report: CSV has one number a line, its texts quoted where they must be") {
     const TemporaryFolder folder;
     write_run(folder / "run");
@@ -169,6 +225,8 @@ TEST_CASE("report: CSV has one number a line, its texts quoted where they must b
     CHECK(csv.find("\n\"a,b\",accuracy,b,,,0.5\n") != std::string::npos);
     CHECK(csv.find("\n\"a,b\",updates,applied,,,693\n") != std::string::npos);
     CHECK(csv.find("\n\"a,b\",staleness,1,,,20\n") != std::string::npos);
+    CHECK(csv.find("\n\"a,b\",gradient_norm,b,,,3\n") != std::string::npos);
+    CHECK(csv.find("\n\"a,b\",weight,b,,,1.25\n") != std::string::npos);
     CHECK(csv.find("\n\"a,b\",loss,b,2,193,1\n") != std::string::npos);
     CHECK(csv.find("\"<script>alert(1)</script>&\"\"'\"") != std::string::npos);
 }

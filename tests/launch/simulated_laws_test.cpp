@@ -1,4 +1,5 @@
 // Laws of staleness that must come out of whole simulated runs.
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <numbers>
@@ -59,14 +60,43 @@ TEST_CASE(
 
 TEST_CASE("imposed staleness: its mean is the one asked for, whatever the distribution") {
     for (const char* distribution : {"constant", "uniform", "geometric", "poisson"}) {
-        INFO(distribution);
-        const SimulatedRun run =
-            simulate(kParabola, {std::string("simulate.staleness.distribution=") + distribution,
-                                 "simulate.staleness.mean=4", "model.options.samples=4000",
-                                 "rule.learning_rate=0.01"});
-        require_whole(run);
-        CHECK(run.summary.staleness.mean == Approx(4).margin(0.25));
-        CHECK((run.summary.staleness.max == 4) == (std::string(distribution) == "constant"));
+        for (const std::uint32_t workers : {1U, 4U}) {
+            INFO(distribution << ", " << workers << " workers");
+            const SimulatedRun run = simulate(
+                kParabola, {std::string("simulate.staleness.distribution=") + distribution,
+                            "simulate.staleness.mean=4", "model.options.samples=4000",
+                            "workers=" + std::to_string(workers), "rule.learning_rate=0.01"});
+            require_whole(run);
+            CHECK(run.summary.staleness.mean == Approx(4).margin(0.25));
+            CHECK((run.summary.staleness.max == 4) == (std::string(distribution) == "constant"));
+        }
+    }
+}
+
+TEST_CASE("imposed staleness: every verdict is on a gradient exactly so old, for any workers") {
+    // Also where many are done at one instant, and while messages are on their way.
+    for (const char* distribution : {"constant", "exponential", "pareto"}) {
+        for (const std::uint32_t workers : {2U, 5U}) {
+            INFO(distribution << ", " << workers << " workers");
+            const SimulatedRun run =
+                simulate(kQuadraticJob,
+                         {"workers=" + std::to_string(workers),
+                          std::string("simulate.compute.distribution=") + distribution,
+                          "simulate.staleness.distribution=constant", "simulate.staleness.mean=6",
+                          "simulate.thorough=true", "simulate.network.latency_s=0.004"});
+            require_whole(run);
+            std::uint64_t rows = 0;
+            for (const LedgerEntry& entry : run.ledger) {
+                const auto* verdict = std::get_if<VerdictRecord>(&entry.record);
+                if (verdict == nullptr) continue;
+                for (const auto& row : verdict->rows) {
+                    REQUIRE(row.verdict == Verdict::applied);
+                    REQUIRE(row.staleness == std::min<std::uint64_t>(6, row.version.value - 1));
+                    ++rows;
+                }
+            }
+            CHECK(rows == run.summary.books.applied);
+        }
     }
 }
 

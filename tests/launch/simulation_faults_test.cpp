@@ -93,6 +93,11 @@ TEST_CASE("simulate keys: what cannot be is refused by file, line and key") {
                Catch::Contains("simulate.compute.trace: is missing"));
     CHECK_THAT(mistake("[simulate.staleness]\ndistribution = \"constant\"\nmean = 100\n"),
                Catch::Contains("must not be above most = 64"));
+    const std::string imposed = "[simulate.staleness]\ndistribution = \"constant\"\nmean = 4\n";
+    CHECK_THAT(mistake(imposed + "[staleness]\npolicy = \"dc_asgd\"\n"),
+               Catch::Contains("does not go with staleness.policy = \"dc_asgd\""));
+    CHECK_THAT(mistake(imposed + "[staleness]\npolicy = \"bounded_reject\"\ntau_max = 3\n"),
+               Catch::Contains("must not be above 3, found 4"));
 }
 
 TEST_CASE("simulate keys: a server is all its shards") {

@@ -111,6 +111,19 @@ TEST_CASE("compute times: a draw is a function of seed, worker and number") {
     CHECK(first != drawn(config, 1, 50, 2));
 }
 
+TEST_CASE("compute times: a trace's times stay with their worker, one without any takes all") {
+    const TemporaryFolder folder;
+    write_file(folder / "trace", "0 0.125\n2 0.5\n2 0.25\n");
+    ComputeTimeConfig config;
+    config.distribution = "trace";
+    config.trace = folder / "trace";
+    CHECK(drawn(config, 0, 2) == std::vector<double>{0.125, 0.125});
+    CHECK(drawn(config, 2, 3) == std::vector<double>{0.5, 0.25, 0.5});
+    CHECK(drawn(config, 1, 4) == std::vector<double>{0.5, 0.25, 0.125, 0.5});
+    CHECK(drawn(config, 3, 2) == std::vector<double>{0.125, 0.5});
+    CHECK(drawn(config, 7, 2) == std::vector<double>{0.5, 0.25});
+}
+
 TEST_CASE("compute times: a trace is repeated, a line that is none is named") {
     const TemporaryFolder folder;
     write_file(folder / "trace", "# worker seconds\n0 0.5\n0 0.25\n1 3\n");
@@ -119,7 +132,6 @@ TEST_CASE("compute times: a trace is repeated, a line that is none is named") {
     config.trace = folder / "trace";
     CHECK(drawn(config, 0, 3) == std::vector<double>{0.5, 0.25, 0.5});
     CHECK(drawn(config, 1, 2) == std::vector<double>{3, 3});
-    CHECK(drawn(config, 2, 1) == std::vector<double>{0.5});
     write_file(folder / "trace", "0 0.5\nfast\n");
     auto wrong = sim::ComputeTimes::create(config, 1);
     REQUIRE(wrong.has_error());

@@ -8,6 +8,7 @@
 #include "launch/exit_code.h"
 #include "launch/roles.h"
 #include "tests/system/daemons.h"
+#include "tests/system/launched.h"
 
 namespace detente::test {
 namespace {
@@ -137,6 +138,10 @@ TEST_CASE("join: a killed rank 0 takes the others with it") {
     for (std::size_t rank = 1; rank < 5; ++rank) {
         const auto code = ranks[rank]->wait(seconds(10));
         REQUIRE(code);
+        CHECK(*code == value_of(ExitCode::process_lost));
+        CHECK_THAT(ranks[rank]->output(),
+                   Catch::Contains("the coordinator on " + this_host() + " (process " +
+                                   std::to_string(ranks[0]->pid()) + ") is gone"));
     }
 }
 

@@ -76,12 +76,21 @@ Result<void> ComputeTimes::read_trace() {
         }
         if (trace_.size() <= worker) trace_.resize(worker + 1);
         trace_[worker].push_back(seconds);
+        all_traced_.push_back(seconds);
     }
-    std::erase_if(trace_, [](const auto& times) { return times.empty(); });
-    if (trace_.empty()) {
+    if (all_traced_.empty()) {
         return fail(ErrorCode::bad_job, config_.trace + ": no line WORKER SECONDS in it");
     }
     return {};
+}
+
+double ComputeTimes::next_traced(std::uint32_t worker) {
+    if (asked_.size() <= worker) asked_.resize(worker + 1, 0);
+    const std::size_t asked = asked_[worker]++;
+    const bool has_own = worker < trace_.size() && !trace_[worker].empty();
+    if (has_own) return trace_[worker][asked % trace_[worker].size()];
+    // Each from another line on: two such workers are not to go in step.
+    return all_traced_[(worker + asked) % all_traced_.size()];
 }
 
 double ComputeTimes::factor(std::uint32_t worker) const {
@@ -132,11 +141,7 @@ double ComputeTimes::draw(std::uint32_t worker, std::uint64_t count) {
 
 Nanos ComputeTimes::next(std::uint32_t worker, std::uint64_t count) {
     double seconds = std::chrono::duration<double>(config_.mean).count();
-    if (kind_ == Kind::trace) {
-        const std::vector<double>& times = trace_[worker % trace_.size()];
-        if (asked_.size() <= worker) asked_.resize(worker + 1, 0);
-        seconds = times[asked_[worker]++ % times.size()];
-    }
+    if (kind_ == Kind::trace) seconds = next_traced(worker);
     seconds *= draw(worker, count) * factor(worker);
     constexpr double kLongest = 1e9;  // a heavy tail must not overflow the clock
     // A gradient takes time: two of one worker do not end at one instant.

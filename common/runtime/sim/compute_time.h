@@ -1,6 +1,10 @@
 // How long a simulated gradient takes: a function of (seed, worker, number of the gradient), and,
 // for `markov`, of the worker's gradients before it.
 //
+// `trace`: a worker takes the times of its own lines, from the first again after the last. A worker
+// that has no line takes those of all, in the order of the file, beginning at the line of its
+// number.
+//
 // Thread: the world's.
 #pragma once
 
@@ -41,6 +45,7 @@ class ComputeTimes {
     ComputeTimes(ComputeTimeConfig config, Kind kind, std::uint64_t seed)
         : config_(std::move(config)), kind_(kind), seed_(seed) {}
     Result<void> read_trace();
+    double next_traced(std::uint32_t worker);
     double draw(std::uint32_t worker, std::uint64_t count);  // over the mean
     double factor(std::uint32_t worker) const;
 
@@ -48,7 +53,8 @@ class ComputeTimes {
     Kind kind_;
     std::uint64_t seed_;
     std::vector<bool> slow_;                  // markov, by worker
-    std::vector<std::vector<double>> trace_;  // seconds, by worker
+    std::vector<std::vector<double>> trace_;  // seconds, by worker; empty: has no line
+    std::vector<double> all_traced_;          // of all workers, as in the file
     std::vector<std::size_t> asked_;          // trace: times taken, by worker
 };
 
