@@ -8,6 +8,17 @@
 #include "common/random.h"
 
 namespace detente {
+namespace {
+
+// A method for some tasks knows them by their places among those.
+Error of_group(const Error& error, const std::vector<std::size_t>& tasks) {
+    std::string list;
+    for (const std::size_t task : tasks) list += (list.empty() ? "" : ", ") + std::to_string(task);
+    return fail(error.code, "among the tasks that update a group of shared blocks (" + list +
+                                "; here numbered from 0): " + error.text);
+}
+
+}  // namespace
 
 Result<Resolver> Resolver::create(const Job& job, std::size_t tasks) {
     auto aggregator = make_aggregator(job.aggregator);
@@ -108,19 +119,12 @@ Result<AggregatorOutput> Resolver::solve(const AggregatorInput& input, TaskSet m
         input.cross == nullptr ? Gramian() : detente::for_members(*input.cross, members);
     const std::vector<double> losses = detente::for_members(input.losses, members);
     const std::vector<double> excess = detente::for_members(input.excess, members);
-    AggregatorInput of_members{&gramian, losses, input.random_key,
-                               input.cross == nullptr ? nullptr : &cross, excess};
+    const AggregatorInput of_members{&gramian, losses, input.random_key,
+                                     input.cross == nullptr ? nullptr : &cross, excess};
     AggregatorState inner;
     for (const std::size_t place : (*own)->places) inner.values.push_back(state.values[place]);
     auto found = (*own)->method->weights(of_members, inner);
-    if (!found) {
-        std::string names;
-        for (const std::size_t i : indices)
-            names += (names.empty() ? "" : ", ") + std::to_string(i);
-        return fail(found.error().code, "among the tasks that update a group of shared blocks (" +
-                                            names +
-                                            "; here numbered from 0): " + found.error().text);
-    }
+    if (!found) return of_group(found.error(), indices);
     for (std::size_t k = 0; k < inner.values.size(); ++k) {
         state.values[(*own)->places[k]] = inner.values[k];
     }
