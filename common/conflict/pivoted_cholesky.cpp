@@ -27,9 +27,14 @@ PivotedCholesky::PivotedCholesky(std::vector<double> matrix, std::size_t n, doub
         }
         const double root = std::sqrt(at(k, k));
         at(k, k) = root;
-        for (std::size_t i = k + 1; i < n; ++i) at(i, k) /= root;
+        // Written into a row the column lies together: the compiler takes several at a time, here
+        // and in solve().
+        for (std::size_t i = k + 1; i < n; ++i) at(k, i) = at(i, k) /= root;
+        const double* column = factor_.data() + k * n_;
         for (std::size_t i = k + 1; i < n; ++i) {
-            for (std::size_t j = k + 1; j < n; ++j) at(i, j) -= at(i, k) * at(j, k);
+            double* row = factor_.data() + i * n_;
+            const double by = column[i];
+            for (std::size_t j = k + 1; j < n; ++j) row[j] -= by * column[j];
         }
         rank_ = k + 1;
     }
@@ -37,10 +42,11 @@ PivotedCholesky::PivotedCholesky(std::vector<double> matrix, std::size_t n, doub
 
 std::vector<double> PivotedCholesky::solve(std::span<const double> right) const {
     std::vector<double> y(rank_);
-    for (std::size_t i = 0; i < rank_; ++i) {
-        double sum = right[order_[i]] * scale_[order_[i]];
-        for (std::size_t j = 0; j < i; ++j) sum -= at(i, j) * y[j];
-        y[i] = sum / at(i, i);
+    for (std::size_t i = 0; i < rank_; ++i) y[i] = right[order_[i]] * scale_[order_[i]];
+    for (std::size_t j = 0; j < rank_; ++j) {
+        const double* column = factor_.data() + j * n_;
+        const double known = y[j] /= column[j];
+        for (std::size_t i = j + 1; i < rank_; ++i) y[i] -= column[i] * known;
     }
     std::vector<double> x(n_, 0.0);
     for (std::size_t i = rank_; i-- > 0;) {

@@ -30,8 +30,9 @@ class PivotedCholesky {
 
     std::size_t n_;
     std::size_t rank_ = 0;
-    std::vector<double> factor_;  // lower triangle, in pivot order
-    std::vector<double> scale_;   // 1/√diagonal, 0 where that is not positive
+    // Lower triangle, in pivot order; of the factored rows, above the diagonal, its transpose.
+    std::vector<double> factor_;
+    std::vector<double> scale_;  // 1/√diagonal, 0 where that is not positive
     std::vector<std::size_t> order_;
 };
 

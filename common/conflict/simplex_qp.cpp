@@ -68,6 +68,8 @@ class ActiveSet {
     std::size_t reference_of(const std::vector<std::size_t>& set) const;
     std::vector<double> reduced_matrix(const std::vector<std::size_t>& set,
                                        std::size_t reference) const;
+    // Of the support's reduced matrix.
+    const PivotedCholesky& factor_of_support(std::size_t reference) const;
 
     const Gramian& g_;
     std::span<const double> linear_;
@@ -75,6 +77,9 @@ class ActiveSet {
     std::vector<double> alpha_;
     std::vector<std::size_t> support_;
     std::size_t iterations_ = 0;
+    // The last one asked for, and of which support: as long as that stays it serves again.
+    mutable std::optional<PivotedCholesky> factor_;
+    mutable std::vector<std::size_t> factored_;
 };
 
 std::pair<double, double> ActiveSet::level() const {
@@ -132,6 +137,14 @@ std::vector<double> ActiveSet::reduced_matrix(const std::vector<std::size_t>& se
     return matrix;
 }
 
+const PivotedCholesky& ActiveSet::factor_of_support(std::size_t reference) const {
+    if (!factor_ || factored_ != support_) {
+        factor_.emplace(reduced_matrix(support_, reference), support_.size() - 1, kRankTolerance);
+        factored_ = support_;
+    }
+    return *factor_;
+}
+
 bool ActiveSet::move(const std::vector<double>& direction, double length) {
     std::optional<std::size_t> blocking;
     for (std::size_t k = 0; k < support_.size(); ++k) {
@@ -158,7 +171,7 @@ bool ActiveSet::settle() {
     const std::size_t size = support_.size();
     if (size < 2) return true;
     const std::size_t reference = reference_of(support_);
-    const PivotedCholesky factor(reduced_matrix(support_, reference), size - 1, kRankTolerance);
+    const PivotedCholesky& factor = factor_of_support(reference);
     // Directions over the reduced coordinates, as directions over the support (sum zero).
     const auto widen = [&](const std::vector<double>& reduced, double sign) {
         std::vector<double> direction(size);
@@ -246,9 +259,7 @@ double ActiveSet::growth(std::span<const double> h) const {
     for (std::size_t k = 0; k < support_.size(); ++k) {
         if (k != reference) slopes.push_back(h[support_[k]] - h[support_[reference]]);
     }
-    const PivotedCholesky factor(reduced_matrix(support_, reference), slopes.size(),
-                                 kRankTolerance);
-    return std::max(0.0, dot(factor.solve(slopes), slopes));
+    return std::max(0.0, dot(factor_of_support(reference).solve(slopes), slopes));
 }
 
 // For each task the first one with an identical gradient, as far as G can tell.
@@ -310,8 +321,11 @@ SimplexPoint least_on_simplex(const Gramian& gramian, std::span<const double> h,
     set.solve();
     SimplexPoint point;
     point.iterations = set.iterations();
-    point.unique = set.unique();
-    if (!h.empty()) point.growth = set.growth(kind_h);
+    if (h.empty()) {
+        point.unique = set.unique();
+    } else {
+        point.growth = set.growth(kind_h);
+    }
     point.weights.assign(n, 0.0);
     for (std::size_t k = 0; k < kinds.size(); ++k) {
         const double share = set.alpha()[k] / static_cast<double>(members[kinds[k]]);
