@@ -99,7 +99,7 @@ std::map<std::string, double> measure_size(const RankSetup& setup, Collective& c
 }  // namespace
 
 RankTimes measure_ranks(const RankSetup& setup) {
-    SharedMemoryBackend backend({setup.run, std::size_t{512} << 20U});
+    SharedMemoryBackend backend({setup.run, std::size_t{512} << 20U, 0});
     const Group group{{1}, {WorkerId{0}, WorkerId{1}}};
     const WorkerId self{static_cast<std::uint32_t>(setup.rank)};
     auto formed = backend.form(group, self, kDeadline);

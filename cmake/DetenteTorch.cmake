@@ -3,6 +3,7 @@
 #   1. Torch_DIR or CMAKE_PREFIX_PATH: a LibTorch of the user's own
 #   2. an installed Python `torch`, found by its spec's path; importing it takes seconds
 #   3. build/libtorch, where scripts/build puts the PyPI wheel
+# scripts/setup asks the same code (find_torch/), so that it fetches exactly what would be missing.
 # Sets DETENTE_TORCH_FOUND, DETENTE_TORCH_SOURCE, DETENTE_TORCH_VERSION, DETENTE_TORCH_ROOT and
 # DETENTE_TORCH_LIB. The wheel's own find_package(Torch) fails where no CUDA toolkit is, so the
 # target is made from the include and library folders; find_package serves other layouts.
@@ -71,6 +72,9 @@ macro(_detente_torch_package)
         add_library(detente_libtorch INTERFACE IMPORTED GLOBAL)
         target_include_directories(detente_libtorch SYSTEM INTERFACE ${TORCH_INCLUDE_DIRS})
         target_link_libraries(detente_libtorch INTERFACE torch_cpu c10)
+    else()
+        message(STATUS "LibTorch of ${_detente_torch_config} passed over: that package file finds "
+            "none of version ${DETENTE_TORCH_MINIMUM} or newer")
     endif()
 endmacro()
 
@@ -108,7 +112,10 @@ macro(detente_find_torch)
         endif()
         unset(_detente_torch_python)
     endif()
-    _detente_torch_try("${PROJECT_SOURCE_DIR}/build/libtorch/torch" "build/libtorch")
+    if(NOT DEFINED DETENTE_TORCH_FETCHED)
+        set(DETENTE_TORCH_FETCHED "${PROJECT_SOURCE_DIR}/build/libtorch/torch")
+    endif()
+    _detente_torch_try("${DETENTE_TORCH_FETCHED}" "build/libtorch")
     if(DETENTE_TORCH_FOUND)
         if(NOT TARGET detente_libtorch)
             _detente_torch_target()

@@ -77,7 +77,8 @@ struct Job {
     std::uint64_t seed = 1;
     std::uint32_t servers = 1;
     std::uint32_t shards_per_server = 1;
-    std::uint32_t workers = 1;
+    std::uint32_t workers = 1;  // it begins with
+    std::uint32_t places = 0;   // for workers; 0 = as many as it begins with
 
     // [model]
     std::string model_library;                                       // absolute after resolution
@@ -131,6 +132,8 @@ struct Job {
     std::uint32_t sync_every = 1;          // gradients of a worker from one average to the next
     SyncBackend sync_backend = SyncBackend::automatic;
     Nanos sync_deadline = std::chrono::seconds(30);  // for the other members, at each average
+    std::string sync_nccl_library;                   // for backend nccl; empty = as built
+    std::string sync_cuda_library;                   // likewise
     std::uint32_t nodes = 0;                         // 0 = hosts are nodes; else virtual ones
 
     // [blocks]
@@ -168,6 +171,8 @@ struct Job {
     SimulationConfig simulate;  // [simulate]
 
     std::uint32_t shards() const { return servers * shards_per_server; }
+    // At once; their ids are below it.
+    std::uint32_t most_workers() const { return places > workers ? places : workers; }
 };
 
 }  // namespace detente

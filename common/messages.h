@@ -344,7 +344,7 @@ struct Status {
     std::string waiting_for;  // "push reply of shard:1 (part 0 of step 12)"; empty = nothing
     Nanos waited{0};
     std::vector<NamedValue> values;        // counters and gauges: "updates.applied"
-    std::vector<std::uint64_t> staleness;  // histogram of applied block updates, last bin open
+    std::vector<std::uint64_t> staleness;  // applied updates (staleness/staleness_bins.h)
     std::vector<double> losses;            // per task, smoothed
     // Steps by the cosine of each pair of tasks (common/conflict/cosine_bins.h), pairs (0, 1),
     // (0, 2) … one after the other; empty = none yet.

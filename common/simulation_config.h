@@ -23,7 +23,9 @@ struct ComputeTimeConfig {  // [simulate.compute]: of one gradient, all its task
     std::uint32_t straggler = 0;  // this worker …
     double straggler_factor = 1;  // … takes so many times as long
     std::string trace;            // file of recorded times
-    Nanos cancel{0};              // from the order to stop to the stop
+    // index: worker i takes so many times the mean (common/runtime/sim/index_formula.h)
+    std::string formula = "1 + sqrt(i) + abs(normal(0, sqrt(i + 1)))";
+    Nanos cancel{0};  // from the order to stop to the stop
 };
 
 struct SimulatedNetworkConfig {  // [simulate.network]
@@ -61,6 +63,8 @@ enum class FaultKind {
     partition,
     clog,
     nan,
+    drain,
+    join,
     restart,
     torn_slice,
     altered_slice,

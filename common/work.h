@@ -46,11 +46,13 @@ struct GradientWork {
     // other, as soon as its backward is done. Nothing is measured yet: MeasureWork follows.
     bool in_step = false;
 };
-// What a method is given of one group of shared blocks (all of them, a layer, a block).
+// What a method is given of one group of shared blocks (all of them, a layer, a block). Tasks that
+// own none of them have zeros here, and no say in the group's weights.
 struct GroupInput {
     Gramian gramian;             // of the gradients, or of their averages where it works on those
     Gramian cross;               // of two halves of the batch, where needed
     std::vector<double> excess;  // per task, where needed
+    TaskSet members{~std::uint64_t{0}};  // tasks that own blocks of the group
 };
 struct GradientOutcome {
     std::vector<double> losses;  // per task of the model

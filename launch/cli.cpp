@@ -1,5 +1,8 @@
 #include "launch/cli.h"
 
+#include <fmt/format.h>
+
+#include <charconv>
 #include <cstdio>
 #include <optional>
 
@@ -61,6 +64,19 @@ void add_job_arguments(CLI::App& verb, JobArguments& arguments) {
 
 Result<Job> read_job(const JobArguments& arguments) {
     return read_job(arguments.job_file, arguments.overrides, program_folder());
+}
+
+CLI::Validator whole_number() {
+    static constexpr std::uint64_t kHighest = 1ULL << 53U;
+    return {[](const std::string& text) -> std::string {
+                std::uint64_t number = 0;
+                const char* end = text.data() + text.size();
+                const auto read = std::from_chars(text.data(), end, number);
+                if (read.ec == std::errc() && read.ptr == end && number <= kHighest) return "";
+                return fmt::format("must be a whole number from 0 to {}, found '{}'", kHighest,
+                                   text);
+            },
+            ""};
 }
 
 int report(const std::string& verb, const Error& error) {

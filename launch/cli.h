@@ -21,6 +21,9 @@ struct JobArguments {
 };
 void add_job_arguments(CLI::App& verb, JobArguments& arguments);
 Result<Job> read_job(const JobArguments& arguments);
+// For options that count or seed: a whole number from 0 to 2^53, as job files take them. CLI11
+// itself reads -1 into an unsigned number of 64 bits as the largest there is.
+CLI::Validator whole_number();
 // Prints "detente VERB: text" to the standard error and returns the error's exit code.
 int report(const std::string& verb, const Error& error);
 

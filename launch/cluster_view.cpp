@@ -7,6 +7,7 @@
 #include <span>
 
 #include "common/conflict/cosine_bins.h"
+#include "common/staleness/staleness_bins.h"
 
 namespace detente {
 
@@ -134,7 +135,9 @@ Books total_books(const ClusterView& view) {
     return total;
 }
 
-std::vector<std::uint64_t> total_staleness(const ClusterView& view) {
+namespace {
+
+std::vector<std::uint64_t> staleness_bins(const ClusterView& view) {
     std::vector<std::uint64_t> total;
     for (const ProcessView& process : view.processes) {
         if (process.node.role != Role::shard) continue;
@@ -145,11 +148,24 @@ std::vector<std::uint64_t> total_staleness(const ClusterView& view) {
     return total;
 }
 
+}  // namespace
+
+std::vector<std::uint64_t> total_staleness(const ClusterView& view) {
+    std::vector<std::uint64_t> total = staleness_bins(view);
+    for (std::size_t bin = kExactStaleness; bin < total.size(); ++bin) {
+        total[kExactStaleness - 1] += total[bin];
+    }
+    total.resize(std::min<std::size_t>(total.size(), kExactStaleness));
+    return total;
+}
+
 TornPulls torn_pulls(const ClusterView& view) {
     TornPulls torn;
     for (const ProcessView& process : view.processes) {
         if (process.node.role != Role::worker) continue;
+        torn.told += count_of(process.last, "pull.told_steps");
         torn.steps += count_of(process.last, "pull.torn_steps");
+        torn.sum += count_of(process.last, "pull.torn_sum");
         torn.largest = std::max(torn.largest, count_of(process.last, "pull.torn_max"));
     }
     return torn;
@@ -179,6 +195,19 @@ std::uint64_t total_samples(const ClusterView& view) {
     return view.samples_before + sum_over_workers(view, "samples");
 }
 std::uint64_t total_steps(const ClusterView& view) { return sum_over_workers(view, "steps"); }
+
+std::map<std::string, std::uint64_t> refused_messages(const ClusterView& view) {
+    constexpr std::string_view kRefused = "refused.";
+    std::map<std::string, std::uint64_t> refused;
+    for (const ProcessView& process : view.processes) {
+        for (const NamedValue& value : process.last.values) {
+            if (!value.name.starts_with(kRefused)) continue;
+            refused[value.name.substr(kRefused.size())] +=
+                static_cast<std::uint64_t>(std::llround(value.value));
+        }
+    }
+    return refused;
+}
 
 // A worker that never computed a task (worker.split_tasks) says NaN of it; NaN if all do.
 std::vector<double> mean_losses(const ClusterView& view) {
@@ -241,25 +270,40 @@ std::optional<double> conflict_share(const ClusterView& view) {
     return ratio_over_workers(view, "cosine.conflict_steps", "cosine.count");
 }
 
+std::uint64_t degenerate_steps(const ClusterView& view) {
+    std::uint64_t steps = 0;
+    for (const ProcessView& process : view.processes) {
+        if (process.node.role == Role::worker) steps += count_of(process.last, "steps.degenerate");
+    }
+    return steps;
+}
+
 std::vector<std::vector<double>> pairwise_cosines(const ClusterView& view) {
     const std::size_t tasks = view.tasks.size();
     std::vector<std::vector<double>> sums(tasks, std::vector<double>(tasks, 0.0));
-    double steps = 0;
+    std::vector<std::vector<double>> steps = sums;
+    bool any = false;
     for (const ProcessView& process : view.processes) {
         const double count = process.value("cosine.count").value_or(0);
         if (process.node.role != Role::worker || count == 0) continue;
-        steps += count;
+        any = true;
         for (std::size_t i = 0; i < tasks; ++i) {
             for (std::size_t j = i + 1; j < tasks; ++j) {
                 const std::string name = "cosine.mean." + view.tasks[i] + "." + view.tasks[j];
-                sums[i][j] += count * process.value(name).value_or(0);
+                const std::optional<double> mean = process.value(name);
+                if (!mean) continue;
+                sums[i][j] += count * *mean;
+                steps[i][j] += count;
             }
         }
     }
-    if (steps == 0) return {};
+    if (!any) return {};
     for (std::size_t i = 0; i < tasks; ++i) {
         sums[i][i] = 1;
-        for (std::size_t j = i + 1; j < tasks; ++j) sums[j][i] = sums[i][j] /= steps;
+        for (std::size_t j = i + 1; j < tasks; ++j) {
+            sums[j][i] = sums[i][j] = steps[i][j] > 0 ? sums[i][j] / steps[i][j]
+                                                      : std::numeric_limits<double>::quiet_NaN();
+        }
     }
     return sums;
 }
@@ -281,6 +325,7 @@ std::vector<PairSummary> pair_summaries(const ClusterView& view) {
         for (std::size_t j = i + 1; j < tasks; ++j) {
             const auto own = rest.first(kCosineBins);
             rest = rest.subspan(kCosineBins);
+            if (std::isnan(means[i][j])) continue;
             double total = 0;
             double negative = 0;
             for (std::size_t bin = 0; bin < kCosineBins; ++bin) {
@@ -371,7 +416,7 @@ std::optional<AcrossSummary> across_workers(const ClusterView& view) {
 }
 
 StalenessSummary summarise(const ClusterView& view) {
-    const std::vector<std::uint64_t> histogram = total_staleness(view);
+    const std::vector<std::uint64_t> bins = staleness_bins(view);
     StalenessSummary summary;
     double sum = 0;
     for (const ProcessView& process : view.processes) {
@@ -379,22 +424,11 @@ StalenessSummary summarise(const ClusterView& view) {
         sum += process.value("staleness.sum").value_or(0);
         summary.max = std::max(summary.max, count_of(process.last, "staleness.max"));
     }
-    for (const std::uint64_t bin : histogram) summary.count += bin;
+    for (const std::uint64_t bin : bins) summary.count += bin;
     if (summary.count == 0) return summary;
     summary.mean = sum / static_cast<double>(summary.count);
-    // The smallest bin at or below which a share q of all lies.
-    const auto quantile = [&](double q) {
-        const auto rank = static_cast<std::uint64_t>(
-            std::max(1.0, std::ceil(q * static_cast<double>(summary.count))));
-        std::uint64_t below = 0;
-        for (std::size_t bin = 0; bin < histogram.size(); ++bin) {
-            below += histogram[bin];
-            if (below >= rank) return static_cast<std::uint64_t>(bin);
-        }
-        return summary.max;
-    };
-    summary.p50 = quantile(0.5);
-    summary.p99 = quantile(0.99);
+    summary.p50 = staleness_quantile(bins, summary.max, 0.5);
+    summary.p99 = staleness_quantile(bins, summary.max, 0.99);
     return summary;
 }
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -104,25 +105,33 @@ struct ClusterView {
 // ---- names of values in a Status, shared with ps/ and worker/ ----
 // shard:  updates.{computed,applied,rejected,cancelled,lost,in_flight,taken_back}, in blocks;
 //         refused.<code>, in messages: a push with NaN in three blocks is one
-//         staleness.{sum,max}; the lead shard also batches.{total,finished,leased,returned}
+//         staleness.{sum,max}, counts in bins (common/staleness/staleness_bins.h); the lead shard
+//         also batches.{total,finished,leased,returned}
 // worker: steps, samples, cosine.{sum,count,conflict_steps}, cosine.mean.<task>.<task>,
-//         interference.{opposed,norms}, steps.reused, compute_ms, wait_ms,
+//         {norm,weight}.sum.<task> over as many steps as cosine.count says,
+//         interference.{opposed,norms}, steps.{reused,degenerate}, compute_ms, wait_ms,
 //         step_time.{steps,compute_ms,wait_ms,wire_ms,queue_ms,apply_ms} (launch/step_times.h);
-//         with [sync] also sync.{rounds,groups_lost,wait_ms};
-//         {norm,weight}.sum.<task>, over as many steps as cosine.count says
+//         with [sync] also sync.{rounds,groups_lost,wait_ms}
+// any:    refused.transport.<code>, in messages that never reached the node: garbage, a false
+// length
+//         or checksum, another generation or build; added by the runtime
 Books books_of(const Status& status);
 
 // ---- sums over the processes ----
 Books total_books(const ClusterView& view);
+// Applied block updates by staleness: a bin per version, the last of 64 is open.
 std::vector<std::uint64_t> total_staleness(const ClusterView& view);
 // Gradients computed times their samples; a resumed run goes on from what its checkpoint has
 // applied.
 std::uint64_t total_samples(const ClusterView& view);
 // Updates of one block that the restore took back.
 std::uint64_t total_taken_back(const ClusterView& view);
+// worker/pull_spread.h says of which steps it can be told, and from what.
 struct TornPulls {
-    std::uint64_t steps = 0;
-    std::uint64_t largest = 0;  // difference of versions
+    std::uint64_t told = 0;     // steps that it can be told of …
+    std::uint64_t steps = 0;    // … and those at weights of several moments
+    std::uint64_t sum = 0;      // of differences of versions
+    std::uint64_t largest = 0;  // difference
 };
 TornPulls torn_pulls(const ClusterView& view);
 // Of layers in step ([sync]), over all workers; nothing without any.
@@ -149,13 +158,18 @@ struct AcrossSummary {
 };
 std::optional<AcrossSummary> across_workers(const ClusterView& view);
 std::uint64_t total_steps(const ClusterView& view);
+// Messages refused, by what stands behind "refused." in what processes report; none = no entry.
+std::map<std::string, std::uint64_t> refused_messages(const ClusterView& view);
 // Mean over the workers that reported losses; empty = none yet.
 std::vector<double> mean_losses(const ClusterView& view);
+// Of the pairs that share something.
 std::optional<double> mean_cosine(const ClusterView& view);
-// Mean cosine of every pair of tasks over all steps, as a symmetric matrix; empty = none yet.
+// Mean cosine of every pair of tasks over all steps, as a symmetric matrix; NaN = they share
+// nothing, empty = none yet.
 std::vector<std::vector<double>> pairwise_cosines(const ClusterView& view);
 
-// Of one pair of tasks over all steps; quantiles from the bins (common/conflict/cosine_bins.h).
+// Of one pair of tasks that share something, over all steps; quantiles from the bins
+// (common/conflict/cosine_bins.h).
 struct PairSummary {
     std::string a;
     std::string b;
@@ -177,6 +191,9 @@ std::optional<double> interference_index(const ClusterView& view);
 // Share of the steps in which at least one pair of tasks was in conflict.
 std::optional<double> conflict_share(const ClusterView& view);
 
+// Steps at which a worker's conflict method found no solution of its own (its status was not ok).
+std::uint64_t degenerate_steps(const ClusterView& view);
+
 struct StalenessSummary {
     double mean = 0;
     std::uint64_t p50 = 0;
@@ -184,7 +201,8 @@ struct StalenessSummary {
     std::uint64_t max = 0;
     std::uint64_t count = 0;
 };
-// Of applied block updates; quantiles from the histogram, whose last bin is open.
+// Of applied block updates; quantiles from 64 on are up to 1/32 too high
+// (common/staleness/staleness_bins.h).
 StalenessSummary summarise(const ClusterView& view);
 // Share of the job's batches that are finished, in [0, 1], as the lead shard counts them.
 double batches_done(const ClusterView& view);

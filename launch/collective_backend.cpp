@@ -7,9 +7,9 @@
 #include <filesystem>
 #include <utility>
 
+#include "launch/gpu.h"
 #include "launch/job.h"
-#include "worker/collectives/collective_module.h"
-#include "worker/collectives/shared_memory.h"
+#include "worker/sync_rounds.h"
 
 namespace detente {
 namespace {
@@ -53,17 +53,52 @@ Result<std::unique_ptr<CollectiveBackend>> over_mpi(const Job& job, const Variab
 
 }  // namespace
 
-Result<std::unique_ptr<CollectiveBackend>> make_collectives(const Job& job, const std::string& run,
+CollectiveOptions nccl_options(const Job& job, const CollectivePlace& place) {
+    CollectiveOptions options;
+    options.run = place.run;
+    // NCCL takes one member per GPU: the one the model computes on, else one by the local rank.
+    const auto number = gpu_number(place.device);
+    if (number.has_value() && *number >= 0) {
+        options.options.emplace_back("device", std::to_string(*number));
+    } else {
+        options.options.emplace_back("place", std::to_string(place.local));
+    }
+    if (!job.sync_nccl_library.empty()) {
+        options.options.emplace_back("nccl_library", job.sync_nccl_library);
+    }
+    if (!job.sync_cuda_library.empty()) {
+        options.options.emplace_back("cuda_library", job.sync_cuda_library);
+    }
+    return options;
+}
+
+SharedMemoryOptions shared_memory_for(const Job& job, const Plan& plan,
+                                      const CollectivePlace& place) {
+    // Every worker of the job at most is a member: the size must not change with the group.
+    const std::size_t round = round_bytes(plan, place.tasks, job.workers);
+    return {place.run, arena_for(round), round};
+}
+
+Result<std::unique_ptr<CollectiveBackend>> make_collectives(const Job& job, const Plan& plan,
+                                                            const CollectivePlace& place,
                                                             const Variables& variables) {
+    // One key per task, notes, and the word of this round and of the one before.
+    constexpr std::size_t kBesideTasks = 3;
+    if (place.tasks + kBesideTasks > kMostKeysInFlight) {
+        return fail(ErrorCode::not_supported,
+                    fmt::format("sync.layers: at most {} tasks can be averaged, this model has {}; "
+                                "set sync.layers = []",
+                                kMostKeysInFlight - kBesideTasks, place.tasks));
+    }
     if (job.sync_backend == SyncBackend::mpi) {
         if (begun_mpi() != nullptr) return std::move(begun_mpi());
         return over_mpi(job, variables);
     }
     if (job.sync_backend == SyncBackend::nccl) {
-        return load_collectives(module_path("detente_nccl"), {run, {}});
+        return load_collectives(module_path("detente_nccl"), nccl_options(job, place));
     }
     std::unique_ptr<CollectiveBackend> backend =
-        std::make_unique<SharedMemoryBackend>(SharedMemoryOptions{.run = run});
+        std::make_unique<SharedMemoryBackend>(shared_memory_for(job, plan, place));
     return backend;
 }
 

@@ -1,20 +1,41 @@
 // What averages gradients inside a node, as [sync] backend says, and the thread it runs on.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 
 #include "common/config.h"
+#include "common/partition/plan.h"
 #include "common/runtime/zmq/loop.h"
 #include "launch/environment.h"
 #include "launch/exit_code.h"
+#include "worker/collectives/collective_module.h"
 #include "worker/collectives/collective_thread.h"
+#include "worker/collectives/shared_memory.h"
 
 namespace detente {
 
-// `run` tells apart what runs on this host at once; the same at all members. not_supported: no such
-// module, or what it needs is not on this machine; the text says what was looked for.
-Result<std::unique_ptr<CollectiveBackend>> make_collectives(const Job& job, const std::string& run,
+// Where a worker averages.
+struct CollectivePlace {
+    // Tells apart what runs on this host at once; the same at all members.
+    std::string run;
+    std::size_t tasks = 0;
+    std::string device = "cpu";  // that it computes on, as device_of() says
+    std::uint32_t local = 0;     // which of its host's workers it is, as device_of() takes it
+};
+
+// What shared memory has room for, at every member alike: a function of the job and its plan.
+SharedMemoryOptions shared_memory_for(const Job& job, const Plan& plan,
+                                      const CollectivePlace& place);
+
+// What the module over NCCL is told: the libraries the job names, and this worker's GPU.
+CollectiveOptions nccl_options(const Job& job, const CollectivePlace& place);
+
+// not_supported: no such module, or what it needs is not on this machine, or more tasks than can be
+// averaged; the text says what was looked for.
+Result<std::unique_ptr<CollectiveBackend>> make_collectives(const Job& job, const Plan& plan,
+                                                            const CollectivePlace& place,
                                                             const Variables& variables);
 
 // Where mpirun started the job: MPI has to be begun by every rank, those that average nothing too,

@@ -103,6 +103,19 @@ Gramian ResolvedStep::whole() const {
     return sum;
 }
 
+bool have_met(const Gramian& gramian, std::size_t a, std::size_t b) {
+    return gramian.at(a, b) != 0;
+}
+
+Weighs weighs(const std::string& method) {
+    const auto known = make_aggregator({method, {}});
+    if (!known) return Weighs::gradients;
+    const AggregatorNeeds needs = (*known)->needs();
+    return needs.coordinates ? Weighs::nothing
+           : needs.averages  ? Weighs::averages
+                             : Weighs::gradients;
+}
+
 Result<void> read_resolved_steps(const RunDirectory& run, const VisitStep& visit) {
     const auto files = ledger_files(run.ledger_dir(), Role::worker);
     if (files.has_error()) return files.error();
@@ -116,15 +129,6 @@ Result<void> read_resolved_steps(const RunDirectory& run, const VisitStep& visit
     return fail(
         ErrorCode::not_supported,
         fmt::format("{}: its workers recorded nothing of conflicts: {}", run.path, why_none(run)));
-}
-
-Weighs weighs(const std::string& method) {
-    const auto known = make_aggregator({method, {}});
-    if (!known) return Weighs::gradients;
-    const AggregatorNeeds needs = (*known)->needs();
-    return needs.coordinates ? Weighs::nothing
-           : needs.averages  ? Weighs::averages
-                             : Weighs::gradients;
 }
 
 }  // namespace detente

@@ -32,17 +32,20 @@ struct ResolvedStep {
     Gramian whole() const;  // the sum
 };
 
-// Reads every step of every worker, each worker's in order. `visit` is told the names first with
-// each; a worker's names may differ from another's only if the run directory holds two runs.
-// io, bad_message: no ledgers, or one that is not readable; not_supported: nothing was recorded
-// (ledger.conflicts = "off", one task, or tasks split over workers: what the saved job says).
-using VisitStep = std::function<void(const NamesRecord& names, const ResolvedStep& step)>;
-Result<void> read_resolved_steps(const RunDirectory& run, const VisitStep& visit);
+// Whether the tasks have a cosine there: where they share nothing their product is exactly zero.
+bool have_met(const Gramian& gramian, std::size_t a, std::size_t b);
 
 // What a method's weights multiply: the step's gradients; averages of them that it keeps, and that
 // no ledger has (AggregatorNeeds::averages); or nothing, where it decides coordinate by coordinate.
 // A method that this build does not know is taken to weigh gradients.
 enum class Weighs { gradients, averages, nothing };
 Weighs weighs(const std::string& method);
+
+// Reads every step of every worker, each worker's in order. `visit` is told the names first with
+// each; a worker's names may differ from another's only if the run directory holds two runs.
+// io, bad_message: no ledgers, or one that is not readable; not_supported: nothing was recorded
+// (ledger.conflicts = "off", one task, or tasks split over workers: what the saved job says).
+using VisitStep = std::function<void(const NamesRecord& names, const ResolvedStep& step)>;
+Result<void> read_resolved_steps(const RunDirectory& run, const VisitStep& visit);
 
 }  // namespace detente

@@ -154,8 +154,12 @@ Result<std::unique_ptr<ControlClient>> ControlClient::connect(
 }
 
 void ControlClient::start(ControlConnection::Callbacks callbacks) {
-    asio::post(loop_, [connection = connection_, callbacks = std::move(callbacks)]() mutable {
-        connection->start(std::move(callbacks));
+    asio::post(loop_, [this, callbacks = std::move(callbacks)]() mutable {
+        callbacks.received = [this, receive = std::move(callbacks.received)](Message&& message) {
+            heard_ = Clock::now();
+            receive(std::move(message));
+        };
+        connection_->start(std::move(callbacks));
     });
     // Signals belong to the main thread.
     sigset_t all;
@@ -173,6 +177,7 @@ ControlClient::~ControlClient() {
     asio::post(loop_, [this] {
         for (auto& [node, announced] : announced_) announced.timer->cancel();
         if (later_) later_->cancel();
+        if (watch_) watch_->timer->cancel();
         if (connection_) connection_->close();  // none where connecting failed
         work_.reset();
     });
@@ -214,6 +219,27 @@ void ControlClient::announce_again(NodeId node) {
     announced.timer->expires_after(announced.interval);
     announced.timer->async_wait([this, node](const ErrorOfAsio& cancelled) {
         if (!cancelled) announce_again(node);
+    });
+}
+
+void ControlClient::watch(Nanos limit, Nanos interval, std::function<void(Nanos)> silent) {
+    asio::post(loop_, [this, limit, interval, silent = std::move(silent)]() mutable {
+        heard_ = Clock::now();
+        watch_ = Watch{limit, interval, std::move(silent), heard_,
+                       std::make_shared<asio::steady_timer>(loop_)};
+        look_again();
+    });
+}
+
+void ControlClient::look_again() {
+    const Clock::time_point now = Clock::now();
+    const Nanos away = now - std::exchange(watch_->looked, now);
+    // What came meanwhile has not been read yet.
+    if (away > watch_->limit / 4 + watch_->interval) heard_ += away;
+    if (now - heard_ > watch_->limit) return watch_->silent(now - heard_);
+    watch_->timer->expires_after(watch_->interval);
+    watch_->timer->async_wait([this](const ErrorOfAsio& cancelled) {
+        if (!cancelled) look_again();
     });
 }
 

@@ -7,6 +7,7 @@
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <chrono>
 #include <functional>
 #include <map>
 #include <memory>
@@ -38,6 +39,9 @@ class ControlClient final : public ControlLink {
     void announce(NodeId node, std::string activity, Nanos interval);
     // Waits until everything sent has been handed to the kernel, at most so long.
     void flush(Nanos deadline);
+    // Once nothing has come for `limit`, calls `silent` on this thread, once, with how long it was;
+    // looks every `interval`. While this process stood still itself, nobody's silence counts.
+    void watch(Nanos limit, Nanos interval, std::function<void(Nanos silence)> silent);
     // Runs `action` on this thread in `delay`, unless the client is destroyed before.
     void after(Nanos delay, std::function<void()> action);
     // This end's address as the coordinator's host sees it: what peers on other hosts can reach.
@@ -56,8 +60,16 @@ class ControlClient final : public ControlLink {
         Nanos interval{};
         std::shared_ptr<boost::asio::steady_timer> timer;
     };
+    struct Watch {
+        Nanos limit{};
+        Nanos interval{};
+        std::function<void(Nanos silence)> silent;
+        std::chrono::steady_clock::time_point looked;
+        std::shared_ptr<boost::asio::steady_timer> timer;
+    };
     ControlClient();
     void announce_again(NodeId node);
+    void look_again();
 
     boost::asio::io_context loop_{1};
     boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_;
@@ -70,6 +82,8 @@ class ControlClient final : public ControlLink {
     std::vector<Endpoint> vacancies_;
     std::map<NodeId, Announced> announced_;
     std::shared_ptr<boost::asio::steady_timer> later_;
+    std::chrono::steady_clock::time_point heard_;  // since when the other end has been silent
+    std::optional<Watch> watch_;
     std::thread thread_;
 };
 

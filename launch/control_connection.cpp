@@ -99,9 +99,15 @@ Result<HostPort> parse_address(const std::string& address) {
         const auto [end, error] = std::from_chars(first, last, result.port);
         if (error == std::errc() && end == last && first != last) {
             result.host = address.substr(0, colon);
-            return result;
         }
     }
+    if (result.host.find(':') != std::string::npos) {
+        return fail(ErrorCode::bad_job,
+                    fmt::format("\"{}\": nobody listens on IPv6 addresses here: expected a name or "
+                                "an IPv4 address, for example node1:29500 or 10.0.0.1:29500",
+                                address));
+    }
+    if (!result.host.empty()) return result;
     return fail(ErrorCode::bad_job,
                 fmt::format("\"{}\" is no address: expected host:port, for example 10.0.0.1:29500",
                             address));

@@ -13,6 +13,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "common/messages.h"
@@ -21,6 +22,8 @@
 namespace detente {
 
 inline constexpr std::size_t kMostQueuedControlBytes = 64U << 20U;
+// In the coordinator's sign of life, which is a Status: the number of its process.
+inline constexpr std::string_view kProcessValue = "process";
 
 class ControlConnection : public std::enable_shared_from_this<ControlConnection> {
   public:
@@ -56,7 +59,7 @@ struct HostPort {
     std::string host;
     std::uint16_t port = 0;
 };
-// "host:port". bad_job if it is not.
+// "host:port". bad_job if it is not, or if the host is an IPv6 address: shards listen on IPv4 only.
 Result<HostPort> parse_address(const std::string& address);
 
 }  // namespace detente

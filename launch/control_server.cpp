@@ -3,7 +3,6 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <boost/asio/steady_timer.hpp>
 #include <utility>
 
 namespace detente {
@@ -23,6 +22,7 @@ ControlServer::ControlServer(asio::io_context& loop, Message greeting, Callbacks
     : loop_(loop),
       callbacks_(std::move(callbacks)),
       greeting_(std::move(greeting)),
+      beat_timer_(loop),
       acceptor_(loop) {}
 
 ControlServer::~ControlServer() { close(); }
@@ -94,6 +94,7 @@ void ControlServer::on_message(const std::shared_ptr<Peer>& peer, Message&& mess
         peer->nodes.push_back(from);
         by_node_[from] = peer;
         peer->hello_timer.cancel();
+        if (sign_of_life_) peer->connection->send(*sign_of_life_);
     } else if (!known) {
         callbacks_.warn(fmt::format("{} speaks as {} without a hello: closed",
                                     peer->connection->peer(), to_string(from)));
@@ -123,6 +124,26 @@ void ControlServer::send(NodeId to, const Message& message) {
     connection->send(message);
 }
 
+void ControlServer::beat(Message sign_of_life, Nanos interval) {
+    sign_of_life_ = std::move(sign_of_life);
+    beat_interval_ = interval;
+    beat_again();
+}
+
+void ControlServer::beat_again() {
+    // A connection that fails meanwhile takes itself off the list.
+    const auto peers = peers_;
+    for (const auto& peer : peers) {
+        // What still waits to be written is as good, and one that reads nothing gets no more.
+        const bool hears = !peer->nodes.empty() && peer->connection->queued_bytes() == 0;
+        if (hears) peer->connection->send(*sign_of_life_);
+    }
+    beat_timer_.expires_after(beat_interval_);
+    beat_timer_.async_wait([this](const ErrorOfAsio& cancelled) {
+        if (!cancelled && acceptor_.is_open()) beat_again();
+    });
+}
+
 bool ControlServer::all_written() const {
     return std::all_of(peers_.begin(), peers_.end(), [](const std::shared_ptr<Peer>& peer) {
         return peer->connection->queued_bytes() == 0;
@@ -141,6 +162,7 @@ void ControlServer::drop(NodeId node) {
 void ControlServer::close() {
     ErrorOfAsio ignored;
     acceptor_.close(ignored);
+    beat_timer_.cancel();
     for (const auto& peer : peers_) {
         peer->connection->close();
         peer->hello_timer.cancel();

@@ -7,9 +7,11 @@
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -39,6 +41,9 @@ class ControlServer {
 
     // From now on whoever connects is sent this.
     void greet(Message greeting) { greeting_ = std::move(greeting); }
+    // From now on whoever has said hello is sent this, at once and every `interval`: what is silent
+    // for long is frozen or gone, which a connection alone does not tell.
+    void beat(Message sign_of_life, Nanos interval);
     // Port 0 = any free one. io, naming address and remedy, if it cannot be bound.
     Result<void> listen(const std::string& address, std::uint16_t port);
     std::uint16_t port() const { return port_; }
@@ -53,12 +58,16 @@ class ControlServer {
   private:
     struct Peer;
     void accept();
+    void beat_again();
     void on_message(const std::shared_ptr<Peer>& peer, Message&& message);
     void on_closed(const std::shared_ptr<Peer>& peer, const std::string& reason);
 
     boost::asio::io_context& loop_;
     Callbacks callbacks_;
     Message greeting_;
+    std::optional<Message> sign_of_life_;
+    Nanos beat_interval_{};
+    boost::asio::steady_timer beat_timer_;
     boost::asio::ip::tcp::acceptor acceptor_;
     std::uint16_t port_ = 0;
     std::vector<std::shared_ptr<Peer>> peers_;

@@ -139,7 +139,7 @@ void Coordinator::on_message(Message&& message, Effects& effects) {
         on_stopped(*process, std::move(*stopped), effects);
     }
     if (const auto* lost = std::get_if<LostGroup>(&message.body)) {
-        form_groups(nodes_.lost(WorkerId{from.index}, *lost, view_.now), effects);
+        on_lost_group(WorkerId{from.index}, *lost, effects);
     }
     if (auto* changed = std::get_if<PolicyChanged>(&message.body)) {
         send(kCoordinator, std::move(*changed), effects);
@@ -161,18 +161,22 @@ void Coordinator::on_policy_change(PolicyChange&& change, Effects& effects) {
 
 void Coordinator::on_hello(const Envelope& envelope, Hello&& hello, Effects& effects) {
     ProcessView* process = view_.find(envelope.from);
+    if (process == nullptr) process = open_place(envelope.from, hello);
     const std::string name = to_string(envelope.from);
     if (process != nullptr && may_take_place(*process, hello)) {
         return take_place(*process, std::move(hello), effects);
     }
     if (process == nullptr || view_.stage != Stage::gathering || process->phase != Phase::missing) {
-        const std::string why = process == nullptr
-                                    ? fmt::format("this job has {} shards and {} workers",
-                                                  options_.job.shards(), options_.job.workers)
-                                : process->phase == Phase::missing || !process->live()
-                                    ? "this run takes no new process any more"
-                                    : fmt::format("process {} on {} is {} already",
-                                                  process->process, process->endpoint.host, name);
+        const std::string why =
+            process == nullptr
+                ? fmt::format(
+                      "this job has {} shards, {} workers and {} "
+                      "places for workers",
+                      options_.job.shards(), options_.job.workers, options_.job.most_workers())
+            : process->phase == Phase::missing || !process->live()
+                ? "this run takes no new process any more"
+                : fmt::format("process {} on {} is {} already", process->process,
+                              process->endpoint.host, name);
         effects.log(LogLevel::warning, fmt::format("refused {} of process {} on {}: {}", name,
                                                    hello.process, hello.endpoint.host, why));
         // Whoever speaks for a process that lives is closed by the server before this.
@@ -261,7 +265,11 @@ void Coordinator::on_stopped(ProcessView& process, Stopped&& stopped, Effects& e
     process.last = with_earlier(process.node, std::move(stopped.last));
     remember(process.node, std::move(stopped.method_state));
     if (stopped.failed) {
-        Failure failure = failure_of(process, stopped.code, std::move(stopped.error));
+        // Nobody here told it to stop: it has given this coordinator up, which was silent.
+        const bool gave_up = stopped.code == ErrorCode::cancelled && !error_ &&
+                             view_.training_began && !asked_to_leave_.contains(process.node);
+        const ErrorCode code = gave_up ? ErrorCode::peer_lost : stopped.code;
+        Failure failure = failure_of(process, code, std::move(stopped.error));
         failure.told_by_itself = true;
         return lose(process, std::move(failure), effects);
     }
@@ -269,7 +277,9 @@ void Coordinator::on_stopped(ProcessView& process, Stopped&& stopped, Effects& e
                                                            : view_.training_began.has_value();
     if (!expected && view_.stage != Stage::stopping) {
         Failure failure =
-            failure_of(process, ErrorCode::internal, "stopped before it was asked to");
+            failure_of(process, ErrorCode::peer_lost,
+                       "stopped before it was asked to; if this coordinator was silent for long, "
+                       "that is why, and its log says so");
         failure.told_by_itself = true;
         return lose(process, std::move(failure), effects);
     }
@@ -293,13 +303,7 @@ void Coordinator::tick(Effects& effects) {
     const Nanos gap = view_.now - last_tick_;
     last_tick_ = view_.now;
     effects.after(interval, {kTick, 0});
-    // The coordinator itself was away (suspended, starved): nobody's silence counts for that long.
-    if (gap > options_.job.peer_deadline / 2 + interval) {
-        effects.log(LogLevel::warning,
-                    fmt::format("the coordinator itself was suspended for {:.1f} s", seconds(gap)));
-        for (ProcessView& process : view_.processes) process.heard += gap;
-        return;
-    }
+    if (gap > options_.job.peer_deadline / 2 + interval) return forgive_own_absence(gap, effects);
     form_groups(nodes_.tick(view_.now), effects);
     for (ProcessView& process : view_.processes) {
         if (!process.live()) continue;
@@ -322,6 +326,22 @@ void Coordinator::tick(Effects& effects) {
     }
 }
 
+// The coordinator itself was away (suspended, starved): nobody's silence counts for that long; nor
+// does it against deadlines, since all may have been paused with it.
+void Coordinator::forgive_own_absence(Nanos gap, Effects& effects) {
+    effects.log(LogLevel::warning,
+                fmt::format("the coordinator itself was suspended for {:.1f} s", seconds(gap)));
+    for (ProcessView& process : view_.processes) process.heard += gap;
+    const auto postpone = [&](std::optional<TimerId>& timer, Time& due, TimerKind kind) {
+        if (!timer) return;
+        due += gap;
+        effects.cancel(*timer);
+        timer = effects.after(std::max<Nanos>(due - view_.now, Nanos{0}), {kind, 0});
+    };
+    postpone(stage_timer_, stage_due_, kStageDeadline);
+    postpone(saving_timer_, saving_due_, kSavingDeadline);
+}
+
 void Coordinator::lose(ProcessView& process, Failure failure, Effects& effects) {
     if (process.phase == Phase::stopped && !failure.told_by_itself &&
         failure.code == ErrorCode::peer_lost) {
@@ -340,6 +360,7 @@ void Coordinator::lose(ProcessView& process, Failure failure, Effects& effects) 
     effects.log(LogLevel::warning,
                 fmt::format("{} lost: {}{}", to_string(node), failure.text, where));
     const Error error = fail(failure.code, to_string(node) + ": " + failure.text);
+    const std::string ends_run = why_it_ends_the_run(failure);
     view_.failures.push_back(std::move(failure));
     const PeerChange change{.node = node,
                             .incarnation = process.incarnation,
@@ -357,13 +378,25 @@ void Coordinator::lose(ProcessView& process, Failure failure, Effects& effects) 
         return advance(effects);
     }
     if (view_.training_began && node.role == Role::worker && error.code != ErrorCode::internal) {
-        if (options_.job.on_worker_loss == OnLoss::stop && view_.stage == Stage::training) {
-            return end_training(to_string(node) + " was lost and on_loss.worker = \"stop\"", error,
-                                effects);
+        if (!ends_run.empty() && view_.stage == Stage::training) {
+            return end_training(ends_run, error, effects);
         }
         return advance(effects);
     }
     abort(error, effects);
+}
+
+// Of a worker, without which others could go on; empty: they do.
+std::string Coordinator::why_it_ends_the_run(const Failure& failure) const {
+    const std::string name = to_string(failure.node);
+    if (failure.told_by_itself && failure.code == ErrorCode::not_finite &&
+        options_.job.on_not_finite == OnNotFinite::stop) {
+        return name + " found NaN or Inf and conflict.on_not_finite = \"stop\"";
+    }
+    if (options_.job.on_worker_loss == OnLoss::stop) {
+        return name + " was lost and on_loss.worker = \"stop\"";
+    }
+    return "";
 }
 
 void Coordinator::change_phase(ProcessView& process, Phase phase) {

@@ -96,9 +96,11 @@ class Coordinator final : public Node {
     void on_stopped(ProcessView& process, Stopped&& stopped, Effects& effects);
     void on_timer(const TimerFired& timer, Effects& effects);
     void tick(Effects& effects);
+    void forgive_own_absence(Nanos gap, Effects& effects);
     void welcome_all(Effects& effects);
     void begin_training(Effects& effects);
     void lose(ProcessView& process, Failure failure, Effects& effects);
+    std::string why_it_ends_the_run(const Failure& failure) const;
     void change_phase(ProcessView& process, Phase phase);
     Failure failure_of(const ProcessView& process, ErrorCode code, std::string text) const;
 
@@ -106,6 +108,8 @@ class Coordinator final : public Node {
     void on_drain(const PeerChange& leaving, Effects& effects);
     bool may_take_place(const ProcessView& process, const Hello& hello) const;
     void take_place(ProcessView& process, Hello&& hello, Effects& effects);
+    // For a worker beyond those the job began with; none where it has no such place.
+    ProcessView* open_place(NodeId node, const Hello& hello);
     bool is_late_to_prepare(const ProcessView& process) const;
     // What a worker reports and what those before it in its place had.
     Status with_earlier(NodeId node, Status status) const;
@@ -116,6 +120,8 @@ class Coordinator final : public Node {
     bool begin_groups(Effects& effects);  // false: the run is over
     void form_groups(const std::vector<Group>& groups, Effects& effects);
     void left_its_node(const ProcessView& process, Effects& effects);
+    void on_lost_group(WorkerId from, const LostGroup& lost, Effects& effects);
+    std::optional<Error> never_in_step() const;
 
     // ending (coordinator_end.cpp)
     void on_signal(const Stop& stop, Effects& effects);
@@ -150,8 +156,12 @@ class Coordinator final : public Node {
     CoordinatorOptions options_;
     ClusterView view_;
     NodeGroups nodes_;
+    // Why a group could not be formed or go on, where nobody's lateness or loss explains it.
+    std::optional<Error> not_in_step_;
     std::optional<TimerId> stage_timer_;
+    Time stage_due_{};
     std::optional<TimerId> saving_timer_;  // of a checkpoint in the middle of training
+    Time saving_due_{};
     Time saving_since_{};
     Time last_tick_{};
     std::optional<Error> error_;                               // what the run will have ended with
@@ -164,6 +174,7 @@ class Coordinator final : public Node {
     std::set<WorkerId> last_words_;                // of workers that have written one, and left
     bool last_checkpoint_wanted_ = false;
     bool last_checkpoint_done_ = false;
+    bool last_checkpoint_failed_ = false;
     std::uint64_t next_checkpoint_ = 1;
     std::uint64_t next_evaluation_samples_ = 0;
     std::uint64_t next_save_samples_ = 0;

@@ -1,5 +1,6 @@
-// Workers that leave a running job, and workers that take the place of one that has left or was
-// lost, as its next incarnation: the number of places stays the job's.
+// Workers that leave a running job, and workers that join it: in the place of one that has left or
+// was lost, as its next incarnation, or in one that nobody has had yet, where the job has more
+// places than workers.
 #include <fmt/core.h>
 
 #include <algorithm>
@@ -55,7 +56,27 @@ std::vector<Endpoint> Coordinator::vacancies() const {
         place.incarnation = next(process.incarnation);
         places.push_back(std::move(place));
     }
+    for (std::uint32_t i = options_.job.workers; i < options_.job.most_workers(); ++i) {
+        if (view_.find(node_of(WorkerId{i})) != nullptr) continue;
+        Endpoint place;
+        place.node = node_of(WorkerId{i});
+        place.incarnation = Incarnation{1};
+        places.push_back(std::move(place));
+    }
     return places;
+}
+
+ProcessView* Coordinator::open_place(NodeId node, const Hello& hello) {
+    if (view_.stage != Stage::training || node.role != Role::worker ||
+        node.index >= options_.job.most_workers() || hello.build != build_description()) {
+        return nullptr;
+    }
+    ProcessView process;
+    process.node = node;
+    process.phase = Phase::stopped;
+    process.incarnation = Incarnation{0};
+    view_.processes.push_back(std::move(process));
+    return &view_.processes.back();
 }
 
 bool Coordinator::may_take_place(const ProcessView& process, const Hello& hello) const {
@@ -143,6 +164,35 @@ void Coordinator::left_its_node(const ProcessView& process, Effects& effects) {
     const bool in_order = process.phase == Phase::stopped;
     form_groups(nodes_.gone(WorkerId{process.node.index}, in_order), effects);
     view_.groups = nodes_.groups();
+}
+
+// Lateness and losses are borne, as long as there are groups to go on in.
+void Coordinator::on_lost_group(WorkerId from, const LostGroup& lost, Effects& effects) {
+    form_groups(nodes_.lost(from, lost, view_.now), effects);
+    const bool borne = lost.code == ErrorCode::timed_out || lost.code == ErrorCode::peer_lost ||
+                       lost.code == ErrorCode::wrong_epoch;
+    if (not_in_step_ || (borne && !nodes_.gave_up())) return;
+    not_in_step_ = fail(lost.code, to_string(node_of(from)) + ": " + lost.error);
+}
+
+// A run that was to average and never could has trained something else than it was asked to.
+std::optional<Error> Coordinator::never_in_step() const {
+    const auto rounds = in_step(view_);
+    if (!nodes_.designated() || (rounds && rounds->member_rounds > 0)) return std::nullopt;
+    std::optional<Error> why = not_in_step_;
+    for (const Failure& failure : view_.failures) {
+        const bool cannot = failure.told_by_itself && failure.code == ErrorCode::not_supported;
+        if (!why && cannot) {
+            why = fail(failure.code, to_string(failure.node) + ": " + failure.text);
+        }
+    }
+    if (!why) return std::nullopt;
+    const ErrorCode code =
+        why->code == ErrorCode::over_limit ? ErrorCode::not_supported : why->code;
+    return fail(code,
+                "the layers of [sync] were never in step, since no average of a node came "
+                "about; what was trained is asynchronous. The first reason given: " +
+                    why->text);
 }
 
 // Before training the stage's own deadline holds.

@@ -41,7 +41,9 @@ void Coordinator::enter(Stage stage, std::optional<Nanos> deadline, Effects& eff
     stage_timer_.reset();
     view_.stage = stage;
     view_.stage_since = view_.now;
-    if (deadline) stage_timer_ = effects.after(*deadline, {kStageDeadline, 0});
+    if (!deadline) return;
+    stage_due_ = view_.now + *deadline;
+    stage_timer_ = effects.after(*deadline, {kStageDeadline, 0});
 }
 
 void Coordinator::stage_deadline_passed(Effects& effects) {
@@ -77,15 +79,13 @@ void Coordinator::stage_deadline_passed(Effects& effects) {
             }
             return;
         case Stage::saving:
-            return last_checkpoint_failed(
+            return checkpoint_failed(
                 fail(ErrorCode::timed_out,
-                     fmt::format(
-                         "the checkpoint was not written within {:.1f} s (deadlines.stop_s): "
-                         "still at it: {}",
-                         waited, saving_awaits())),
+                     fmt::format("not done within {:.1f} s (deadlines.stop_s): still at it: {}",
+                                 waited, saving_awaits())),
                 effects);
         case Stage::evaluating:
-            return last_checkpoint_failed(
+            return checkpoint_failed(
                 fail(ErrorCode::timed_out,
                      fmt::format("the evaluation was not done after {:.0f} s", waited)),
                 effects);
@@ -192,6 +192,7 @@ void Coordinator::finish(Effects& effects) {
         const Result<void> balance = total_books(view_).balance("the run");
         if (balance.has_error()) error_ = balance.error();
     }
+    if (!error_) error_ = never_in_step();
     if (error_ && !last_checkpoint_done_) error_->text += resume_hint();
     Outcome outcome;
     outcome.failed = error_.has_value();
@@ -202,7 +203,9 @@ void Coordinator::finish(Effects& effects) {
 std::string Coordinator::resume_hint() const {
     if (!view_.training_began) return "";
     if (view_.checkpoints.empty()) return "; there is no checkpoint to resume from";
-    return "; to go on from its last checkpoint: --resume " + view_.checkpoints.back().directory;
+    const char* which = last_checkpoint_failed_ ? "; an earlier one stands; to go on from it: "
+                                                : "; to go on from its last checkpoint: ";
+    return std::string(which) + "--resume " + view_.checkpoints.back().directory;
 }
 
 void Coordinator::save_when_due(Effects& effects) {
@@ -248,7 +251,9 @@ void Coordinator::watch_saving(std::optional<Nanos> deadline, Effects& effects) 
     if (saving_timer_) effects.cancel(*saving_timer_);
     saving_timer_.reset();
     saving_since_ = view_.now;
-    if (deadline) saving_timer_ = effects.after(*deadline, {kSavingDeadline, 0});
+    if (!deadline) return;
+    saving_due_ = view_.now + *deadline;
+    saving_timer_ = effects.after(*deadline, {kSavingDeadline, 0});
 }
 
 std::string Coordinator::saving_awaits() const {
@@ -358,7 +363,16 @@ void Coordinator::checkpoint_failed(Error error, Effects& effects) {
 }
 
 void Coordinator::last_checkpoint_failed(Error error, Effects& effects) {
-    if (!error_) error_ = std::move(error);
+    effects.log(LogLevel::warning, error.text);
+    last_checkpoint_failed_ = !last_checkpoint_done_;  // else it is there, and was not scored
+    if (!error_) {
+        error_ = std::move(error);
+    } else {
+        // What the run ends with is told first; this is not to be lost behind it.
+        error_->text += last_checkpoint_failed_ ? "; the last checkpoint was not written: "
+                                                : "; the last checkpoint was not scored: ";
+        error_->text += error.text;
+    }
     stop_shards(effects);
 }
 

@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <boost/asio/post.hpp>
@@ -86,6 +87,7 @@ Result<void> CoordinatorLoop::open() {
     if (auto bound = control_.listen(options_.listen_address, options_.port); bound.has_error()) {
         return bound.error();
     }
+    control_.beat(sign_of_life(), options_.job.heartbeat_interval);
     if (auto bound = http_.listen(); bound.has_error()) return bound.error();
     const std::string text = fmt::format("{}\n{}\n", control_address(), options_.generation.value);
     if (auto written = write_text(options_.run.coordinator_file(), text); written.has_error()) {
@@ -123,6 +125,9 @@ Result<void> CoordinatorLoop::start(const std::string& label, std::vector<std::s
 
 Outcome CoordinatorLoop::run() {
     for (const int number : {SIGINT, SIGTERM, SIGHUP}) signals_.add(number);
+    struct sigaction inherited {};
+    ::sigaction(SIGTSTP, nullptr, &inherited);
+    if (inherited.sa_handler != SIG_IGN) signals_.add(SIGTSTP);
     wait_for_signal();
     deliver(Started{});
     show_progress();
@@ -200,6 +205,16 @@ void CoordinatorLoop::send(NodeId to, Message&& message) {
     control_.send(to, message);
 }
 
+Message CoordinatorLoop::sign_of_life() const {
+    Status status;
+    status.activity = "coordinating";
+    status.values.push_back({std::string(kProcessValue), static_cast<double>(::getpid())});
+    Message message;
+    message.body = std::move(status);
+    fill(message, kCoordinator, kCoordinator);
+    return message;
+}
+
 void CoordinatorLoop::answer(NodeId from, Body body) {
     Message message;
     message.body = std::move(body);
@@ -231,8 +246,10 @@ void CoordinatorLoop::greet() {
         const std::string label = label_of(place.node);
         return control_.connected(place.node) || (!label.empty() && !locals_.at(label).told);
     });
-    if (free.size() == offered_) return;
-    offered_ = free.size();
+    std::vector<std::pair<NodeId, Incarnation>> offers;
+    for (const Endpoint& place : free) offers.emplace_back(place.node, place.incarnation);
+    if (offers == offered_) return;
+    offered_ = std::move(offers);
     Message greeting = greeting_of(options_);
     std::get<Welcome>(greeting.body).peers = std::move(free);
     control_.greet(std::move(greeting));
@@ -306,6 +323,10 @@ void CoordinatorLoop::link_closed(NodeId node, const std::string& reason) {
 void CoordinatorLoop::wait_for_signal() {
     signals_.async_wait([this](const ErrorOfAsio& cancelled, int number) {
         if (cancelled) return;
+        if (number == SIGTSTP) {
+            pause();
+            return wait_for_signal();
+        }
         const bool first = signal_ == 0;
         if (first) signal_ = number;
         const char* name = ::sigabbrev_np(number);
@@ -314,6 +335,13 @@ void CoordinatorLoop::wait_for_signal() {
                     .drain = first});
         wait_for_signal();
     });
+}
+
+// The others are in process groups of their own, which a terminal's Ctrl-Z does not reach.
+void CoordinatorLoop::pause() {
+    processes_.signal_all(SIGSTOP);
+    ::raise(SIGSTOP);  // until somebody continues this process
+    processes_.signal_all(SIGCONT);
 }
 
 void CoordinatorLoop::show_progress() {

@@ -3,6 +3,9 @@
 // services the node asks for: merging a checkpoint (on a thread of its own) and evaluating one (in
 // a process of its own).
 //
+// Ctrl-Z (SIGTSTP) pauses the processes started here with this one, and fg or bg continues all:
+// stopped alone (SIGSTOP) it is silent, which they take for its end (launch/role_link.h).
+//
 // Thread: the one that calls run(). Invariants: events reach the node one after the other; when
 // run() returns, no process started here is left, and no port is bound.
 #pragma once
@@ -124,7 +127,9 @@ class CoordinatorLoop {
     void link_closed(NodeId node, const std::string& reason);
     void tell_if_gone(const std::string& label);
     std::string label_of(NodeId node) const;
+    Message sign_of_life() const;
     void wait_for_signal();
+    void pause();
     void show_progress();
     void wind_down();
 
@@ -148,7 +153,7 @@ class CoordinatorLoop {
     std::string token_;                                 // what a POST must show
     std::map<std::uint64_t, PendingControl> controls_;  // by request
     std::uint64_t last_control_ = 0;
-    std::size_t offered_ = 0;  // places of workers, to whoever connects
+    std::vector<std::pair<NodeId, Incarnation>> offered_;  // places, to whoever connects
     Stage shown_stage_ = Stage::gathering;
     bool finished_ = false;
     Outcome outcome_;

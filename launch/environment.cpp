@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cstdlib>
 #include <vector>
@@ -20,9 +21,10 @@ struct Family {
     const char* local_rank;  // nullptr: likewise
     const char* local_size;  // ranks on this host; nullptr: likewise
 };
-constexpr Family kFamilies[] = {
-    {"Détente's own", "DETENTE_RANK", "DETENTE_SIZE", "DETENTE_LOCAL_RANK", "DETENTE_LOCAL_SIZE"},
-    {"torchrun's", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"},
+constexpr Family kOwn = {"Détente's own", "DETENTE_RANK", "DETENTE_SIZE", "DETENTE_LOCAL_RANK",
+                         "DETENTE_LOCAL_SIZE"};
+constexpr Family kTorchrun = {"torchrun's", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"};
+constexpr Family kMpis[] = {
     {"Open MPI's", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK",
      "OMPI_COMM_WORLD_LOCAL_SIZE"},
     {"MPICH's", "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"},
@@ -31,6 +33,7 @@ constexpr Family kSlurm = {"Slurm's", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "S
                            nullptr};
 constexpr const char* kSlurmOlderSize = "SLURM_NTASKS";
 constexpr const char* kPmixRank = "PMIX_RANK";
+constexpr const char* kTorchrunAgent = "TORCHELASTIC_RUN_ID";
 
 // What one source says of rank and size.
 struct Claim {
@@ -39,8 +42,10 @@ struct Claim {
     std::uint32_t rank = 0;
     std::string size_name;
     std::optional<std::uint32_t> size;
+    std::string local_rank_name;
     std::optional<std::uint32_t> local_rank;
     std::optional<bool> several_hosts;
+    bool of_step = false;  // a task of srun's
 
     std::string text() const {
         std::string result = fmt::format("{} {} = {}", launcher, rank_name, rank);
@@ -80,7 +85,8 @@ Result<std::optional<Claim>> claim_of(const Family& family, const Variables& var
         return fail(ErrorCode::bad_job,
                     fmt::format("{} is set but {} is not: set both or none", there, missing));
     }
-    Claim claim{family.launcher, family.rank, **rank, family.size, *size, *local, std::nullopt};
+    Claim claim{family.launcher, family.rank, **rank, family.size, *size, {}, *local, std::nullopt};
+    if (*local) claim.local_rank_name = family.local_rank;
     if (*local_size) claim.several_hosts = **local_size < **size;
     return std::optional<Claim>(std::move(claim));
 }
@@ -92,8 +98,8 @@ Result<std::optional<Claim>> claim_of(const RankFlags& flags) {
                                                     flags.rank ? "--rank" : "--size",
                                                     flags.rank ? "--size" : "--rank"));
     }
-    return std::optional<Claim>(Claim{"the flags", "--rank", *flags.rank, "--size", *flags.size,
-                                      std::nullopt, std::nullopt});
+    return std::optional<Claim>(Claim{
+        "the flags", "--rank", *flags.rank, "--size", *flags.size, {}, std::nullopt, std::nullopt});
 }
 
 // Slurm's step size is SLURM_STEP_NUM_TASKS; older versions and tests set SLURM_NTASKS only.
@@ -107,51 +113,114 @@ Result<std::optional<Claim>> slurm_claim(const Variables& variables) {
     auto claim = claim_of(family, variables);
     const auto hosts = number(variables, "SLURM_STEP_NUM_NODES");
     if (!hosts) return hosts.error();
+    if (claim && *claim) (*claim)->of_step = true;
     if (claim && *claim && *hosts) (*claim)->several_hosts = **hosts > 1;
     return claim;
 }
 
+// Of mpirun's variables, PMIx's and Slurm's, those of whoever started this process: what is around
+// mpirun is Slurm's.
+Result<void> add_launchers(std::vector<Claim>& claims, const Variables& variables) {
+    bool mpirun = false;
+    for (const Family& family : kMpis) {
+        const auto claim = claim_of(family, variables);
+        if (!claim) return claim.error();
+        if (!*claim) continue;
+        claims.push_back(**claim);
+        mpirun = true;
+    }
+    const auto pmix = number(variables, kPmixRank);
+    if (!pmix) return pmix.error();
+    // srun --mpi=pmix: PMIx names no size, the step does.
+    const bool pmix_of_slurm =
+        *pmix && variables("SLURM_STEP_ID") && variables(kPmixRank) == variables(kSlurm.rank);
+    if (*pmix && !pmix_of_slurm) {
+        claims.push_back({"PMIx's", kPmixRank, **pmix, "", {}, {}, {}, {}});
+        mpirun = true;
+    }
+    if (mpirun) return {};
+    auto slurm = slurm_claim(variables);
+    if (!slurm) return slurm.error();
+    if (!*slurm) return {};
+    if (pmix_of_slurm) {
+        (*slurm)->launcher = "PMIx's";
+        (*slurm)->rank_name = kPmixRank;
+    }
+    claims.push_back(**slurm);
+    return {};
+}
+
+// In the order of trust, without what was inherited from around the launcher that started this
+// process.
 Result<std::vector<Claim>> all_claims(const RankFlags& flags, const Variables& variables) {
     std::vector<Claim> claims;
     const auto from_flags = claim_of(flags);
     if (!from_flags) return from_flags.error();
     if (*from_flags) claims.push_back(**from_flags);
-    for (const Family& family : kFamilies) {
-        const auto claim = claim_of(family, variables);
-        if (!claim) return claim.error();
-        if (*claim) claims.push_back(**claim);
-    }
-    const auto slurm = slurm_claim(variables);
-    if (!slurm) return slurm.error();
-    const auto pmix = number(variables, kPmixRank);
-    if (!pmix) return pmix.error();
-    if (*pmix) {
-        Claim claim{"PMIx's", kPmixRank, **pmix, "", std::nullopt, std::nullopt, std::nullopt};
-        if (claims.empty() && *slurm) {  // srun --mpi=pmix: PMIx names no size, the step does
-            claim.size_name = (*slurm)->size_name;
-            claim.size = (*slurm)->size;
-            claim.local_rank = (*slurm)->local_rank;
-            claim.several_hosts = (*slurm)->several_hosts;
-        }
-        claims.push_back(claim);
-    } else if (claims.empty() && *slurm) {
-        claims.push_back(**slurm);
-    }
+    const auto own = claim_of(kOwn, variables);
+    if (!own) return own.error();
+    if (*own) claims.push_back(**own);
+    const auto torchrun = claim_of(kTorchrun, variables);
+    if (!torchrun) return torchrun.error();
+    if (*torchrun) claims.push_back(**torchrun);
+    // mpirun or srun placed the agent, and the agent its ranks.
+    if (*torchrun && variables(kTorchrunAgent)) return claims;
+    if (const auto added = add_launchers(claims, variables); !added) return added.error();
     return claims;
 }
 
-Result<void> contradiction(const Claim& first, const Claim& other) {
-    const bool same_size = !first.size || !other.size || *first.size == *other.size;
-    if (first.rank == other.rank && same_size) return {};
+Error contradiction(const std::string& first, const std::string& other) {
     return fail(ErrorCode::bad_job,
                 fmt::format("two launchers contradict each other: {}, but {}. Unset the variables "
                             "of the one that did not start this process",
-                            first.text(), other.text()));
+                            first, other));
 }
 
+// The first one's rank and size, and who says what else there is to say.
+Result<Placement> placement_by(const std::vector<Claim>& claims) {
+    const Claim& first = claims.front();
+    Placement placement;
+    placement.rank = first.rank;
+    placement.source = first.text();
+    const Claim* by = nullptr;  // who says the rank within the host
+    for (const Claim& claim : claims) {
+        const bool same_size = !first.size || !claim.size || *first.size == *claim.size;
+        if (first.rank != claim.rank || !same_size) {
+            return contradiction(first.text(), claim.text());
+        }
+        if (by != nullptr && claim.local_rank && by->local_rank != claim.local_rank) {
+            return contradiction(
+                fmt::format("{} {} = {}", by->launcher, by->local_rank_name, *by->local_rank),
+                fmt::format("{} {} = {}", claim.launcher, claim.local_rank_name,
+                            *claim.local_rank));
+        }
+        if (by == nullptr && claim.local_rank) by = &claim;
+        if (!placement.several_hosts) placement.several_hosts = claim.several_hosts;
+    }
+    if (by != nullptr) placement.local_rank = by->local_rank;
+    if (!first.size) {
+        return fail(ErrorCode::bad_job,
+                    fmt::format("{} says no size: set DETENTE_RANK and DETENTE_SIZE, or give "
+                                "--rank and --size",
+                                first.text()));
+    }
+    placement.size = *first.size;
+    if (placement.rank >= placement.size) {
+        return fail(ErrorCode::bad_job,
+                    fmt::format("{}: the rank must be below the size", first.text()));
+    }
+    return placement;
+}
+
+// Where somebody says that rank 0 is found.
+struct Told {
+    std::string host;
+    std::optional<std::uint16_t> port;
+    std::string source;
+};
+
 // HOST:PORT, [V6]:PORT or HOST.
-Result<void> set_coordinator(Placement& placement, const std::string& text,
-                             const std::string& source) {
+Result<Told> told_place(const std::string& text, const std::string& source) {
     const std::size_t colon = text.rfind(':');
     const bool has_port = colon != std::string::npos && text.find(']', colon) == std::string::npos;
     std::string host = has_port ? text.substr(0, colon) : text;
@@ -169,10 +238,8 @@ Result<void> set_coordinator(Placement& placement, const std::string& text,
             ErrorCode::bad_job,
             fmt::format("{}: expected HOST:PORT like node1:5555, found '{}'", source, text));
     }
-    placement.coordinator_host = host;
-    if (has_port) placement.coordinator_port = port;
-    placement.coordinator_source = fmt::format("{} = {}", source, text);
-    return {};
+    return Told{host, has_port ? std::optional(port) : std::nullopt,
+                fmt::format("{} = {}", source, text)};
 }
 
 // "node[07-09,12],other" → "node07": Slurm starts rank 0 on the first.
@@ -188,23 +255,54 @@ std::string first_node(const std::string& list) {
     return name + list.substr(close + 1, list.find(',', close) - close - 1);
 }
 
-Result<void> find_coordinator(Placement& placement, const RankFlags& flags,
-                              const Variables& variables) {
-    if (flags.coordinator) return set_coordinator(placement, *flags.coordinator, "--coordinator");
+Result<std::vector<Told>> all_told(const RankFlags& flags, const Variables& variables) {
+    std::vector<std::pair<std::string, std::string>> texts;  // and where each comes from
+    if (flags.coordinator) texts.emplace_back(*flags.coordinator, "--coordinator");
     if (const auto own = variables("DETENTE_COORDINATOR")) {
-        return set_coordinator(placement, *own, "DETENTE_COORDINATOR");
+        texts.emplace_back(*own, "DETENTE_COORDINATOR");
     }
-    if (const auto master = variables("MASTER_ADDR")) {
-        auto port = variables("MASTER_PORT");
-        // torchrun's agent listens there itself, for ranks that are clients of its store.
-        if (variables("TORCHELASTIC_USE_AGENT_STORE") == "True") port.reset();
+    // torchrun's agent listens there itself, for ranks that are clients of its store: good for a
+    // host, where nobody names a place.
+    const bool agents = variables("TORCHELASTIC_USE_AGENT_STORE") == "True";
+    const auto master = variables("MASTER_ADDR");
+    if (master && (!agents || texts.empty())) {
+        const auto port = agents ? std::nullopt : variables("MASTER_PORT");
         const bool is_v6 = master->find(':') != std::string::npos;
         const std::string host = is_v6 ? "[" + *master + "]" : *master;
-        return set_coordinator(placement, port ? host + ":" + *port : host,
-                               port ? "MASTER_ADDR:MASTER_PORT" : "MASTER_ADDR");
+        texts.emplace_back(port ? host + ":" + *port : host,
+                           port ? "MASTER_ADDR:MASTER_PORT" : "MASTER_ADDR");
+    }
+    std::vector<Told> all;
+    for (const auto& [text, source] : texts) {
+        const auto told = told_place(text, source);
+        if (!told) return told.error();
+        all.push_back(*told);
+    }
+    return all;
+}
+
+Result<void> find_coordinator(Placement& placement, const RankFlags& flags,
+                              const Variables& variables, bool of_step) {
+    const auto all = all_told(flags, variables);
+    if (!all) return all.error();
+    for (const Told& told : *all) {
+        const Told& first = all->front();
+        const bool same_port = !first.port || !told.port || *first.port == *told.port;
+        if (first.host == told.host && same_port) continue;
+        return fail(ErrorCode::bad_job,
+                    fmt::format("two places of the coordinator contradict each other: {}, but {}. "
+                                "Unset the one that is wrong, or write both alike",
+                                first.source, told.source));
+    }
+    if (!all->empty()) {
+        placement.coordinator_host = all->front().host;
+        placement.coordinator_port = all->front().port;
+        placement.coordinator_source = all->front().source;
+        return {};
     }
     const auto nodes = variables("SLURM_STEP_NODELIST");
-    if (nodes && variables("SLURM_STEP_ID")) {
+    // Beneath mpirun it would be a list of its daemons' hosts.
+    if (nodes && of_step) {
         placement.coordinator_host = first_node(*nodes);
         placement.coordinator_source = "the first of SLURM_STEP_NODELIST = " + *nodes;
     }
@@ -229,7 +327,7 @@ std::string mpich_proxy(const Variables& variables) {
 
 std::string find_launch_key(const Variables& variables) {
     if (const auto own = variables("DETENTE_LAUNCH_KEY")) return "detente-" + *own;
-    if (const auto run = variables("TORCHELASTIC_RUN_ID")) {
+    if (const auto run = variables(kTorchrunAgent)) {
         const auto port = variables("MASTER_PORT");
         return "torchrun-" + *run + (port ? "-" + *port : "");
     }
@@ -252,34 +350,22 @@ std::optional<std::string> process_variable(const char* name) {
 
 Result<std::optional<Placement>> find_placement(const RankFlags& flags,
                                                 const Variables& variables) {
-    const auto claims = all_claims(flags, variables);
+    auto claims = all_claims(flags, variables);
     if (!claims) return claims.error();
     if (claims->empty()) return std::optional<Placement>();
-    const Claim& first = claims->front();
-    Placement placement;
-    placement.rank = first.rank;
-    placement.source = first.text();
-    for (const Claim& claim : *claims) {
-        if (const auto same = contradiction(first, claim); !same) return same.error();
-        if (!placement.local_rank) placement.local_rank = claim.local_rank;
-        if (!placement.several_hosts) placement.several_hosts = claim.several_hosts;
-    }
-    if (!first.size) {
-        return fail(ErrorCode::bad_job,
-                    fmt::format("{} says no size: set DETENTE_RANK and DETENTE_SIZE, or give "
-                                "--rank and --size",
-                                first.text()));
-    }
-    placement.size = *first.size;
-    if (placement.rank >= placement.size) {
-        return fail(ErrorCode::bad_job,
-                    fmt::format("{}: the rank must be below the size", first.text()));
-    }
-    if (const auto found = find_coordinator(placement, flags, variables); !found) {
+    // A launch of one process is no job's: it may have started what started the ranks.
+    claims->erase(std::remove_if(claims->begin() + 1, claims->end(),
+                                 [](const Claim& claim) { return claim.size == 1U; }),
+                  claims->end());
+    auto placement = placement_by(*claims);
+    if (!placement) return placement.error();
+    const bool of_step = std::any_of(claims->begin(), claims->end(),
+                                     [](const Claim& claim) { return claim.of_step; });
+    if (const auto found = find_coordinator(*placement, flags, variables, of_step); !found) {
         return found.error();
     }
-    placement.launch_key = find_launch_key(variables);
-    return std::optional<Placement>(placement);
+    placement->launch_key = find_launch_key(variables);
+    return std::optional<Placement>(std::move(*placement));
 }
 
 }  // namespace detente

@@ -1,10 +1,21 @@
 // Which rank of how many this process is, as the launcher that started it says.
 //
-// Order of trust: flags, DETENTE_*, RANK/WORLD_SIZE (torchrun), OMPI_COMM_WORLD_* (Open MPI),
-// PMI_* (MPICH) and PMIX_RANK, SLURM_* (srun). The first family that is there is used; the others
-// must not contradict it. Slurm is the exception: everything below an allocation inherits its
-// variables (those of the batch step, or of the node's mpirun daemon), so beneath another launcher
-// they are not looked at.
+// Order of trust: flags, DETENTE_*, RANK/WORLD_SIZE/LOCAL_RANK (torchrun), OMPI_COMM_WORLD_* (Open
+// MPI), PMI_* (MPICH) and PMIX_RANK, SLURM_* (srun). The first family that is there is used; the
+// others must say the same rank, size and rank within the host, or it is an error. Likewise of the
+// coordinator's place: --coordinator, DETENTE_COORDINATOR, MASTER_ADDR with MASTER_PORT.
+//
+// Inherited variables are no contradiction: those of a launcher that started the launcher which
+// started this process. They are not looked at. The rule:
+//   - where torchrun's agent started it (RANK, and TORCHELASTIC_RUN_ID): mpirun's, PMIx's and
+//     Slurm's, which placed the agent; and MASTER_ADDR where the agent keeps its own store there
+//     (TORCHELASTIC_USE_AGENT_STORE) and another place is told;
+//   - where mpirun's are there (OMPI_COMM_WORLD_*, PMI_*, or a PMIX_RANK that is not the step's):
+//     Slurm's, those of mpirun's daemons, and a PMIX_RANK that is the step's (equals SLURM_PROCID);
+//   - SLURM_PROCID without SLURM_STEP_ID: of an allocation's batch script, which is no rank;
+//   - a launch of one process, below another source: no job is one process, so it is a shell's in
+//   an
+//     allocation, or one `srun -n 1` for each rank.
 //
 // Thread: pure, but for the one look at who is behind PMI_FD; the only place where a rank's
 // variables are read.

@@ -168,10 +168,13 @@ ExplainedStep explain(const NamesRecord& names, ResolvedStep step) {
     for (std::size_t a = 0; a < whole.tasks(); ++a) {
         for (std::size_t b = a + 1; b < whole.tasks(); ++b) {
             ExplainedStep::Pair pair{a, b, cosine_in(whole, a, b), {}};
+            bool met = have_met(whole, a, b);
             for (std::size_t i = 0; by_layer && i < step.gramians.size(); ++i) {
+                if (!have_met(step.gramians[i], a, b)) continue;
+                met = true;
                 pair.layers.push_back({names.layers[i], cosine_in(step.gramians[i], a, b)});
             }
-            explained.pairs.push_back(std::move(pair));
+            if (met) explained.pairs.push_back(std::move(pair));
         }
     }
     std::stable_sort(explained.pairs.begin(), explained.pairs.end(),

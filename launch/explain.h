@@ -31,9 +31,9 @@ struct ExplainedStep {
             std::string layer;
             double cosine = 0;
         };
-        std::vector<InLayer> layers;  // all of them, where layers were recorded
+        std::vector<InLayer> layers;  // that both update, where layers were recorded
     };
-    std::vector<Pair> pairs;  // the most opposed first
+    std::vector<Pair> pairs;  // that share something; the most opposed first
     struct OfTask {
         double length = 0;  // ‖gᵢ‖ over what is shared
         // Cosine of gᵢ with the plain sum of all gradients, and with what the method made; none

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cstdio>
@@ -17,6 +18,7 @@
 #include <vector>
 
 #include "common/invariant.h"
+#include "launch/cli.h"
 #include "launch/describe.h"
 #include "launch/event_trace.h"
 #include "launch/fuzz_case.h"
@@ -33,7 +35,17 @@ struct Ran {
     std::uint64_t digest = 0;
 };
 
-FuzzVerdict verdict_of(const Simulation& simulation, const Outcome& outcome) {
+// A gradient that a fault spoils is part of its node's average, so that every member finds NaN;
+// which stops the run, named, as conflict.on_not_finite says. Elsewhere the shard refuses it.
+bool stopped_by_fault(const Job& job, const Outcome& outcome) {
+    const bool spoils =
+        std::any_of(job.simulate.faults.begin(), job.simulate.faults.end(),
+                    [](const FaultConfig& fault) { return fault.kind == FaultKind::nan; });
+    return spoils && !job.sync_layers.empty() && outcome.failed &&
+           outcome.error.code == ErrorCode::not_finite;
+}
+
+FuzzVerdict verdict_of(const Job& job, const Simulation& simulation, const Outcome& outcome) {
     if (outcome.failed && outcome.error.code == ErrorCode::internal) {
         return {FuzzEnd::broken, outcome.error.text};
     }
@@ -48,6 +60,7 @@ FuzzVerdict verdict_of(const Simulation& simulation, const Outcome& outcome) {
         !lost->told_by_itself) {
         return {};
     }
+    if (stopped_by_fault(job, outcome)) return {};
     if (outcome.failed) return {FuzzEnd::no_progress, outcome.error.text};
     const Books books = total_books(simulation.view());
     if (books.in_flight > 0) {
@@ -82,7 +95,7 @@ Result<Ran> run_once(const Job& job, const std::string& folder, EventTrace* trac
     auto simulation = Simulation::create(std::move(setup));
     if (simulation.has_error()) return simulation.error();
     const Outcome outcome = (*simulation)->run([] { return std::nullopt; });
-    ran.verdict = verdict_of(**simulation, outcome);
+    ran.verdict = verdict_of(job, **simulation, outcome);
     ran.digest = (*simulation)->figures().digest;
     std::filesystem::remove_all(folder, ignored);
     return ran;
@@ -173,23 +186,33 @@ ExitCode exit_code_of(std::map<FuzzEnd, std::uint64_t>& ends) {
 
 // Shrinks it, saves what is left as a job file, and says how to run that again.
 void report_failure(std::uint64_t seed, const FuzzVerdict& verdict, const FuzzOptions& options) {
-    const Job whole = fuzz_case(seed);
-    const Job job = shrink(whole, [&](const Job& smaller) {
+    const Job job = shrink(fuzz_case(seed), [&](const Job& smaller) {
         return judge_apart(smaller, options.twice).end == verdict.end;
     });
     const FuzzVerdict last = judge_apart(job, options.twice);
-    const std::string file = fmt::format("{}/seed-{}.toml", options.out, seed);
+    std::string file = fmt::format("{}/seed-{}.toml", options.out, seed);
     std::error_code failed;
     std::filesystem::create_directories(options.out, failed);
     const auto written = write_text(file, to_toml(job));
-    fmt::print("seed {}: {}: {}\n", seed, name_of(verdict.end), reported(verdict, last));
     if (written.has_error()) {
-        fmt::print("  {}\n  again: detente fuzz --seeds {}\n", written.error().text, seed);
-    } else {
-        fmt::print("  shrunk from {} faults to {}; again: detente simulate {}\n",
-                   whole.simulate.faults.size(), job.simulate.faults.size(), file);
+        fmt::print(stderr, "detente fuzz: {}\n", written.error().text);
+        file.clear();
     }
+    const FuzzVerdict told{verdict.end, reported(verdict, last)};
+    fmt::print("{}\n", failure_line(seed, told, file, options.twice));
     std::fflush(stdout);
+}
+
+// What a failure left behind, judged as it was: `detente simulate` would not ask whether every
+// batch was finished, nor run it twice.
+ExitCode judge_file(const FuzzOptions& options) {
+    const auto job = read_job({options.job, {}});
+    if (job.has_error()) return static_cast<ExitCode>(report("fuzz", job.error()));
+    const FuzzVerdict verdict = judge_apart(*job, options.twice);
+    fmt::print("{}: {}{}{}\n", options.job, name_of(verdict.end), verdict.text.empty() ? "" : ": ",
+               verdict.text);
+    std::map<FuzzEnd, std::uint64_t> ends{{verdict.end, 1}};
+    return exit_code_of(ends);
 }
 
 }  // namespace
@@ -235,6 +258,15 @@ std::string reported(const FuzzVerdict& first, const FuzzVerdict& again) {
                 : std::string("was ") + name_of(again.end) + ": " + again.text + ")");
 }
 
+std::string failure_line(std::uint64_t seed, const FuzzVerdict& verdict, const std::string& file,
+                         bool twice) {
+    std::string text = verdict.text;
+    std::replace(text.begin(), text.end(), '\n', ' ');
+    return fmt::format("seed {}: {}: {}; again: detente fuzz {}{}", seed, name_of(verdict.end),
+                       text, file.empty() ? fmt::format("--seeds {}", seed) : "--job " + file,
+                       twice ? " --check-determinism" : "");
+}
+
 FuzzVerdict judge_apart(const Job& job, bool twice, std::chrono::milliseconds processor_time) {
     const Child child = start(job, twice, processor_time);
     int status = 0;
@@ -244,11 +276,12 @@ FuzzVerdict judge_apart(const Job& job, bool twice, std::chrono::milliseconds pr
 }
 
 ExitCode fuzz(const FuzzOptions& options) {
+    if (!options.job.empty()) return judge_file(options);
     const auto seeds = seeds_of(options.seeds);
     if (!seeds) {
         fmt::print(stderr,
                    "detente fuzz: --seeds: expected A..B with A at most B, like 1..2000, "
-                   "or one number; found '{}'\n",
+                   "or one number (or --job FILE instead); found '{}'\n",
                    options.seeds);
         return ExitCode::usage;
     }
@@ -287,7 +320,7 @@ ExitCode fuzz(const FuzzOptions& options) {
     }
     if (options.first_failure && !failures.empty()) {
         const auto& [seed, verdict] = failures.front();
-        fmt::print("seed {}: {}: {}\n", seed, name_of(verdict.end), verdict.text);
+        fmt::print("{}\n", failure_line(seed, verdict, "", options.twice));
         return exit_code_of(ends);
     }
     constexpr std::size_t kMostReported = 20;

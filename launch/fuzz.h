@@ -36,15 +36,21 @@ FuzzVerdict judge_apart(const Job& job, bool twice,
 // it was.
 std::string reported(const FuzzVerdict& first, const FuzzVerdict& again);
 
+// The one line a failure is told by: what it is, and the command that ends with its exit code.
+// `file`: the job file of what it was shrunk to; empty: there is none, its seed is run again.
+std::string failure_line(std::uint64_t seed, const FuzzVerdict& verdict, const std::string& file,
+                         bool twice);
+
 struct FuzzOptions {
     std::string seeds;                  // "A..B" or "A"
+    std::string job;                    // a job file in place of seeds
     std::size_t jobs = 1;               // children at once
     bool twice = false;                 // --check-determinism
     bool first_failure = false;         // ends at the first one, as it is
     std::string out = "fuzz-failures";  // where the jobs of failures go
 };
 // ok; bug: a seed crashed; invariant: one was broken; deadline: one made no progress. The first
-// that applies, in this order.
+// that applies, in this order. A job file is one case, judged as a seed's is.
 ExitCode fuzz(const FuzzOptions& options);
 
 }  // namespace detente

@@ -8,6 +8,8 @@
 #include <string>
 
 #include "common/random.h"
+#include "launch/fuzz_parameters.h"
+#include "launch/job_checks.h"
 #include "launch/job_keys.h"
 #include "launch/simulation_faults.h"
 #include "ps/task_memory.h"
@@ -216,6 +218,61 @@ void draw_split(Job& job, Random random) {
     if (compensates) job.across.compensate = 0.04;
 }
 
+// What does not go together with what was drawn before is not drawn.
+void take_if_valid(Job& job, Job changed) {
+    complete_parameters(changed);
+    if (check_job(changed).empty()) job = std::move(changed);
+}
+
+void draw_parameters(Job& job, std::uint64_t part) {
+    Job changed = job;
+    changed.policy.parameters = drawn_parameters(job.policy.name, job.seed, part);
+    take_if_valid(job, std::move(changed));
+}
+
+// Another policy for one tensor of several, where each block is judged alone.
+void draw_special_policy(Job& job, Random random, std::uint64_t part,
+                         const std::vector<std::string>& names) {
+    if (random.below(3) != 0 || decides_steps(job)) return;
+    std::vector<std::string> alone;
+    for (const std::string& name : names) {
+        const auto policy = make_policy({name, {}});
+        if (policy && (*policy)->scope() == Scope::block) alone.push_back(name);
+    }
+    if (alone.empty() || job.model_options.front().second == "1") return;
+    Job changed = job;
+    auto& options = changed.model_options;
+    if (options.back().first != "tensors") options.emplace_back("tensors", "2");
+    PolicyFor special;
+    special.pattern = "w" + std::to_string(random.below(std::stoull(options.back().second)));
+    special.policy.name = one_of(random, alone);
+    special.policy.parameters = drawn_parameters(special.policy.name, job.seed, part);
+    changed.policy_for.push_back(std::move(special));
+    take_if_valid(job, std::move(changed));
+}
+
+void draw_more_workers(Job& job, Random random) {
+    if (random.below(8) != 0) return;
+    Job changed = job;
+    changed.workers += 1 + static_cast<std::uint32_t>(random.below(6));
+    take_if_valid(job, std::move(changed));
+}
+
+// Workers reach both; what shards tell each other about steps does not arrive.
+void draw_shards_apart(Job& job, Random random) {
+    if (random.below(5) != 0 || job.shards() < 2) return;
+    const std::uint64_t first = random.below(job.shards());
+    const std::uint64_t second = (first + 1 + random.below(job.shards() - 1)) % job.shards();
+    FaultConfig fault;
+    fault.kind = FaultKind::partition;
+    fault.node = "shard:" + std::to_string(first);
+    fault.peer = "shard:" + std::to_string(second);
+    fault.both_ways = random.below(2) == 0;
+    fault.at = seconds(5 * random.uniform());
+    fault.lasts = seconds(4 * random.uniform() + 0.01);
+    job.simulate.faults.push_back(std::move(fault));
+}
+
 // A case that names what it no longer has is none.
 bool names_only_what_is_there(const Job& job) {
     std::vector<JobProblem> problems;
@@ -242,6 +299,10 @@ Job fuzz_case(std::uint64_t seed, const FuzzNames& names) {
     draw_method(job, part(7), names.methods);
     draw_split(job, part(8));
     complete_parameters(job);
+    if (names.parts > 9) draw_parameters(job, 9);
+    if (names.parts > 10) draw_special_policy(job, part(10), 10, names.policies);
+    if (names.parts > 11) draw_more_workers(job, part(11));
+    if (names.parts > 12) draw_shards_apart(job, part(12));
     return job;
 }
 
@@ -271,6 +332,17 @@ std::vector<Job> smaller_cases(const Job& job) {
     calmer(&SimulatedNetworkConfig::jitter);
     calmer(&SimulatedNetworkConfig::bandwidth_bytes_per_s);
     calmer(&SimulatedNetworkConfig::latency);
+    for (std::size_t i = 0; i < job.policy_for.size(); ++i) {
+        without([i](Job& one) {
+            one.policy_for.erase(one.policy_for.begin() + static_cast<std::ptrdiff_t>(i));
+        });
+    }
+    Job plain = job;
+    plain.policy.parameters.clear();
+    complete_parameters(plain);
+    if (plain.policy.parameters != job.policy.parameters) {
+        without([&plain](Job& one) { one.policy = plain.policy; });
+    }
     for (auto member : {&Job::workers, &Job::servers, &Job::shards_per_server, &Job::data_epochs}) {
         if (job.*member > 1) without([member](Job& one) { one.*member -= 1; });
     }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
 #include <chrono>
 
 #include "common/conflict/aggregator.h"
@@ -11,6 +12,7 @@
 #include "common/staleness/policy.h"
 #include "launch/gpu.h"
 #include "launch/job_keys.h"
+#include "launch/job_values.h"
 #include "launch/simulation_faults.h"
 #include "ps/task_memory.h"
 #include "worker/builtin/catalog.h"
@@ -62,11 +64,33 @@ NameList keys_of(std::string_view table_path) {
     return names;
 }
 
+// Of runs/NAME-DATE and runs/.join-NAME-N: a name with a slash in it would lead elsewhere.
+void check_name(const std::string& name, Problems& problems) {
+    constexpr std::size_t kMostNameBytes = 100;
+    const auto plain = [](unsigned char c) { return c < 0x80 && std::isalnum(c) != 0; };
+    const auto fits = [&plain](char c) { return plain(c) || c == '.' || c == '_' || c == '-'; };
+    if (!name.empty() && name.size() <= kMostNameBytes && plain(name.front()) &&
+        std::all_of(name.begin(), name.end(), fits)) {
+        return;
+    }
+    problems.push_back(
+        {"name", fmt::format("must be 1 to {} letters (a to z, A to Z), digits, '.', '_' or '-', "
+                             "the first a letter or digit, since run directories are named by it; "
+                             "found {}. To choose where a run is kept use --out DIR",
+                             kMostNameBytes, quoted(name))});
+}
+
 void check_processes(const Job& job, Problems& problems) {
     if (job.push_pull && job.pull_ahead > 0) {
         problems.push_back({"worker.push_pull",
                             "needs pull_ahead = 0 (the reply to a push cannot bring blocks that "
                             "were already pulled), found pull_ahead = 1: set one of the two"});
+    }
+    if (job.places > 0 && job.places < job.workers) {
+        problems.push_back(
+            {"places", fmt::format("must be 0 or at least workers = {}, which all have one from "
+                                   "the beginning, found {}",
+                                   job.workers, job.places)});
     }
     if (job.heartbeat_interval >= job.peer_deadline) {
         using Seconds = std::chrono::duration<double>;
@@ -92,6 +116,21 @@ void check_processes(const Job& job, Problems& problems) {
             {fmt::format("task.{}.name", kMaxTasks),
              fmt::format("at most {} tasks, found {}", kMaxTasks, job.tasks.size())});
     }
+}
+
+// Shard i listens on port + 1 + i: past the last port the number would begin at 0 again.
+void check_ports(const Job& job, Problems& problems) {
+    constexpr std::uint32_t kLastPort = 65535;
+    const std::uint32_t shards = job.shards();
+    if (job.port == 0 || job.port + shards <= kLastPort) return;
+    const std::string remedy =
+        shards < kLastPort ? fmt::format("at most {}, or 0 for free ports", kLastPort - shards)
+                           : "0 for free ports: no port leaves room for so many";
+    problems.push_back(
+        {"transport.port",
+         fmt::format("the coordinator listens there and the job's {} shards on the ports above it, "
+                     "up to {}, but the last port is {}: found {}, set {}",
+                     shards, job.port + shards, kLastPort, job.port, remedy)});
 }
 
 void check_bytes(const Job& job, Problems& problems) {
@@ -274,6 +313,11 @@ void check_sync(const Job& job, Problems& problems) {
                         "workers in step",
                         job.policy.name));
     }
+    if (job.sync_backend == SyncBackend::mpi && job.most_workers() > job.workers) {
+        problems.push_back({"places",
+                            "must be 0 under sync.backend = \"mpi\": a worker that joins "
+                            "was not started by mpirun and has no rank to average with"});
+    }
     if (job.on_rejection == OnRejection::compensate) {
         refuse(
             "under worker.on_rejection = \"compensate\": members compute at different weights, "
@@ -362,8 +406,10 @@ void check_across(const Job& job, Problems& problems) {
 
 std::vector<JobProblem> check_job(const Job& job) {
     Problems problems;
+    check_name(job.name, problems);
     check_processes(job, problems);
     check_device(job, problems);
+    check_ports(job, problems);
     check_bytes(job, problems);
     check_conflict(job, problems);
     check_policy(job.policy, "staleness", problems);

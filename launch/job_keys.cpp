@@ -23,7 +23,9 @@ Table top_level() {
         "",
         false,
         "",
-        {{"name", "", "The job's name: run directories and messages carry it.", at(&Job::name)},
+        {{"name", "",
+          "The job's name: run directories and messages carry it. Letters, digits, '.', '_', '-'.",
+          at(&Job::name)},
          {"seed", "",
           "Every random draw is a function of it: initial weights, order of samples, "
           "visiting order of PCGrad.",
@@ -34,7 +36,18 @@ Table top_level() {
           "Shards of one server: each is one thread with a socket and blocks of its own.",
           at(&Job::shards_per_server),
           {1, 256}},
-         {"workers", "processes", "Worker processes.", at(&Job::workers), {1, kMostProcesses}}}};
+         {"workers",
+          "processes",
+          "Worker processes that the job begins with.",
+          at(&Job::workers),
+          {1, kMostProcesses}},
+         {"places",
+          "processes",
+          "Workers that may take part at once: those beyond `workers` join while training runs "
+          "(`detente join --worker`). 0: as many as `workers`, so that one joins only in the place "
+          "of one that left or was lost. Each place has its share of transport.credit.",
+          at(&Job::places),
+          {0, kMostProcesses}}}};
 }
 
 Table data_table() {
@@ -370,8 +383,8 @@ std::vector<Table> life_tables() {
          {{"start_s", "s", "Every process has said hello.", at(&Job::start_deadline), kSeconds},
           {"reply_s", "s", "A request without a reply is sent again.", at(&Job::reply_deadline),
            kSeconds},
-          {"peer_s", "s", "Silence after which a process is lost.", at(&Job::peer_deadline),
-           kSeconds},
+          {"peer_s", "s", "Silence after which a process is lost; the coordinator: twice that.",
+           at(&Job::peer_deadline), kSeconds},
           {"heartbeat_s", "s", "Between two signs of life; below peer_s.",
            at(&Job::heartbeat_interval), kSeconds},
           {"stop_s", "s", "Draining and the checkpoint at the end.", at(&Job::stop_deadline),

@@ -28,7 +28,8 @@ Table conflict_table() {
              {"scope",
               "",
               "Over what it resolves: all shared blocks at once; or layer by layer (tensors whose "
-              "names agree up to the last '.'); or block by block. Each has weights of its own.",
+              "names agree up to the last '.'); or block by block. Each has weights of its "
+              "own, found for the tasks that own some of it.",
               choice_at(&Job::conflict_scope),
               {},
               {"global", "layer", "block"}},

@@ -50,6 +50,13 @@ std::vector<Table> node_tables() {
            },
            {},
            {"auto", "shared_memory", "nccl", "mpi"}},
+          {"nccl_library", "",
+           "For backend nccl: NCCL's library, as the system's loader finds it (a name or a whole "
+           "path); empty: libnccl.so.2.",
+           [](Job& job, std::size_t) -> Slot { return &job.sync_nccl_library; }},
+          {"cuda_library", "",
+           "Likewise CUDA's runtime; empty: libcudart.so of the version this was built with.",
+           [](Job& job, std::size_t) -> Slot { return &job.sync_cuda_library; }},
           {"deadline_s",
            "s",
            "What a member waits for the others at each average: for the slowest one's gradients up "

@@ -51,8 +51,8 @@ Table compute_table() {
         {{"distribution",
           "",
           "constant; gamma and lognormal (spread); exponential; half_normal; pareto (alpha); "
-          "markov: slow for a while, then fast; index: worker i takes mean_s times 1 + sqrt(i) + "
-          "|N(0, sqrt(i+1))|; trace: recorded times.",
+          "markov: slow for a while, then fast; index: by a formula in the worker's number; trace: "
+          "recorded times.",
           in(&ComputeTimeConfig::distribution),
           {},
           sim::compute_time_names()},
@@ -82,8 +82,15 @@ Table compute_table() {
           in(&ComputeTimeConfig::straggler)},
          {"straggler_factor", "times", "One worker takes so many times as long.",
           in(&ComputeTimeConfig::straggler_factor), kFactor},
+         {"formula", "",
+          "index: worker i takes so many times mean_s. Of numbers, i, + - * / ^, parentheses, "
+          "sqrt, "
+          "abs, exp, log, min, max, and draws of normal(mean, variance), uniform(from, to), "
+          "exponential(mean); what is below 0 counts as 0.",
+          in(&ComputeTimeConfig::formula)},
          {"trace", "",
-          "File of recorded times (from this file's folder), a line each: WORKER SECONDS.",
+          "File of recorded times (from this file's folder), a line each: WORKER SECONDS. A worker "
+          "repeats its own; one without any goes through those of all.",
           in(&ComputeTimeConfig::trace)},
          {"cancel_s", "s", "From the order to cancel a computation to its end.",
           in(&ComputeTimeConfig::cancel), kVirtualSeconds}}};
@@ -155,22 +162,25 @@ Table staleness_table() {
     const auto in = [](auto ImposedStalenessConfig::*member) {
         return in_part(&SimulationConfig::staleness, member);
     };
-    return {"simulate.staleness",
-            false,
-            "Imposed staleness, for laws and clean comparisons: workers are given weights that are "
-            "so many versions old, as if their pull had been that much earlier.",
-            {{"distribution",
-              "",
-              "none; constant; uniform (0 to twice the mean); geometric; poisson.",
-              in(&ImposedStalenessConfig::distribution),
-              {},
-              sim::imposed_staleness_names()},
-             {"mean", "versions", "Its mean.", in(&ImposedStalenessConfig::mean), {0, 1e6}},
-             {"most",
-              "versions",
-              "No gradient is made older; so many versions are kept.",
-              in(&ImposedStalenessConfig::most),
-              {1, 1e6}}}};
+    return {
+        "simulate.staleness",
+        false,
+        "Imposed staleness, for laws and clean comparisons: a gradient is computed at weights "
+        "that are so many versions old when it is judged, whatever the number of workers and "
+        "their times. In step scope: so many when it is done; what is decided until its verdict "
+        "comes on top. One thread computes.",
+        {{"distribution",
+          "",
+          "none; constant; uniform (0 to twice the mean); geometric; poisson.",
+          in(&ImposedStalenessConfig::distribution),
+          {},
+          sim::imposed_staleness_names()},
+         {"mean", "versions", "Its mean.", in(&ImposedStalenessConfig::mean), {0, 1e6}},
+         {"most",
+          "versions",
+          "No gradient is made older; so many versions are kept.",
+          in(&ImposedStalenessConfig::most),
+          {1, 1e6}}}};
 }
 
 Table fault_table() {
@@ -183,8 +193,12 @@ Table fault_table() {
           "crash: the process is gone; pause: it stands still for lasts_s (longer than "
           "deadlines.peer_s: it is given up, and comes back as a zombie); partition: no message "
           "between node and peer arrives; clog: they take delay_s longer; nan: the worker's next "
-          "gradient holds a NaN; restart: the server crashes, which ends a run, and lasts_s later "
-          "the job is begun again from its last checkpoint, as with --resume; torn_slice, "
+          "gradient holds a NaN; drain: the worker is asked to leave, as by `detente control "
+          "--drain`; join: "
+          "one takes the worker's place as soon as it is vacant, as by `detente join --worker`; "
+          "restart: a worker crashes, and lasts_s later one takes its place; a server crashes, "
+          "which ends a run, and lasts_s later the job is begun again from its last checkpoint, as "
+          "with --resume; torn_slice, "
           "altered_slice, lost_manifest: from at_s on the next restart finds the newest "
           "checkpoint with this server's part of it cut short or with a bit flipped, or without "
           "its manifest.",
@@ -196,8 +210,8 @@ Table fault_table() {
                   }};
           },
           {},
-          {"crash", "pause", "partition", "clog", "nan", "restart", "torn_slice", "altered_slice",
-           "lost_manifest"}},
+          {"crash", "pause", "partition", "clog", "nan", "drain", "join", "restart", "torn_slice",
+           "altered_slice", "lost_manifest"}},
          {"node",
           "",
           "\"worker:2\", \"server:0\" (all its shards) or \"shard:1\"; where the network is meant "
@@ -210,7 +224,9 @@ Table fault_table() {
           in_fault(&FaultConfig::peer)},
          {"at_s", "s", "When it begins.", in_fault(&FaultConfig::at), kVirtualSeconds},
          {"lasts_s", "s",
-          "pause, partition, clog: how long; restart: until the job is begun again.",
+          "pause, partition, clog: how long; restart: until a worker takes the place, or the job "
+          "is "
+          "begun again.",
           in_fault(&FaultConfig::lasts), kVirtualSeconds},
          {"delay_s", "s", "clog: added to the latency.", in_fault(&FaultConfig::delay),
           kVirtualSeconds},

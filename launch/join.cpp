@@ -59,6 +59,20 @@ ExitCode refuse(const Error& error) {
     return exit_code_of(error.code);
 }
 
+// One among many that share a screen: says who it is.
+ExitCode refuse(const Placement& rank, const Error& error) {
+    return refuse(fail(error.code, fmt::format("rank {} of {} on {}: {}", rank.rank, rank.size,
+                                               this_host(), error.text)));
+}
+
+// Of what is the same for a host's ranks (the job file, the program's modules) one rank per host
+// speaks: rank 0 cannot know what another host lacks, and all of them would fill the screen. Ranks
+// whose launcher does not number them within their host each speak.
+ExitCode refuse_for_host(const Placement& rank, const Error& error) {
+    const bool speaks = rank.rank == 0 || rank.local_rank.value_or(0) == 0;
+    return speaks ? refuse(rank, error) : exit_code_of(error.code);
+}
+
 // The coordinator's place, if every rank is told.
 std::optional<HostPort> told_where(const Placement& placement, const Job& job) {
     if (placement.coordinator_host.empty()) return std::nullopt;
@@ -113,7 +127,7 @@ ExitCode coordinate_rank(const JoinOptions& options, const Job& job, const Place
     if (wanted.dry_run) return coordinate(wanted);
     const auto told = told_where(placement, job);
     auto where = coordinator_listening(job, placement, own, told);
-    if (where.has_error()) return refuse(where.error());
+    if (where.has_error()) return refuse(placement, where.error());
     wanted.listen_address = where->bind;
     wanted.advertise_address = where->advertise;
     wanted.port = told ? told->port : static_cast<std::uint16_t>(job.port);
@@ -127,7 +141,7 @@ ExitCode coordinate_rank(const JoinOptions& options, const Job& job, const Place
     }
     const std::string file = rendezvous_file(options.run.out, job, placement);
     auto rendezvous = Rendezvous::hold(file);
-    if (rendezvous.has_error()) return refuse(rendezvous.error());
+    if (rendezvous.has_error()) return refuse(placement, rendezvous.error());
     wanted.opened = [&](const CoordinatorLoop& loop) -> Result<void> {
         // scripts/launch reads this line.
         std::printf("found at %s (by the file %s)\n", loop.control_address().c_str(), file.c_str());
@@ -175,7 +189,7 @@ ExitCode serve_rank(const JoinOptions& options, const Job& job, const Placement&
                                                  job.start_deadline, node)
                         : connect_by_file(rendezvous_file(options.run.out, job, placement),
                                           job.start_deadline, node);
-    if (control.has_error()) return refuse(control.error());
+    if (control.has_error()) return refuse(placement, control.error());
     RoleOptions role_options;
     role_options.rank = role.rank;
     role_options.log_to_file = true;
@@ -188,12 +202,31 @@ ExitCode serve_rank(const JoinOptions& options, const Job& job, const Placement&
                     role.role == Role::worker ? "worker" : "server", role.rank, placement.source);
     if (!options.run.resume.empty()) {
         const auto found = find_checkpoint(options.run.resume);
-        if (found.has_error()) return refuse(found.error());
+        if (found.has_error()) return refuse(placement, found.error());
         role_options.resume = found->directory;
         role_options.incarnation = next(found->newest_incarnation);
     }
     if (role.role == Role::worker) return run_worker(std::move(*control), role_options);
     return run_server(std::move(*control), role_options);
+}
+
+struct RankTask {
+    Job job;
+    JoinRole role;
+};
+Result<RankTask> task_of(const JoinOptions& options, const Placement& placement) {
+    auto job = read_job(options.run.job);
+    if (job.has_error()) return job.error();
+    const auto role = role_of(placement, *job);
+    if (role.has_error()) return role.error();
+    if (const auto told = told_where(placement, *job)) {
+        const auto usable = parse_address(fmt::format("{}:{}", told->host, told->port));
+        if (usable.has_error()) {
+            return fail(usable.error().code,
+                        fmt::format("{}: {}", placement.coordinator_source, usable.error().text));
+        }
+    }
+    return RankTask{std::move(*job), *role};
 }
 
 // A dry run without a launcher: what it would need.
@@ -233,7 +266,8 @@ ExitCode join_running(const JoinOptions& options) {
         return refuse(
             fail(ErrorCode::bad_job,
                  fmt::format("no place is free in the job at {}: a worker joins while "
-                             "training runs, in the place of one that was lost or drained",
+                             "training runs, in the place of one that was lost or drained, or in "
+                             "one of those that the job's `places` has beyond its `workers`",
                              address)));
     }
     const Endpoint place = (*control)->vacancies().front();
@@ -257,28 +291,23 @@ ExitCode join_job(const JoinOptions& options, const Variables& variables) {
                            "no launcher's variables are set: start it as mpirun -n N detente join "
                            "JOB, or give --rank and --size; for one machine use detente run JOB"));
     }
-    const auto job = read_job(options.run.job);
-    // One rank speaks for all where all would say the same.
-    if (job.has_error()) {
-        return (*placement)->rank == 0 ? refuse(job.error()) : exit_code_of(job.error().code);
-    }
-    const auto role = role_of(**placement, *job);
-    if (role.has_error()) {
-        return (*placement)->rank == 0 ? refuse(role.error()) : exit_code_of(role.error().code);
-    }
-    const OwnWishes own = own_wishes(options, variables);
+    const Placement& rank = **placement;
+    const auto task = task_of(options, rank);
+    if (task.has_error()) return refuse_for_host(rank, task.error());
+    const bool coordinates = task->role.role == Role::coordinator;
+    if (options.run.dry_run && !coordinates) return ExitCode::ok;  // rank 0 speaks
     // Before anything waits for another rank: MPI's beginning waits for all of them.
-    if (options.run.dry_run && role->role != Role::coordinator)
-        return ExitCode::ok;  // rank 0 speaks
     if (!options.run.dry_run) {
-        if (auto begun = join_collectives(*job, variables); begun.has_error()) {
-            return (*placement)->rank == 0 ? refuse(begun.error())
-                                           : exit_code_of(begun.error().code);
+        if (auto begun = join_collectives(task->job, variables); begun.has_error()) {
+            const Error& error = begun.error();
+            // No module is the host's matter, MPI's own beginning the rank's.
+            return error.code == ErrorCode::not_supported ? refuse_for_host(rank, error)
+                                                          : refuse(rank, error);
         }
     }
-    const ExitCode code = role->role == Role::coordinator
-                              ? coordinate_rank(options, *job, **placement, own)
-                              : serve_rank(options, *job, **placement, *role, own);
+    const OwnWishes own = own_wishes(options, variables);
+    const ExitCode code = coordinates ? coordinate_rank(options, task->job, rank, own)
+                                      : serve_rank(options, task->job, rank, task->role, own);
     leave_collectives(code);
     return code;
 }

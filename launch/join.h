@@ -19,8 +19,11 @@
 // one; over several hosts, and for ranks started by hand, the second of two launches that share a
 // folder is refused (by its rank 0, while the first one lives): give each its own --out or
 // DETENTE_LAUNCH_KEY.
-// Where ranks listen is in launch/addresses.h: under "auto" on loopback, unless the launcher's
-// variables say that ranks are on several hosts.
+// Who speaks where many ranks cannot begin: each says its own error, with its rank and host. Of
+// what all ranks of a host find alike (the job file, the number of ranks, a module) the first of
+// each host speaks, local rank 0; without the launcher's local ranks each does. Where ranks listen
+// is in launch/addresses.h: under "auto" on loopback, unless the launcher's variables say that
+// ranks are on several hosts.
 #pragma once
 
 #include <optional>
@@ -41,9 +44,9 @@ struct JoinOptions {
     bool worker = false;  // --worker: takes a free place of a running job
 };
 
-// --worker: one process that takes the place of a worker which was lost or has left, in a job that
-// runs: found by --coordinator, or by the file `coordinator` in the run directory (--out's, or
-// runs/latest). bad_job: no place is free.
+// --worker: needs no job file, the coordinator has the job. One process that takes the place of a
+// worker which was lost or has left, in a job that runs: found by --coordinator, or by the file
+// `coordinator` in the run directory (--out's, or runs/latest). bad_job: no place is free.
 ExitCode join_running(const JoinOptions& options);
 
 ExitCode join_job(const JoinOptions& options, const Variables& variables);

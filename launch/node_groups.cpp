@@ -13,7 +13,10 @@ NodeGroups::NodeGroups(const Job& job)
 NodeGroups::Node& NodeGroups::node_of_worker(const Endpoint& worker) {
     std::string name = worker.host;
     if (virtual_nodes_ > 0) {
-        const std::uint64_t part = std::uint64_t{worker.node.index} * virtual_nodes_ / workers_;
+        // Whoever joined beyond the first ones goes to the nodes by turns.
+        const std::uint64_t index = worker.node.index;
+        const std::uint64_t part = index < workers_ ? index * virtual_nodes_ / workers_
+                                                    : (index - workers_) % virtual_nodes_;
         name += fmt::format(", part {}", part);
     }
     const auto found = std::find_if(nodes_.begin(), nodes_.end(),
@@ -120,6 +123,7 @@ std::vector<Group> NodeGroups::lost(WorkerId from, const LostGroup& lost, Time n
     if (node->reported.size() < node->group.members.size()) return {};
     if (++node->attempts < kMostAttempts) return without(*node, {}, true);
     node->attempts = 0;
+    gave_up_ = true;
     return without(*node, node->reported, true);  // each by itself
 }
 

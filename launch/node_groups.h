@@ -35,6 +35,8 @@ class NodeGroups {
     std::vector<Group> tick(Time now);
 
     std::vector<Group> groups() const;  // as they are, those of one worker too
+    // Whether the workers of some node go on alone because no group of theirs could be formed.
+    bool gave_up() const { return gave_up_; }
 
     // Those who can tell that a group was not formed have this long to say so.
     static constexpr Nanos kReportsWithin = std::chrono::seconds(5);
@@ -61,6 +63,7 @@ class NodeGroups {
     const std::uint32_t workers_;
     GroupEpoch epoch_{0};
     std::vector<Node> nodes_;
+    bool gave_up_ = false;
 };
 
 }  // namespace detente

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <fmt/core.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -220,9 +219,9 @@ void Processes::signal(const std::string& label, int number) {
     if (process && !process->end) ::kill(process->pid, number);
 }
 
-void Processes::kill_all() {
+void Processes::signal_all(int number) {
     for (const auto& process : processes_) {
-        if (!process->end) ::kill(process->pid, SIGKILL);
+        if (!process->end) ::kill(process->pid, number);
     }
 }
 

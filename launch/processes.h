@@ -8,6 +8,7 @@
 // Thread: the io_context's one thread, which must be the one that calls start().
 #pragma once
 
+#include <signal.h>
 #include <sys/types.h>
 
 #include <boost/asio/io_context.hpp>
@@ -56,7 +57,8 @@ class Processes {
     // Starts this very program again with other arguments. Returns its pid.
     Result<pid_t> start(const ProcessSpec& spec);
     void signal(const std::string& label, int number);
-    void kill_all();
+    void signal_all(int number);
+    void kill_all() { signal_all(SIGKILL); }
     bool running(const std::string& label) const;
     std::size_t count_running() const;
     std::optional<ProcessEnd> end_of(const std::string& label) const;

@@ -7,6 +7,8 @@
 #include <cstring>
 #include <utility>
 
+#include "common/ledger_controls.h"
+
 namespace detente {
 namespace {
 
@@ -25,6 +27,7 @@ Result<std::unique_ptr<ProtocolInvariants>> ProtocolInvariants::create(
     std::unique_ptr<ProtocolInvariants> made(new ProtocolInvariants(job, std::move(plan)));
     made->steps_ = decides_steps(job);
     made->folds_ = true;
+    for (const Block& block : made->plan_->blocks) made->trainable_ += block.trainable() ? 1 : 0;
     made->clocks_ = ClockInvariants::create(job);
     std::vector<const PolicyConfig*> policies{&job.policy};
     for (const PolicyFor& special : job.policy_for) policies.push_back(&special.policy);
@@ -54,7 +57,9 @@ void ProtocolInvariants::fail_with(std::string text) {
 
 void ProtocolInvariants::sent(const Message& message) {
     const Envelope& envelope = message.envelope;
-    if (const auto* push = std::get_if<Push>(&message.body); push != nullptr && folds_) {
+    const auto* push = std::get_if<Push>(&message.body);
+    if (push != nullptr) computed_at(envelope.from, envelope.incarnation, *push);
+    if (push != nullptr && folds_) {
         for (const GradientBlock& block : push->blocks) {
             const BlockUpdate update{WorkerId{envelope.from.index}, envelope.incarnation,
                                      push->step, block.block};
@@ -111,6 +116,9 @@ void ProtocolInvariants::recorded(NodeId shard, const LedgerEntry& entry) {
     if (const auto worker = control == nullptr ? std::nullopt : forgotten_worker(*control)) {
         forgotten(shard, *worker);
     }
+    if (const auto policy = control == nullptr ? std::nullopt : changed_policy(*control)) {
+        policy_changes(shard, *policy);
+    }
     const auto* closed = std::get_if<ClosedRecord>(&entry.record);
     if (closed == nullptr) return;
     (closed->lost ? told_[shard].lost : told_[shard].cancelled) += closed->blocks;
@@ -160,18 +168,13 @@ void ProtocolInvariants::row(const VerdictRecord& record, const VerdictRecord::R
     if (!followed.known || record.epoch != followed.epoch) return;
     if (row.verdict == Verdict::applied) return applied(record, row, followed);
     gradients_.erase({record.worker, record.incarnation, record.step, row.block});
-    if (row.verdict != Verdict::rejected || steps_) return;
+    if (row.verdict != Verdict::rejected) return;
     if (row.version != followed.version) {
         fail_with(fmt::format("{}: rejecting it moved block {} from version {} to {}",
                               text_of(record), row.block.value, followed.version.value,
                               row.version.value));
     }
-    if (row.reason != ErrorCode::over_limit) return;
-    const auto bound = policies_[plan_->block(row.block).policy]->bound();
-    if (bound && row.staleness > *bound) return;
-    fail_with(fmt::format("{}: block {} rejected as too stale at staleness {}, within the bound {}",
-                          text_of(record), row.block.value, row.staleness,
-                          bound ? std::to_string(*bound) : "(none)"));
+    if (row.reason == ErrorCode::over_limit) past_bound(record, row);
 }
 
 void ProtocolInvariants::applied(const VerdictRecord& record, const VerdictRecord::Row& row,
@@ -190,17 +193,7 @@ void ProtocolInvariants::applied(const VerdictRecord& record, const VerdictRecor
                               row.block.value, followed.version.value, row.version.value));
     }
     followed.last = update;
-    if (!steps_) {
-        const std::uint64_t staleness = row.version.value - 1 - row.base.value;
-        const auto bound = policies_[plan_->block(row.block).policy]->bound();
-        if (row.staleness != staleness || (bound && staleness > *bound)) {
-            fail_with(
-                fmt::format("{}: block {} applied at staleness {}; the versions say {}, the "
-                            "bound is {}",
-                            text_of(record), row.block.value, row.staleness, staleness,
-                            bound ? std::to_string(*bound) : "none"));
-        }
-    }
+    within_bound(record, row);
     if (folds_ && !averaged) fold(row.block, followed);
     if (folds_) keep(one, record, row, followed);
     followed.version = row.version;

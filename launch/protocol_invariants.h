@@ -3,13 +3,17 @@
 //   - a block's version grows by one per update, and weights are handed out at the version there
 //   is;
 //   - a gradient is applied at most once, and acknowledged as applied only when it is;
-//   - block scope: staleness is what the versions say; a bounded policy applies nothing past its
-//     bound and rejects nothing within it;
+//   - staleness is what the versions say; a bounded policy applies nothing past its bound and
+//     rejects nothing within it: per block, under step scope per push, over all its shards
+//     (protocol_bounds.cpp);
+//   - what a worker computes at never goes back within an epoch, block by block (but where
+//     simulate.staleness imposes it; an average of layers in step is as old as its oldest part);
 //   - step scope: every shard applies the same pushes in the same order, and no push is applied
-//   here
-//     and rejected there;
-//   - folding what was applied over the first weights gives the weights, to the bit (policies that
-//     do not correct gradients);
+//     here and rejected there;
+//   - folding what was applied over the first weights gives the weights, to the bit. Not under
+//     policies that correct gradients or keep averages of steps (dc_asgd, gap_aware, dana_zero,
+//     delayed_nesterov, …): that would take their vectors and every worker's weights of then, a
+//     second block store. A replay of such a run (launch/replay) has these, and compares digests;
 //   - what a shard's ledger says makes its books;
 //   - a restored shard is in a new epoch, holds what its checkpoint held, and lists every update
 //     applied since as lost, each once and with a reason;
@@ -115,6 +119,12 @@ class ProtocolInvariants {
     void handed_out(const PullRecord& record);
     void compare(const LiveBlock& block);
     void fail_with(std::string text);
+    // Bounds and reads (protocol_bounds.cpp).
+    const Policy& policy_of(BlockId block) const;
+    void policy_changes(NodeId shard, const PolicyConfig& config);
+    void within_bound(const VerdictRecord& record, const VerdictRecord::Row& row);
+    void past_bound(const VerdictRecord& record, const VerdictRecord::Row& row);
+    void computed_at(NodeId worker, Incarnation incarnation, const Push& push);
     void compare_books(NodeId id, Shard& shard);
     // Checkpoints and restarts (protocol_restart.cpp).
     void keep_checkpoint(NodeId shard, std::uint64_t number);
@@ -140,6 +150,21 @@ class ProtocolInvariants {
     std::map<NodeId, std::size_t> position_;
     std::map<NodeId, Update> last_on_;
     std::map<Update, Verdict> decided_;
+    struct TooStale {  // a push rejected as such, until all its blocks' shards have said so
+        std::size_t blocks = 0;
+        std::uint64_t staleness = 0;  // of the stalest
+    };
+    std::map<Update, TooStale> too_stale_;
+    std::size_t trainable_ = 0;  // blocks
+    // Where another policy than the job's was set while it ran.
+    std::map<NodeId, std::unique_ptr<const Policy>> changed_;
+    struct Read {  // what a worker last computed at
+        Incarnation incarnation;
+        Step step;
+        Epoch epoch;
+        Version version;
+    };
+    std::map<std::pair<WorkerId, BlockId>, Read> reads_;
     std::unique_ptr<ClockInvariants> clocks_;
     std::map<NodeId, Books> told_;  // what a shard's records add up to
     // By number of the checkpoint.

@@ -91,6 +91,8 @@ void ProtocolInvariants::resumed(std::optional<std::uint64_t> checkpoint) {
     position_.clear();
     last_on_.clear();
     decided_.clear();
+    too_stale_.clear();
+    changed_.clear();  // a job that is begun again has its own policy
     if (clocks_ != nullptr) clocks_->restarted();
 }
 

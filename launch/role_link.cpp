@@ -17,6 +17,11 @@ namespace {
 // A process whose coordinator is gone, or that was told to stop now, has this long.
 constexpr std::chrono::seconds kLastMoments{5};
 constexpr std::chrono::seconds kFlushDeadline{2};
+// Silence of a coordinator ends the whole job, a worker's only its part: it may last longer. And
+// who is cut off from a coordinator that lives is given up by that first, with its reason.
+constexpr int kPeerDeadlinesOfCoordinator = 2;
+
+double seconds(Nanos duration) { return std::chrono::duration<double>(duration).count(); }
 
 }  // namespace
 
@@ -42,6 +47,7 @@ Result<Job> RoleLink::begin(const std::string& label) {
     if (job.has_error()) return job.error();
     heartbeat_interval_ = job->heartbeat_interval;
     start_deadline_ = job->start_deadline;
+    peer_deadline_ = job->peer_deadline;
     if (log_to_file_) {
         auto log = ProcessLog::to_file(RunDirectory{control_->run_dir()}.log_file(label), label);
         if (log.has_error()) return log.error();
@@ -54,6 +60,8 @@ Result<Job> RoleLink::begin(const std::string& label) {
 }
 
 void RoleLink::hello(NodeId node, Endpoint endpoint, bool has_weights) {
+    // Until it has heard a hello, a coordinator sends no sign of life.
+    if (said_hello_.empty()) watch_coordinator();
     said_hello_.insert(node);
     Hello hello;
     hello.endpoint = std::move(endpoint);
@@ -69,6 +77,29 @@ void RoleLink::hello(NodeId node, Endpoint endpoint, bool has_weights) {
     control_->send(std::move(message));
 }
 
+void RoleLink::watch_coordinator() {
+    const Nanos limit = kPeerDeadlinesOfCoordinator * peer_deadline_;
+    control_->watch(limit, heartbeat_interval_, [this](Nanos silence) {
+        const std::lock_guard lock(mutex_);
+        abandoned(
+            fail(ErrorCode::timed_out,
+                 fmt::format("{} gave no sign of life for {:.1f} s (limit: {} times "
+                             "deadlines.peer_s = {:.1f} s): frozen, starved, or cut off from this "
+                             "process on {}; see whether it runs, and raise deadlines.peer_s if "
+                             "it is only slow",
+                             coordinator(), seconds(silence), kPeerDeadlinesOfCoordinator,
+                             seconds(peer_deadline_), this_host())));
+    });
+}
+
+// Under the mutex.
+std::string RoleLink::coordinator() const {
+    const std::string host = control_->coordinator_host();
+    std::string name = "the coordinator on " + (host.empty() ? "a host not told" : host);
+    if (coordinator_process_ != 0) name += fmt::format(" (process {})", coordinator_process_);
+    return name;
+}
+
 void RoleLink::announce(const std::string& activity) {
     if (!activity.empty()) log_.write(LogLevel::information, activity);
     for (const NodeId node : nodes_) control_->announce(node, activity, heartbeat_interval_);
@@ -77,18 +108,30 @@ void RoleLink::announce(const std::string& activity) {
 void RoleLink::received(Message&& message) {
     const std::lock_guard lock(mutex_);
     const NodeId to = message.envelope.to;
+    // A sign of life, which the link has noted; no node's business.
+    if (const auto* sign = std::get_if<Status>(&message.body)) {
+        for (const NamedValue& value : sign->values) {
+            if (value.name != kProcessValue) continue;
+            coordinator_process_ = static_cast<std::uint64_t>(value.value);
+        }
+        return;
+    }
     if (std::holds_alternative<Welcome>(message.body) && !welcome_) {
         welcome_ = message;
         changed_.notify_all();
     }
     if (const auto* stop = std::get_if<Stop>(&message.body)) {
-        if (!stop->drain) end_soon_or_be_ended("told to stop at once: " + stop->reason);
+        if (!stop->drain) {
+            end_soon_or_be_ended("told to stop at once: " + stop->reason, ExitCode::process_lost);
+        }
+        told_to_stop_ = told_to_stop_ || !abandoned_;
         if (!over_) over_ = fail(ErrorCode::cancelled, stop->reason);
         changed_.notify_all();
     }
     const auto* change = std::get_if<PeerChange>(&message.body);
     if (change != nullptr && change->node == to && !change->up) {
-        return abandoned("the coordinator gave this process up as lost: " + change->reason);
+        return abandoned(fail(ErrorCode::peer_lost,
+                              coordinator() + " gave this process up as lost: " + change->reason));
     }
     // Welcomes are handed over by the main thread, once the node is there.
     if (std::holds_alternative<Welcome>(message.body)) return;
@@ -99,30 +142,33 @@ void RoleLink::received(Message&& message) {
 
 void RoleLink::closed(const std::string& reason) {
     const std::lock_guard lock(mutex_);
-    abandoned("the coordinator is gone: " + reason);
+    abandoned(fail(ErrorCode::peer_lost,
+                   fmt::format("{} is gone: its control connection closed ({}); it ended, was "
+                               "killed, or is cut off from this process on {}",
+                               coordinator(), reason, this_host())));
 }
 
 // Under the mutex. The first reason is the true one: whoever was given up is cut off next.
-void RoleLink::abandoned(const std::string& text) {
+void RoleLink::abandoned(Error error) {
     if (abandoned_) return;
-    abandoned_ = true;
-    end_soon_or_be_ended(text);
-    if (!over_) over_ = fail(ErrorCode::peer_lost, text);
+    end_soon_or_be_ended(error.text, exit_code_of(error.code));
+    if (!over_) over_ = error;
+    abandoned_ = std::move(error);
     changed_.notify_all();
     for (const auto& [node, sink] : sinks_) {
         Message message;
         message.envelope.from = kCoordinator;
         message.envelope.to = node;
-        message.body = Stop{.reason = text, .drain = false};
+        message.body = Stop{.reason = abandoned_->text, .drain = false};
         sink->post(Received{std::move(message)});
     }
 }
 
-void RoleLink::end_soon_or_be_ended(const std::string& why) {
-    control_->after(kLastMoments, [log = log_, why] {
+void RoleLink::end_soon_or_be_ended(const std::string& why, ExitCode code) {
+    control_->after(kLastMoments, [log = log_, why, code] {
         log.write(LogLevel::error, why + "; still here after " +
                                        std::to_string(kLastMoments.count()) + " s: exiting");
-        ::_exit(value_of(ExitCode::process_lost));
+        ::_exit(value_of(code));
     });
 }
 
@@ -135,7 +181,10 @@ Result<Briefing> RoleLink::wait_for_welcome() {
         changed_.wait_for(lock, limit, [this] { return welcome_ || over_; });
         if (over_) return *over_;
         if (!welcome_) {
-            return fail(ErrorCode::timed_out, "the coordinator sent no welcome in time");
+            return fail(ErrorCode::timed_out,
+                        fmt::format("{} sent no welcome within {:.1f} s (deadlines.start_s and 30 "
+                                    "s); its log says whom it waits for",
+                                    coordinator(), seconds(limit)));
         }
         briefing.welcome = *welcome_;
     }
@@ -192,11 +241,13 @@ ExitCode RoleLink::give_up(const Error& error) {
 }
 
 ExitCode RoleLink::end(const std::vector<Outcome>& outcomes) {
-    bool abandoned = false;
+    std::optional<Error> abandoned;
+    bool told_to_stop = false;
     {
         const std::lock_guard lock(mutex_);
         sinks_.clear();  // the loops are about to go
         abandoned = abandoned_;
+        told_to_stop = told_to_stop_;
     }
     control_->flush(kFlushDeadline);
     for (const Outcome& outcome : outcomes) {
@@ -204,7 +255,12 @@ ExitCode RoleLink::end(const std::vector<Outcome>& outcomes) {
         log_.write(LogLevel::error, outcome.error.text);
         // Nodes were told to stop; that nobody asked for it in order, only the link knows.
         const bool cut_off = abandoned && outcome.error.code == ErrorCode::cancelled;
-        return cut_off ? ExitCode::process_lost : exit_code_of(outcome.error.code);
+        return exit_code_of(cut_off ? abandoned->code : outcome.error.code);
+    }
+    // A shard has no complaint of its own: to stop at once is nothing to it.
+    if (abandoned && !told_to_stop) {
+        log_.write(LogLevel::error, abandoned->text);
+        return exit_code_of(abandoned->code);
     }
     log_.write(LogLevel::information, "ended");
     return ExitCode::ok;

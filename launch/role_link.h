@@ -46,7 +46,7 @@ class RoleLink {
     // Heartbeats with this activity for all nodes, until hand_over().
     void announce(const std::string& activity);
     // Waits for the coordinator's welcome. cancelled: it said stop; peer_lost: it is gone;
-    // timed_out.
+    // timed_out: it is silent.
     Result<Briefing> wait_for_welcome();
     // From now on `node` is heard through its own loop; what arrived for it meanwhile is posted,
     // the welcome first.
@@ -62,8 +62,10 @@ class RoleLink {
   private:
     void received(Message&& message);
     void closed(const std::string& reason);
-    void abandoned(const std::string& text);
-    void end_soon_or_be_ended(const std::string& why);
+    void watch_coordinator();
+    std::string coordinator() const;
+    void abandoned(Error error);
+    void end_soon_or_be_ended(const std::string& why, ExitCode code);
 
     std::unique_ptr<ControlClient> control_;
     std::vector<NodeId> nodes_;
@@ -72,13 +74,17 @@ class RoleLink {
     ProcessLog log_ = ProcessLog::to_standard_error();
     Nanos heartbeat_interval_{};
     Nanos start_deadline_{};
+    Nanos peer_deadline_{};
     std::set<NodeId> said_hello_;
 
     std::mutex mutex_;  // between the link's thread and the main one; not on the data path
     std::condition_variable changed_;
     std::optional<Message> welcome_;
     std::optional<Error> over_;
-    bool abandoned_ = false;  // the coordinator is gone, or gave this process up
+    // The coordinator is gone (peer_lost), silent (timed_out), or gave this process up (peer_lost).
+    std::optional<Error> abandoned_;
+    bool told_to_stop_ = false;              // before that, if at all
+    std::uint64_t coordinator_process_ = 0;  // pid; 0 = not told yet
     std::map<NodeId, EventSink*> sinks_;
     std::map<NodeId, std::vector<Event>> early_;
 };

@@ -51,13 +51,11 @@ std::string difference(const ModelDescription& mine, const ModelDescription& pla
 }
 
 // Loads the model and checks that it is the one the run was planned with.
-Result<std::unique_ptr<Engine>> load_model(const Briefing& briefing, const RoleOptions& role,
+Result<std::unique_ptr<Engine>> load_model(const Briefing& briefing, const std::string& device,
                                            const std::string& log_dir,
                                            const std::string& coordinator_host) {
     EngineOptions options = engine_options_of(*briefing.job);
-    auto device = device_of(*briefing.job, role.local_rank.value_or(role.rank));
-    if (device.has_error()) return device.error();
-    options.device = std::move(*device);
+    options.device = device;
     std::error_code ignored;
     std::filesystem::create_directories(log_dir, ignored);
     options.log_dir = log_dir;
@@ -109,8 +107,12 @@ ExitCode run_worker(std::unique_ptr<ControlClient> control, const RoleOptions& o
 
     link.announce("loading the model and its dataset");
     const std::string run_dir = link.control().run_dir();
+    // Of two workers of a host none has the other's GPU, as long as there is one for each.
+    const std::uint32_t local = options.local_rank.value_or(options.rank);
+    const auto device = device_of(*briefing->job, local);
+    if (device.has_error()) return link.give_up(device.error());
     auto engine =
-        load_model(*briefing, options, fmt::format("{}/tasks/worker-{}", run_dir, id.value),
+        load_model(*briefing, *device, fmt::format("{}/tasks/worker-{}", run_dir, id.value),
                    link.control().coordinator_host());
     if (engine.has_error()) return link.give_up(engine.error());
     EngineComputer computer(std::move(*engine), briefing->plan, briefing->job->seed,
@@ -140,9 +142,13 @@ ExitCode run_worker(std::unique_ptr<ControlClient> control, const RoleOptions& o
     std::unique_ptr<NodeReducer> reducer;
     if (!briefing->job->sync_layers.empty()) {
         // The same at all workers of a run, and at no other's.
-        const std::string run =
+        CollectivePlace place;
+        place.run =
             fmt::format("{} {}", link.control().generation().value, link.control().run_dir());
-        auto backend = make_collectives(*briefing->job, run, process_variable);
+        place.tasks = briefing->model.tasks.size();
+        place.device = *device;
+        place.local = local;
+        auto backend = make_collectives(*briefing->job, *briefing->plan, place, process_variable);
         if (backend.has_error()) return link.give_up(backend.error());
         reducer = std::make_unique<NodeReducer>(std::move(*backend), id, **loop);
         (*loop)->attach(*reducer);

@@ -2,8 +2,9 @@
 // evaluation.
 //
 // A server or worker connects to the coordinator, opens its loops, says hello, waits for the
-// welcome, builds its nodes, runs them, and ends. It ends too when the control connection does:
-// nobody outlives the coordinator. While it loads, its heartbeats are sent for it.
+// welcome, builds its nodes, runs them, and ends. It ends too when the control connection does,
+// or is silent for twice deadlines.peer_s: nobody outlives the coordinator. While it loads, its
+// heartbeats are sent for it.
 #pragma once
 
 #include <cstdint>

@@ -184,13 +184,15 @@ ExitCode exit_code_for(const CoordinatorLoop& loop, const Outcome& outcome) {
     return exit_code_of(outcome.error.code);
 }
 
-void tell_the_end(const CoordinatorLoop& loop, const Outcome& outcome, const RunDirectory& run,
-                  Screen& screen) {
+// Whether summary.json could be written; of a failed run its own failure is the one to tell.
+Result<void> tell_the_end(const CoordinatorLoop& loop, const Outcome& outcome,
+                          const RunDirectory& run, Screen& screen) {
     const Summary summary = summary_of(loop.view(), outcome, run);
-    warn_of(screen, write_text(run.summary_file(), to_json(summary)));
+    const auto written = write_summary(summary, run);
     screen.end_progress();
     if (loop.view().training_began) screen.line("\n" + table(summary));
-    if (!outcome.failed) return;
+    if (!outcome.failed) return written;
+    warn_of(screen, written);
     if (outcome.error.code == ErrorCode::cancelled && loop.view().first_failure() == nullptr) {
         screen.line("interrupted: " + outcome.error.text);
     } else {
@@ -200,6 +202,7 @@ void tell_the_end(const CoordinatorLoop& loop, const Outcome& outcome, const Run
         screen.line("to go on from the last checkpoint: detente run JOB --resume " +
                     summary.last_checkpoint);
     }
+    return {};
 }
 
 int fail_early(const Error& error) {
@@ -259,8 +262,8 @@ ExitCode coordinate(Coordination wanted) {
     }
     const Outcome outcome = loop.run();
     warn_of(screen, series->finish(loop.view()));
-    tell_the_end(loop, outcome, *run, screen);
-    return exit_code_for(loop, outcome);
+    const auto told = tell_the_end(loop, outcome, *run, screen);
+    return told.has_error() ? refuse(told.error()) : exit_code_for(loop, outcome);
 }
 
 ExitCode run_job(const RunOptions& options) {

@@ -113,6 +113,7 @@ Result<RunDirectory> make_directory(const Job& job, const std::string& out,
 }
 
 std::size_t threads_for(const SimulateOptions& options, const Job& job) {
+    if (job.simulate.staleness.distribution != "none") return 1;  // as Simulation has it
     if (options.threads > 0) return options.threads;
     if (is_builtin(job.model_library)) return 1;
     const std::size_t cores = std::max(1U, std::thread::hardware_concurrency());
@@ -131,24 +132,25 @@ ExitCode exit_code_for(const Simulation& simulation, const Outcome& outcome, int
     return exit_code_of(outcome.error.code);
 }
 
-void tell_the_end(const Simulation& simulation, const Outcome& outcome, const RunDirectory& run,
-                  SimulationScreen& screen) {
+// Whether summary.json could be written; of a failed run its own failure is the one to tell.
+Result<void> tell_the_end(const Simulation& simulation, const Outcome& outcome,
+                          const RunDirectory& run, SimulationScreen& screen) {
     const ClusterView& view = simulation.view();
     Summary summary = summary_of(view, outcome, run);
     const SimulationFigures figures = simulation.figures();
     summary.simulated = Summary::Simulated{figures.digest, figures.events, figures.virtual_s};
     summary.wall_s = screen.wall_s();
-    if (auto written = write_text(run.summary_file(), to_json(summary)); written.has_error()) {
-        screen.line("warning: " + written.error().text);
-    }
+    const auto written = write_summary(summary, run);
     screen.end();
     if (view.training_began) screen.line("\n" + table(summary));
-    if (!outcome.failed) return;
+    if (!outcome.failed) return written;
+    if (written.has_error()) screen.line("warning: " + written.error().text);
     if (outcome.error.code == ErrorCode::cancelled) {
         screen.line("interrupted: " + outcome.error.text);
     } else {
         std::fputs(failure_report(view, outcome, {}, run).c_str(), stderr);
     }
+    return {};
 }
 
 // What one simulation is made of, and the second of --check-determinism again.
@@ -282,7 +284,8 @@ ExitCode simulate_job(const SimulateOptions& options) {
     if (auto ended = series->finish((*simulation)->view()); ended.has_error()) {
         screen.line("warning: " + ended.error().text);
     }
-    tell_the_end(**simulation, outcome, *run, screen);
+    const auto told = tell_the_end(**simulation, outcome, *run, screen);
+    if (told.has_error()) return refuse(told.error());
     const ExitCode code = exit_code_for(**simulation, outcome, signals.first());
     if (options.gaps && code == ExitCode::ok) {
         const auto gaps = measure_gaps(*run, prepared->plan, prepared->engines);

@@ -11,6 +11,7 @@
 #include "common/build_id.h"
 #include "common/checksum.h"
 #include "common/random.h"
+#include "common/staleness/policy.h"
 #include "launch/job.h"
 #include "launch/machine.h"
 #include "launch/simulation_faults.h"
@@ -19,6 +20,8 @@ namespace detente {
 namespace {
 
 double seconds(Nanos duration) { return std::chrono::duration<double>(duration).count(); }
+
+bool is_worker(const std::string& node) { return node.starts_with("worker:"); }
 
 sim::NetworkOptions network_of(const SimulatedNetworkConfig& config) {
     sim::NetworkOptions network;
@@ -53,18 +56,19 @@ Result<void> Simulation::make_world() {
     auto times = sim::ComputeTimes::create(simulate.compute, job_->seed);
     if (times.has_error()) return times.error();
     times_ = std::move(*times);
-    if (setup_.threads > 1) pool_ = std::make_unique<sim::ComputePool>(setup_.threads);
-    if (simulate.staleness.distribution != "none") {
-        staleness_.emplace(simulate.staleness, job_->seed);
-    }
+    impose_staleness();
+    // At which weights is known only when a gradient is done.
+    const bool parallel = setup_.threads > 1 && !staleness_;
+    if (parallel) pool_ = std::make_unique<sim::ComputePool>(setup_.threads);
     if (simulate.thorough) {
         auto protocol = ProtocolInvariants::create(*job_, plan_);
         if (protocol.has_error()) return protocol.error();
         protocol_ = std::move(*protocol);
     }
     keeps_late_ =
-        std::any_of(simulate.faults.begin(), simulate.faults.end(),
-                    [](const FaultConfig& fault) { return fault.kind == FaultKind::restart; });
+        std::any_of(simulate.faults.begin(), simulate.faults.end(), [](const FaultConfig& fault) {
+            return fault.kind == FaultKind::restart && !is_worker(fault.node);
+        });
     if (!setup_.resume.empty()) {
         auto point = resume_point(setup_.resume, *plan_, setup_.engines->description());
         if (point.has_error()) return point.error();
@@ -77,6 +81,12 @@ Result<void> Simulation::make_world() {
     if (auto added = add_nodes(); added.has_error()) return added;
     for (std::size_t i = 0; i < simulate.faults.size(); ++i) schedule(simulate.faults[i], i);
     return {};
+}
+
+void Simulation::impose_staleness() {
+    const ImposedStalenessConfig& config = job_->simulate.staleness;
+    if (config.distribution == "none") return;
+    staleness_.emplace(config, job_->seed, plan_, !decides_steps(*job_));
 }
 
 sim::WorldOptions Simulation::world_options() {
@@ -113,6 +123,13 @@ sim::WorldOptions Simulation::world_options() {
     options.ending = [this](NodeId id, Node& node) { ending(id, node); };
     if (staleness_ || protocol_ || keeps_late_) {
         options.alter = [this](NodeId to, Message& message) { sent(to, message); };
+    }
+    if (staleness_) {
+        options.about_to_run = [this](NodeId node, Work& work) {
+            if (auto* gradient = std::get_if<GradientWork>(&work)) {
+                staleness_->choose(node, *gradient);
+            }
+        };
     }
     return options;
 }
@@ -161,6 +178,10 @@ void Simulation::schedule(const FaultConfig& fault, std::size_t number) {
             if (fault.kind == FaultKind::pause) world_->pause(id, fault.lasts);
             if (fault.kind == FaultKind::nan) world_->spoil_gradient(id);
             if (fault.kind == FaultKind::crash) crash(id, reason);
+            if (fault.kind == FaultKind::drain) {
+                drain(id, fmt::format("simulate.fault.{}", number));
+            }
+            if (fault.kind == FaultKind::join) join(id, generation_);
         }
     });
 }
@@ -174,6 +195,32 @@ void Simulation::crash(NodeId id, const std::string& reason) {
                [this, down, generation = generation_] {
                    if (generation == generation_) world_->post(kCoordinator, down);
                });
+}
+
+// As `detente control --drain` has the coordinator told.
+void Simulation::drain(NodeId id, const std::string& reason) {
+    Message message;
+    message.envelope.from = kCoordinator;
+    PeerChange leaving;
+    leaving.node = id;
+    leaving.reason = reason;
+    message.body = std::move(leaving);
+    world_->post(kCoordinator, Received{std::move(message)});
+}
+
+void Simulation::join(NodeId id, Generation generation) {
+    const bool over = coordinator_ == nullptr || generation != generation_ ||
+                      coordinator_->view().stage > Stage::training;
+    if (over) return;
+    for (const Endpoint& place : coordinator_->vacancies()) {
+        if (place.node != id || world_->alive(id)) continue;  // alive: has not heard yet
+        joined_[id] = place.incarnation;
+        auto added = add_worker(WorkerId{id.index}, true);
+        if (added.has_error() && !broken_) broken_ = added.error();
+        return;
+    }
+    world_->at(world_->now() + job_->heartbeat_interval,
+               [this, id, generation] { join(id, generation); });
 }
 
 // ---- what leaves the world ----
@@ -196,7 +243,7 @@ Result<void> Simulation::store(StoreOp& operation) {
 }
 
 void Simulation::sent(NodeId to, Message& message) {
-    if (staleness_) staleness_->alter(to, message);
+    if (staleness_) staleness_->sent(to, message);
     if (protocol_) protocol_->sent(message);
     if (keeps_late_) late_.note(message);
 }
@@ -255,6 +302,7 @@ void Simulation::take_digest(Shard& shard) {
 }
 
 void Simulation::ending(NodeId id, Node& node) {
+    if (staleness_) staleness_->gone(id);
     if (protocol_ && !broken_) {
         if (auto kept = kept_by(id, node)) {
             broken_ =
@@ -275,8 +323,16 @@ void Simulation::after_event(NodeId id) {
         if (setup_.seen) setup_.seen(coordinator_->view());
         return tidy_checkpoints(*coordinator_);
     }
-    if (!job_->simulate.invariants || id.role != Role::shard || broken_) return;
+    if (id.role != Role::shard) return;
     Shard& shard = dynamic_cast<Shard&>(world_->node(id));
+    if (staleness_ && shard.store().initialised()) {
+        for (const LiveBlock& block : shard.store().blocks()) {
+            if (!block.plan->trainable()) continue;
+            staleness_->is_now(block.plan->id, block.epoch, block.version,
+                               block.weight_payload().bytes);
+        }
+    }
+    if (!job_->simulate.invariants || broken_) return;
     auto wrong = invariants_.check(id, shard);
     if (!wrong && protocol_) wrong = protocol_->after(id, shard);
     if (!wrong) return;

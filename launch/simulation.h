@@ -9,6 +9,9 @@
 // the run's last checkpoint, in the same world, as the next generation, with a run directory of its
 // own within the first (simulation_restart.cpp).
 //
+// A worker that restarts or joins takes a vacant place as the next incarnation, by its own Hello;
+// one that drains is asked to through the coordinator.
+//
 // Thread: one, but for computations (ComputePool). The same job gives the same events, weights and
 // digest for any number of threads.
 #pragma once
@@ -47,7 +50,7 @@ struct SimulationSetup {
     RunDirectory run;  // made
     std::shared_ptr<EnginePool> engines;
     std::string resume;       // a run's folder or a checkpoint's; empty = begins anew
-    std::size_t threads = 1;  // that compute
+    std::size_t threads = 1;  // that compute; with imposed staleness one does
     // A warning or error of a node, or what the coordinator says, for the screen.
     std::function<void(NodeId, Time, LogLevel, const std::string&)> said;
     // After every event of the coordinator.
@@ -95,12 +98,15 @@ class Simulation {
     // Nodes (simulation_nodes.cpp).
     Result<void> add_nodes();
     Result<void> add_shard(ShardId id);
-    Result<void> add_worker(WorkerId id);
+    Result<void> add_worker(WorkerId id, bool joins = false);
     void add_coordinator();
     void post_hello(NodeId id);
     Incarnation incarnation_of(NodeId id) const;
     void schedule(const FaultConfig& fault, std::size_t number);
     void crash(NodeId id, const std::string& reason);
+    void drain(NodeId id, const std::string& reason);
+    // As soon as its place is vacant, while this generation trains.
+    void join(NodeId id, Generation generation);
     // Restarts (simulation_restart.cpp).
     void restart(const std::vector<NodeId>& nodes, const FaultConfig& fault,
                  const std::string& reason);
@@ -116,6 +122,7 @@ class Simulation {
     void write_log(NodeId id, Time now, LogLevel level, const std::string& text);
     Result<void> store(StoreOp& operation);
     void ending(NodeId id, Node& node);
+    void impose_staleness();
     void take_digest(Shard& shard);
     void sent(NodeId to, Message& message);
     void handed(NodeId id, Time now, const Event& event);
@@ -130,6 +137,7 @@ class Simulation {
     std::shared_ptr<const Plan> plan_;
     std::shared_ptr<SampleOrders> orders_;
     std::shared_ptr<TaskPlacement> placement_;
+    std::map<NodeId, Incarnation> joined_;  // workers of this generation that took a place
     std::optional<sim::ComputeTimes> times_;
     std::optional<sim::ImposedStaleness> staleness_;
     Generation generation_{1};

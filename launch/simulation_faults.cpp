@@ -3,6 +3,11 @@
 #include <fmt/format.h>
 
 #include <charconv>
+#include <cmath>
+#include <optional>
+
+#include "common/runtime/sim/index_formula.h"
+#include "common/staleness/policy.h"
 
 namespace detente {
 namespace {
@@ -29,7 +34,10 @@ void check_fault(const Job& job, std::size_t entry, std::vector<JobProblem>& pro
                  "a server");
     } else if (fault.kind == FaultKind::nan && nodes->front().role != Role::worker) {
         complain("node", fmt::format("only workers have gradients; found '{}'", fault.node));
-    } else if (fault.kind >= FaultKind::restart && nodes->front().role != Role::shard) {
+    } else if ((fault.kind == FaultKind::drain || fault.kind == FaultKind::join) &&
+               nodes->front().role != Role::worker) {
+        complain("node", fmt::format("only workers leave and join; found '{}'", fault.node));
+    } else if (fault.kind > FaultKind::restart && nodes->front().role != Role::shard) {
         complain("node",
                  fmt::format("only servers and shards have checkpoints to go on from; found '{}'",
                              fault.node));
@@ -46,6 +54,52 @@ void check_fault(const Job& job, std::size_t entry, std::vector<JobProblem>& pro
     if (lasts && fault.lasts.count() == 0) complain("lasts_s", "must say how long, above 0");
     if (fault.kind == FaultKind::clog && fault.delay.count() == 0) {
         complain("delay_s", "must say by how much, above 0");
+    }
+}
+
+// Workers and servers that go by the weights that were handed out, which are not those that a
+// gradient of imposed staleness is computed at.
+std::string against_imposed_staleness(const Job& job) {
+    std::vector<PolicyConfig> policies{job.policy};
+    for (const PolicyFor& one : job.policy_for) policies.push_back(one.policy);
+    for (const PolicyConfig& one : policies) {
+        const auto policy = make_policy(one);
+        if (!policy) continue;  // said elsewhere
+        const PolicyNeeds needs = (*policy)->needs();
+        if (needs.look_ahead || needs.stale_weights) {
+            return fmt::format("does not go with staleness.policy = \"{}\"", one.name);
+        }
+    }
+    if (job.on_rejection == OnRejection::compensate) {
+        return "does not go with worker.on_rejection = \"compensate\"";
+    }
+    return job.sync_layers.empty() ? "" : "does not go with [sync]";
+}
+
+void check_imposed_staleness(const Job& job, std::vector<JobProblem>& problems) {
+    const ImposedStalenessConfig& staleness = job.simulate.staleness;
+    if (staleness.distribution == "none") return;
+    if (const std::string against = against_imposed_staleness(job); !against.empty()) {
+        problems.push_back(
+            {"simulate.staleness.distribution",
+             against + ": that goes by the weights that were handed out, and imposed staleness "
+                       "has gradients computed at others; take \"none\""});
+    }
+    const auto policy = make_policy(job.policy);
+    const auto bound = policy ? (*policy)->bound() : std::nullopt;
+    if (bound && staleness.distribution == "constant" &&
+        std::round(staleness.mean) > static_cast<double>(*bound)) {
+        problems.push_back(
+            {"simulate.staleness.mean",
+             fmt::format(
+                 "must not be above {}, found {}: staleness.policy = \"{}\" rejects what is "
+                 "older, so that nothing would ever be applied",
+                 *bound, staleness.mean, job.policy.name)});
+    }
+    if (staleness.mean > staleness.most) {
+        problems.push_back(
+            {"simulate.staleness.mean",
+             fmt::format("must not be above most = {}, found {}", staleness.most, staleness.mean)});
     }
 }
 
@@ -83,22 +137,15 @@ void check_simulation(const Job& job, std::vector<JobProblem>& problems) {
         problems.push_back({"simulate.compute.trace",
                             "is missing: distribution \"trace\" takes the times from that file"});
     }
+    if (const auto formula = sim::IndexFormula::parse(compute.formula); !formula) {
+        problems.push_back({"simulate.compute.formula", formula.error().text});
+    }
     if (compute.straggler_factor != 1 && compute.straggler >= job.workers) {
         problems.push_back(
             {"simulate.compute.straggler",
              fmt::format("there is no worker {} among {}", compute.straggler, job.workers)});
     }
-    const ImposedStalenessConfig& staleness = job.simulate.staleness;
-    if (staleness.distribution != "none" && !job.push_pull) {
-        problems.push_back({"simulate.staleness.distribution",
-                            "needs worker.push_pull = true: imposed weights are those that went "
-                            "over the wire before, and without it not every version does"});
-    }
-    if (staleness.mean > staleness.most) {
-        problems.push_back(
-            {"simulate.staleness.mean",
-             fmt::format("must not be above most = {}, found {}", staleness.most, staleness.mean)});
-    }
+    check_imposed_staleness(job, problems);
 }
 
 }  // namespace detente

@@ -25,6 +25,8 @@ Result<void> Simulation::add_nodes() {
 
 // A server keeps its incarnation: it is the generation that tells it from the one before.
 Incarnation Simulation::incarnation_of(NodeId id) const {
+    const auto joined = joined_.find(id);
+    if (joined != joined_.end()) return joined->second;
     return id.role == Role::worker ? point_.worker_incarnation : Incarnation{1};
 }
 
@@ -100,7 +102,8 @@ Result<void> Simulation::add_shard(ShardId id) {
     return {};
 }
 
-Result<void> Simulation::add_worker(WorkerId id) {
+// One that joins begins without the vectors of the run before, as its process would.
+Result<void> Simulation::add_worker(WorkerId id, bool joins) {
     WorkerSetup setup;
     setup.id = id;
     setup.job = job_;
@@ -113,7 +116,7 @@ Result<void> Simulation::add_worker(WorkerId id) {
         forget_last_word(id, setup.checkpoint_dir);
     }
     setup.placement = placement_;
-    const bool restores = !setup.checkpoint_dir.empty() && !point_.directory.empty();
+    const bool restores = !joins && !setup.checkpoint_dir.empty() && !point_.directory.empty();
     auto worker = Worker::create(std::move(setup));
     if (worker.has_error()) return worker.error();
     computers_.push_back(std::make_unique<EngineComputer>(setup_.engines->engine(), plan_, orders_,

@@ -1,4 +1,5 @@
-// A restart within a simulation. A lost server ends its run, as in reality; after a while the job
+// A restart within a simulation. A worker's place is taken by another one while the run goes on. A
+// lost server ends its run, as in reality; after a while the job
 // is begun again from the newest complete checkpoint, as `detente run --resume` does: a new
 // generation, shards of a new epoch, workers of a next incarnation, in a world where messages of
 // the old ones are still on their way.
@@ -49,7 +50,12 @@ void Simulation::restart(const std::vector<NodeId>& nodes, const FaultConfig& fa
     for (const NodeId id : nodes) {
         if (!world_->alive(id)) continue;
         crash(id, reason);
-        begins_again_after_ = fault.lasts;
+        if (id.role == Role::worker) {
+            world_->at(world_->now() + fault.lasts,
+                       [this, id, generation = generation_] { join(id, generation); });
+        } else {
+            begins_again_after_ = fault.lasts;
+        }
     }
 }
 
@@ -96,11 +102,12 @@ Result<void> Simulation::go_on_from(const std::string& path) {
     auto point = resume_point(path, *plan_, setup_.engines->description());
     if (point.has_error()) return point.error();
     point_ = std::move(*point);
+    joined_.clear();
     if (auto made = next_directory(); made.has_error()) return made;
     generation_ = next(std::max(generation_, point_.generation));
     world_->begin_generation(generation_);
     if (protocol_) protocol_->resumed(point_.number);
-    if (staleness_) staleness_.emplace(job_->simulate.staleness, job_->seed);
+    impose_staleness();
     checkpoints_seen_ = 0;
     best_seen_.reset();
     if (auto added = add_nodes(); added.has_error()) return added;

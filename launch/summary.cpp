@@ -36,16 +36,38 @@ json::object conflict_of(const Summary& summary) {
     if (summary.mean_cosine) conflict["mean_cosine"] = *summary.mean_cosine;
     if (!summary.cosines.empty()) {
         json::array rows;
-        for (const auto& row : summary.cosines)
-            rows.emplace_back(json::array(row.begin(), row.end()));
+        for (const auto& row : summary.cosines) {
+            json::array numbers;
+            // JSON has no NaN.
+            for (const double cosine : row) {
+                numbers.push_back(std::isfinite(cosine) ? json::value(cosine) : nullptr);
+            }
+            rows.emplace_back(std::move(numbers));
+        }
         conflict["tasks"] = json::array(summary.tasks.begin(), summary.tasks.end());
         conflict["cosines"] = std::move(rows);
     }
     if (summary.conflict_share) conflict["steps_in_conflict"] = *summary.conflict_share;
     if (summary.interference_index) conflict["interference_index"] = *summary.interference_index;
+    conflict["degenerate_steps"] = summary.degenerate_steps;
     if (!summary.pairs.empty()) conflict["pairs"] = json_of(summary.pairs);
     if (!summary.by_task.empty()) conflict["by_task"] = json_of(summary.by_task);
     return conflict;
+}
+
+double per_step(const TornPulls& torn, std::uint64_t count) {
+    return static_cast<double>(count) / static_cast<double>(torn.told);
+}
+
+// Share and mean only where it can be told: 0 would be a promise.
+json::object json_of(const TornPulls& torn) {
+    json::object pulls{{"told_steps", torn.told}, {"torn_steps", torn.steps}};
+    if (torn.told > 0) {
+        pulls["torn_share"] = per_step(torn, torn.steps);
+        pulls["torn_mean"] = per_step(torn, torn.sum);
+    }
+    pulls["torn_max"] = torn.largest;
+    return pulls;
 }
 
 json::array workers_json(const std::vector<WorkerSummary>& workers) {
@@ -84,11 +106,13 @@ Summary summary_of(const ClusterView& view, const Outcome& outcome, const RunDir
     summary.by_task = task_summaries(view);
     summary.conflict_share = conflict_share(view);
     summary.interference_index = interference_index(view);
+    summary.degenerate_steps = degenerate_steps(view);
     summary.workers = workers_of(view);
     summary.step_times = total_step_times(view);
     summary.torn = torn_pulls(view);
     summary.in_step = in_step(view);
     summary.across = across_workers(view);
+    summary.refused = refused_messages(view);
     summary.steps = total_steps(view);
     summary.samples = total_samples(view);
     summary.resumed_from = view.resumed_from;
@@ -122,6 +146,8 @@ std::string to_json(const Summary& summary) {
         // JSON has no NaN.
         if (std::isfinite(loss)) tasks[task].as_object()["loss"] = loss;
     }
+    json::object refused;
+    for (const auto& [reason, messages] : summary.refused) refused[reason] = messages;
     json::array histogram(summary.staleness_histogram.begin(), summary.staleness_histogram.end());
     json::object object{{"job", summary.job},
                         {"failed", summary.failed},
@@ -132,11 +158,11 @@ std::string to_json(const Summary& summary) {
                                                    {"p99", summary.staleness.p99},
                                                    {"max", summary.staleness.max},
                                                    {"histogram", std::move(histogram)}}},
-                        {"pulls", json::object{{"torn_steps", summary.torn.steps},
-                                               {"torn_max", summary.torn.largest}}},
+                        {"pulls", json_of(summary.torn)},
                         {"conflict", conflict_of(summary)},
                         {"workers", workers_json(summary.workers)},
                         {"step_time", json_of(summary.step_times)},
+                        {"refused", std::move(refused)},
                         {"steps", summary.steps},
                         {"samples", summary.samples},
                         {"wall_s", summary.wall_s},
@@ -174,6 +200,18 @@ std::string to_json(const Summary& summary) {
             json::object{{"code", name_of(summary.error.code)}, {"text", summary.error.text}};
     }
     return json::serialize(object) + "\n";
+}
+
+Result<void> write_summary(const Summary& summary, const RunDirectory& run) {
+    const auto written = write_text(run.summary_file(), to_json(summary));
+    if (!written.has_error()) return {};
+    return fail(
+        written.error().code,
+        fmt::format("{}; the run's figures are only in what is printed here, its model in "
+                    "{}, its course in {}",
+                    written.error().text,
+                    summary.last_checkpoint.empty() ? "no checkpoint" : summary.last_checkpoint,
+                    run.series_file()));
 }
 
 namespace {
@@ -248,8 +286,11 @@ std::string table(const Summary& summary) {
         text += bars(summary.staleness_histogram, summary.staleness.count);
     }
     if (summary.torn.steps > 0) {
-        fmt::format_to(out, "  torn pulls: {} steps at weights up to {} versions apart\n",
-                       with_commas(summary.torn.steps), summary.torn.largest);
+        fmt::format_to(out,
+                       "  torn pulls: {} of {} steps at weights up to {} versions apart, mean over "
+                       "all {:.2f}\n",
+                       with_commas(summary.torn.steps), with_commas(summary.torn.told),
+                       summary.torn.largest, per_step(summary.torn, summary.torn.sum));
     }
     if (summary.mean_cosine) {
         fmt::format_to(out,
@@ -257,7 +298,18 @@ std::string table(const Summary& summary) {
                        "{:.1f} % of the steps\n",
                        *summary.mean_cosine, 100 * summary.conflict_share.value_or(0));
     }
-    if (summary.in_step) {
+    if (summary.degenerate_steps > 0) {
+        fmt::format_to(out,
+                       "  conflict.method found no solution of its own (zero or degenerate "
+                       "gradients) in {} steps; a worker's log has the first\n",
+                       with_commas(summary.degenerate_steps));
+    }
+    if (summary.in_step && summary.in_step->member_rounds == 0) {
+        fmt::format_to(out,
+                       "  in step: never; no worker averaged with its node, which was lost {} "
+                       "times\n",
+                       with_commas(summary.in_step->groups_lost));
+    } else if (summary.in_step) {
         fmt::format_to(out,
                        "  in step: {} averages of a worker with its node, {:.2f} ms of waiting "
                        "each; its node was lost {} times\n",

@@ -2,6 +2,7 @@
 // that tells the first failure first.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -41,12 +42,14 @@ struct Summary {
     std::vector<TaskSummary> by_task;
     std::optional<double> conflict_share;      // of the steps: some pair below zero
     std::optional<double> interference_index;  // of what is shared
+    std::uint64_t degenerate_steps = 0;        // the method's status was not ok
     std::vector<WorkerSummary> workers;
     StepTimes step_times;  // of all workers
-    // Step scope: steps computed at weights of several versions, and by how much they differed.
+    // Steps computed at weights of several moments, and by how many versions they differed.
     TornPulls torn;
     std::optional<InStepSummary> in_step;
     std::optional<AcrossSummary> across;
+    std::map<std::string, std::uint64_t> refused;  // messages, by reason; empty = none
     std::uint64_t steps = 0;
     std::uint64_t samples = 0;             // those before a resume included
     std::string resumed_from;              // directory of a checkpoint; empty = none
@@ -72,6 +75,8 @@ struct Summary {
 Summary summary_of(const ClusterView& view, const Outcome& outcome, const RunDirectory& run);
 // The keys of summary.json; counts are numbers.
 std::string to_json(const Summary& summary);
+// Writes RUN/summary.json; io, saying what there is instead.
+Result<void> write_summary(const Summary& summary, const RunDirectory& run);
 // What a task scores under the name `accuracy`: that, unless its model says otherwise.
 std::string metric_of(const Summary& summary, const std::string& task);
 // For people, at the end of a run: accuracies, updates, staleness as bars, cosine, where it lies.

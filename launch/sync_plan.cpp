@@ -23,11 +23,26 @@ struct Cosines {
     std::uint64_t negative = 0;
 };
 
+// Over the pairs that update the layer together; 0 without any.
+double mean_of_met(const Gramian& gramian) {
+    const std::vector<double> cosines = cosines_of(gramian);
+    double sum = 0;
+    double pairs = 0;
+    for (std::size_t i = 0; i < gramian.tasks(); ++i) {
+        for (std::size_t j = i + 1; j < gramian.tasks(); ++j) {
+            if (!have_met(gramian, i, j)) continue;
+            sum += cosines[i * gramian.tasks() + j];
+            pairs += 1;
+        }
+    }
+    return pairs > 0 ? sum / pairs : 0;
+}
+
 Result<std::map<std::string, Cosines>> measured_cosines(const RunDirectory& run) {
     std::map<std::string, Cosines> cosines;
     const auto add = [&cosines](const std::string& layer, const Gramian& gramian) {
         Cosines& of = cosines[layer];
-        of.sum += mean_cosine(gramian);
+        of.sum += mean_of_met(gramian);
         ++of.steps;
         const std::vector<double> pairs = cosines_of(gramian);
         if (std::any_of(pairs.begin(), pairs.end(), [](double c) { return c < 0; })) ++of.negative;

@@ -67,7 +67,8 @@ void add_aggregate_verb(CLI::App& app, int& exit_code) {
         ->expected(1)
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
         ->allow_extra_args(false);
-    verb->add_option("--seed", options->seed, "What random methods draw from (default 0)");
+    verb->add_option("--seed", options->seed, "What random methods draw from (default 0)")
+        ->check(whole_number());
     verb->add_flag("--list", options->list,
                    "Prints the methods with their papers, needs and parameters");
     verb->footer(

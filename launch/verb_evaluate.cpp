@@ -16,7 +16,8 @@ void add_evaluate_verb(CLI::App& app, int& exit_code) {
     CLI::App* verb =
         app.add_subcommand("evaluate", "Scores a run's checkpoint on the test set, per task");
     verb->add_option("RUN", options->run_dir, "The run directory")->required();
-    verb->add_option("--checkpoint", options->checkpoint, "Its number (default: the newest)");
+    verb->add_option("--checkpoint", options->checkpoint, "Its number (default: the newest)")
+        ->check(whole_number());
     verb->add_flag("--json", options->json, "Prints JSON");
     verb->callback([options, &exit_code] {
         exit_code = value_of(run_evaluation(options->run_dir, options->checkpoint, options->json));

@@ -50,7 +50,9 @@ void add_explain_verb(CLI::App& app, int& exit_code) {
     CLI::App* verb = app.add_subcommand(
         "explain", "Says which tasks conflicted in a step, and what was made of their gradients");
     verb->add_option("RUN", options->run, "A run directory")->required();
-    verb->add_option("--step", options->step, "The step; each worker counts its own")->required();
+    verb->add_option("--step", options->step, "The step; each worker counts its own")
+        ->required()
+        ->check(whole_number());
     verb->add_option("--worker", options->worker, "Of this worker only");
     verb->add_flag("--json", options->as_json, "One JSON object per worker");
     verb->callback([options, &exit_code] { exit_code = explain_step(*options); });

@@ -13,9 +13,12 @@ void add_fuzz_verb(CLI::App& app, int& exit_code) {
                            "Simulates clusters whose shape, policy, network and faults each seed "
                            "draws; every invariant "
                            "is checked at every event, and every run must come to its end");
-    verb->add_option("--seeds", options->seeds, "Which, like 1..2000")
-        ->required()
-        ->type_name("A..B");
+    CLI::Option* seeds =
+        verb->add_option("--seeds", options->seeds, "Which, like 1..2000")->type_name("A..B");
+    verb->add_option("--job", options->job,
+                     "In place of seeds: a job file that a failure left, judged as it was")
+        ->type_name("FILE")
+        ->excludes(seeds);
     verb->add_option("--jobs", options->jobs, "Seeds at once (default: 1)")
         ->check(CLI::Range(1, 1024));
     verb->add_flag("--check-determinism", options->twice,

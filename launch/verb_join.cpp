@@ -11,6 +11,7 @@ void add_join_verb(CLI::App& app, int& exit_code) {
     CLI::App* verb =
         app.add_subcommand("join", "Trains as one rank of mpirun -n N, N = 1 + servers + workers");
     add_run_options(*verb, options->run);
+    CLI::Option* job = verb->get_option("JOB")->required(false);
     verb->add_option("--rank", options->flags.rank,
                      "This process's rank, if the launcher sets none");
     verb->add_option("--size", options->flags.size, "The number of ranks");
@@ -22,9 +23,11 @@ void add_join_verb(CLI::App& app, int& exit_code) {
                      "What others connect to, instead of the job's transport.advertise_address");
     verb->add_flag("--worker", options->worker,
                    "Takes the place of a worker that was lost or has left, in a job that runs: "
-                   "found by --coordinator, or in --out's or runs/latest");
-    verb->callback(
-        [options, &exit_code] { exit_code = value_of(join_job(*options, process_variable)); });
+                   "found by --coordinator, or in --out's or runs/latest; needs no JOB");
+    verb->callback([options, job, &exit_code] {
+        if (!options->worker && job->empty()) throw CLI::RequiredError("JOB");
+        exit_code = value_of(join_job(*options, process_variable));
+    });
 }
 
 }  // namespace detente

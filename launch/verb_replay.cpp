@@ -4,10 +4,13 @@
 
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
 #include <memory>
+#include <utility>
 
 #include "launch/cli.h"
 #include "launch/describe.h"
+#include "launch/job.h"
 #include "launch/machine.h"
 #include "launch/progress.h"
 #include "launch/replay/arrivals.h"
@@ -165,31 +168,32 @@ int replay_as_it_was(const ReplayVerbOptions& options, const Recording& recordin
 }
 
 int judge_again(const ReplayVerbOptions& options, const Recording& recording,
-                const std::vector<std::string>& where, const std::vector<std::string>& other) {
+                const std::vector<std::string>& other) {
     const auto times = arrival_times(recording);
     if (times.has_error()) return report("replay", times.error());
-    const std::string trace = options.directory + "/arrivals.txt";
-    if (auto written = write_text(trace, *times); written.has_error()) {
-        return report("replay", written.error());
+    const std::string trace =
+        std::filesystem::absolute(options.directory + "/arrivals.txt").string();
+    const std::string job_file = options.directory + "/arrivals.toml";
+    const std::string job = to_toml(job_of_arrivals(recording.job, trace));
+    for (const auto& [file, text] : {std::pair(trace, *times), std::pair(job_file, job)}) {
+        if (auto written = write_text(file, text); written.has_error()) {
+            return report("replay", written.error());
+        }
     }
     SimulateOptions simulate;
-    simulate.job.job_file = recording.run.job_file();
-    simulate.job.overrides = where;
-    for (const char* still :
-         {"simulate.compute.distribution=trace", "simulate.compute.factors=[]",
-          "simulate.compute.straggler_factor=1", "simulate.network.latency_s=0",
-          "simulate.network.jitter_s=0", "simulate.network.bandwidth=0", "simulate.network.drop=0",
-          "simulate.network.duplicate=0", "simulate.network.corrupt=0"}) {
-        simulate.job.overrides.emplace_back(still);
-    }
-    simulate.job.overrides.push_back("simulate.compute.trace=" +
-                                     std::filesystem::absolute(trace).string());
-    simulate.job.overrides.insert(simulate.job.overrides.end(), other.begin(), other.end());
+    simulate.job.job_file = job_file;
+    simulate.job.overrides = other;
     simulate.out = options.out;
     const auto& restored = recording.shards.front().restored;
     if (restored) simulate.resume = restored->directory;
     fmt::print("replay    {}: its {} arrivals, judged again\n", options.directory,
                with_commas(recording.steps.size()));
+    if (const std::size_t faults = recording.job.simulate.faults.size(); faults > 0) {
+        fmt::print(
+            "remark    the job's {} [[simulate.fault]] are not made again: what they did to "
+            "the arrivals is recorded\n",
+            faults);
+    }
     for (const LedgerEntry& entry : recording.shards.front().entries) {
         const auto* control = std::get_if<ControlRecord>(&entry.record);
         if (control == nullptr || !changes_policy(*control)) continue;
@@ -206,7 +210,7 @@ int replay(const ReplayVerbOptions& options) {
     }
     const auto recording = read_recording(options.directory, where);
     if (recording.has_error()) return report("replay", recording.error());
-    if (!other.empty()) return judge_again(options, *recording, where, other);
+    if (!other.empty()) return judge_again(options, *recording, other);
     return replay_as_it_was(options, *recording);
 }
 

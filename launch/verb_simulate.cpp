@@ -13,7 +13,8 @@ void add_simulate_verb(CLI::App& app, int& exit_code) {
         "Runs the job on virtual time in this process; [simulate] says how long gradients take, "
         "what the network does, and what goes wrong");
     add_job_arguments(*verb, options->job);
-    verb->add_option("--seed", options->seed, "Instead of the job's seed: every draw follows it");
+    verb->add_option("--seed", options->seed, "Instead of the job's seed: every draw follows it")
+        ->check(whole_number());
     verb->add_option("--out", options->out, "The run directory (default: runs/NAME-simulated-TIME)")
         ->type_name("DIR");
     verb->add_option("--resume", options->resume,

@@ -46,6 +46,8 @@ class Leases {
     void request(WorkerId worker, const LeaseRequest& request, TaskSet wanted = {});
     // The worker is gone or has said farewell: its unfinished batches are leased again.
     void release(WorkerId worker);
+    // Whether a request of this worker has no answer yet.
+    bool waits(WorkerId worker) const { return waiting_.contains(worker); }
     // Whether this worker waits for a batch and holds none, or was told there are no more.
     bool idle(WorkerId worker) const;
     // Answers that are due; each is returned once.

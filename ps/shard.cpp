@@ -67,6 +67,9 @@ Shard::Shard(ShardSetup setup, BlockStore store, const std::optional<PolicyState
       leases_(batches_of(setup_), setup_.job->data_epochs, setup_.job->lease_batches,
               setup_.job->workers,
               setup_.job->split_tasks ? trained_tasks(*setup_.plan) : TaskSet{}) {
+    for (std::uint32_t i = setup_.job->workers; i < setup_.job->most_workers(); ++i) {
+        gone_.insert(WorkerId{i});
+    }
     if (setup_.id != kLeadShard) return;
     if (!decides_steps()) {
         lead_ = std::make_unique<Lead>(nullptr, std::vector<ShardId>{}, setup_.job->shards(), 0,
@@ -190,11 +193,11 @@ void Shard::deferred_too_long() {
 
 bool Shard::from_known_worker(const Envelope& envelope, Step step, Part part) {
     const WorkerId worker{envelope.from.index};
-    if (worker.value >= setup_.job->workers) {
+    if (worker.value >= setup_.job->most_workers()) {
         count_refused(envelope,
                       fail(ErrorCode::bad_message,
                            "there is no " + to_string(envelope.from) + " in this job of " +
-                               std::to_string(setup_.job->workers) + " workers"));
+                               std::to_string(setup_.job->most_workers()) + " places"));
         return false;
     }
     std::vector<Duplicates::Closed> lost;
@@ -245,7 +248,7 @@ void Shard::reply(const Envelope& to, Body body) {
 void Shard::count_refused(const Envelope& from, const Error& error) {
     ++refused_[error.code];
     // Whoever is not of this job shares one entry, so that the memory is bounded.
-    const std::uint32_t peer = std::min(from.from.index, setup_.job->workers);
+    const std::uint32_t peer = std::min(from.from.index, setup_.job->most_workers());
     bool& logged = refusal_logged_[{WorkerId{peer}, error.code}];
     if (logged) return;
     logged = true;
@@ -330,7 +333,7 @@ Status Shard::status() const {
         count("batches.leased", leases_.leased());
         count("batches.returned", leases_.returned());
     }
-    status.staleness.assign(staleness_.begin(), staleness_.end());
+    status.staleness = staleness_;
     return status;
 }
 

@@ -6,7 +6,6 @@
 // after every event; a reply's blocks are what the shard holds when the reply leaves.
 #pragma once
 
-#include <array>
 #include <boost/container/flat_map.hpp>
 #include <deque>
 #include <map>
@@ -20,6 +19,7 @@
 #include "common/config.h"
 #include "common/partition/plan.h"
 #include "common/runtime/contracts.h"
+#include "common/staleness/staleness_bins.h"
 #include "ps/block_store.h"
 #include "ps/duplicates.h"
 #include "ps/lead.h"
@@ -70,7 +70,6 @@ class Shard : public Node {
     // What a shard whose workers have all left still keeps for one of them, as a sentence.
     std::optional<std::string> leftover() const;
 
-    static constexpr std::size_t kStalenessBins = 64;
     static constexpr std::uint64_t kMostPullBytes = 8U << 20U;
 
   private:
@@ -228,7 +227,9 @@ class Shard : public Node {
     std::map<std::uint64_t, CheckpointReply> checkpoints_;  // by ticket
     // Spoken to and not gone; looked up for every message of ten thousand workers.
     boost::container::flat_map<WorkerId, Incarnation> workers_;
-    std::set<WorkerId> gone_;  // lost, or left; whoever was not heard of yet is not among them
+    // Lost, or left, or places that nobody has had; whoever the job begins with and was not heard
+    // of yet is not among them.
+    std::set<WorkerId> gone_;
     std::vector<WorkerId>
         task_members_;  // the others; empty: not listed since somebody came or went
 
@@ -260,7 +261,8 @@ class Shard : public Node {
     std::uint64_t repeated_ = 0;  // re-sent or doubled messages answered from memory
     std::map<ErrorCode, std::uint64_t> refused_;
     std::map<std::pair<WorkerId, ErrorCode>, bool> refusal_logged_;
-    std::array<std::uint64_t, kStalenessBins> staleness_{};
+    // Applied block updates (common/staleness/staleness_bins.h).
+    std::vector<std::uint64_t> staleness_ = std::vector<std::uint64_t>(kExactStaleness);
     double staleness_sum_ = 0;
     std::uint64_t staleness_max_ = 0;
 

@@ -192,7 +192,7 @@ void Shard::pull(const Envelope& from, const PullRequest& body) {
         answer.request = body.request;
         answer.part = Part{static_cast<std::uint32_t>(i)};
         answer.parts = static_cast<std::uint32_t>(parts.size());
-        answer.credit_bytes = setup_.job->credit_bytes / std::max(1U, setup_.job->workers);
+        answer.credit_bytes = setup_.job->credit_bytes / std::max(1U, setup_.job->most_workers());
         if (cut) {
             for (const LiveBlock* block : parts[i]) {
                 answer.blocks.push_back(cuts_.at(worker).weights.at(block->plan->id));
@@ -242,8 +242,14 @@ void Shard::lease(const Envelope& from, const LeaseRequest& body) {
     }
     // A late double of a worker that has said farewell must not be granted batches.
     if (duplicates_.has_left(WorkerId{from.from.index})) return;
-    leases_.request(WorkerId{from.from.index}, body, from.tasks);
+    const WorkerId worker{from.from.index};
+    const bool asks_again = leases_.waits(worker);
+    leases_.request(worker, body, from.tasks);
     answer_leases();
+    // So that it can tell waiting from silence. Of no step: it is about a lease.
+    if (asks_again && leases_.waits(worker)) {
+        wait(from, Step{}, Part{}, body.request, WaitFor::release);
+    }
 }
 
 void Shard::answer_leases() {
@@ -264,7 +270,7 @@ void Shard::answer_leases() {
 
 const std::vector<WorkerId>& Shard::members_for_tasks() {
     if (!task_members_.empty()) return task_members_;
-    for (const WorkerId worker : all_workers(setup_.job->workers)) {
+    for (const WorkerId worker : all_workers(setup_.job->most_workers())) {
         if (!gone_.contains(worker)) task_members_.push_back(worker);
     }
     return task_members_;

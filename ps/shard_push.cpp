@@ -47,7 +47,7 @@ std::uint64_t Shard::most_samples(const Push& body) const {
         return gradient.block.value < blocks.size() && blocks[gradient.block.value].in_step;
     };
     const bool of_a_node = std::all_of(body.blocks.begin(), body.blocks.end(), in_step);
-    return std::uint64_t{setup_.job->batch_samples} * (of_a_node ? setup_.job->workers : 1);
+    return std::uint64_t{setup_.job->batch_samples} * (of_a_node ? setup_.job->most_workers() : 1);
 }
 
 Result<void> Shard::check_part(const Push& body, std::vector<LiveBlock*>& blocks) const {
@@ -227,7 +227,7 @@ double Shard::judge_block(LiveBlock& block, const GradientBlock& gradient, const
         store_.apply_parts(
             block, {{gradient.gradient.bytes.data(), 1, arrived, gradient.base, gradient.tasks}}, 1,
             applied->step_scale, push.samples);
-        ++staleness_[std::min<std::uint64_t>(verdict.staleness, kStalenessBins - 1)];
+        count_staleness(staleness_, verdict.staleness);
         staleness_sum_ += static_cast<double>(verdict.staleness);
         staleness_max_ = std::max(staleness_max_, verdict.staleness);
     } else {

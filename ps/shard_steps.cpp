@@ -296,7 +296,7 @@ bool Shard::commit(const StepCommit& commit, Sequence decision) {
                 verdicts.push_back({gradient.block, Verdict::applied, Advice::none,
                                     ErrorCode::internal, staleness, commit.step_scale, block.epoch,
                                     block.version});
-                ++staleness_[std::min<std::uint64_t>(staleness, kStalenessBins - 1)];
+                count_staleness(staleness_, staleness);
                 staleness_sum_ += static_cast<double>(staleness);
                 staleness_max_ = std::max(staleness_max_, staleness);
             }

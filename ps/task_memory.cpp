@@ -204,7 +204,7 @@ std::uint64_t copy_bytes(const Job& job, const Plan& plan) {
     for (const Block& block : plan.blocks) {
         if (remembers_tasks(job, block)) bytes += block.bytes();
     }
-    return bytes * job.workers * PolicyVectors::kMostCopies;
+    return bytes * job.most_workers() * PolicyVectors::kMostCopies;
 }
 
 }  // namespace detente

@@ -182,8 +182,11 @@ void ConflictRows::measure(const GradientWork& work, HeldGradients& held,
     const std::vector<std::size_t>& group_of = held.group_of;
     const std::size_t groups =
         group_of.empty() ? 1 : *std::max_element(group_of.begin(), group_of.end()) + 1;
-    outcome.groups.assign(
-        groups, GroupInput{Gramian(tasks_), Gramian(tasks_), std::vector<double>(tasks_, 0.0)});
+    GroupInput empty;
+    empty.gramian = empty.cross = Gramian(tasks_);
+    empty.excess.assign(tasks_, 0.0);
+    if (work.space == ConflictSpace::parameters) empty.members = {};
+    outcome.groups.assign(groups, empty);
     outcome.gramian = Gramian(tasks_);
     outcome.exclusive_norms_sq.assign(tasks_, 0.0);
     held.space = work.space;
@@ -194,6 +197,7 @@ void ConflictRows::measure(const GradientWork& work, HeldGradients& held,
         if (!block.trainable()) continue;
         if (block.shared() && at_output) continue;  // of the trunk: there are no rows of it
         if (block.shared()) {
+            outcome.groups[group_of[block.id.value]].members.bits |= block.owners.bits;
             Gramian* layer =
                 work.layers ? &outcome.layers[layers_.of_block[block.id.value]] : nullptr;
             add_block(work, held, block, outcome.gramian, outcome.groups[group_of[block.id.value]],

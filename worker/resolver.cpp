@@ -3,9 +3,22 @@
 #include <algorithm>
 #include <cmath>
 
+#include "common/conflict/members.h"
+#include "common/conflict/methods.h"
 #include "common/random.h"
 
 namespace detente {
+namespace {
+
+// A method for some tasks knows them by their places among those.
+Error of_group(const Error& error, const std::vector<std::size_t>& tasks) {
+    std::string list;
+    for (const std::size_t task : tasks) list += (list.empty() ? "" : ", ") + std::to_string(task);
+    return fail(error.code, "among the tasks that update a group of shared blocks (" + list +
+                                "; here numbered from 0): " + error.text);
+}
+
+}  // namespace
 
 Result<Resolver> Resolver::create(const Job& job, std::size_t tasks) {
     auto aggregator = make_aggregator(job.aggregator);
@@ -60,19 +73,80 @@ bool Resolver::still_serves(const Solved& solved, const Gramian& gramian) const 
     return std::sqrt(moved_sq) <= drift_ * std::sqrt(then_sq);
 }
 
+Result<const Resolver::ForMembers*> Resolver::method_for(TaskSet members) {
+    const auto [at, fresh] = for_members_.try_emplace(members);
+    if (fresh) {
+        auto made = make_aggregator(detente::for_members(config_, members, tasks_));
+        if (!made) return made.error();
+        at->second = {std::move(*made), aggregator_->state_places(members, tasks_)};
+    }
+    return &at->second;
+}
+
+// A member's values are what they are where the members are alone.
+Result<void> Resolver::begin_states(const GradientOutcome& outcome, std::size_t groups) {
+    std::vector<AggregatorState> states(groups, aggregator_->initial_state(tasks_));
+    for (std::size_t group = 0; group < outcome.groups.size(); ++group) {
+        const TaskSet members = outcome.groups[group].members;
+        const std::size_t count = indices_of(members, tasks_).size();
+        if (count == tasks_ || count < 2 || states[group].values.empty()) continue;
+        const auto own = method_for(members);
+        if (!own) return own.error();
+        const std::vector<double> values = aggregator_->initial_state(count).values;
+        for (std::size_t k = 0; k < values.size(); ++k) {
+            states[group].values[(*own)->places[k]] = values[k];
+        }
+    }
+    states_ = std::move(states);
+    solved_.assign(every_ > 1 ? groups : 0, {});
+    return {};
+}
+
+Result<AggregatorOutput> Resolver::solve(const AggregatorInput& input, TaskSet members,
+                                         AggregatorState& state) {
+    const std::vector<std::size_t> indices = indices_of(members, tasks_);
+    // Of a block's rows those that combine see only what is there.
+    if (indices.size() == tasks_ || aggregator_->needs().coordinates) {
+        return aggregator_->weights(input, state);
+    }
+    AggregatorOutput output;
+    output.weights.assign(tasks_, 1.0);
+    if (indices.size() < 2) return output;
+    const auto own = method_for(members);
+    if (!own) return own.error();
+    const Gramian gramian = detente::for_members(*input.gramian, members);
+    const Gramian cross =
+        input.cross == nullptr ? Gramian() : detente::for_members(*input.cross, members);
+    const std::vector<double> losses = detente::for_members(input.losses, members);
+    const std::vector<double> excess = detente::for_members(input.excess, members);
+    const AggregatorInput of_members{&gramian, losses, input.random_key,
+                                     input.cross == nullptr ? nullptr : &cross, excess};
+    AggregatorState inner;
+    for (const std::size_t place : (*own)->places) inner.values.push_back(state.values[place]);
+    auto found = (*own)->method->weights(of_members, inner);
+    if (!found) return of_group(found.error(), indices);
+    for (std::size_t k = 0; k < inner.values.size(); ++k) {
+        state.values[(*own)->places[k]] = inner.values[k];
+    }
+    output = std::move(*found);
+    output.weights = for_all(output.weights, members, tasks_, 1.0);
+    return output;
+}
+
 Result<std::vector<std::vector<double>>> Resolver::weights_of(const GradientOutcome& outcome,
                                                               std::uint64_t key) {
     const std::size_t groups = std::max<std::size_t>(1, outcome.groups.size());
     if (states_.size() != groups) {  // the first step, or restored under another conflict.scope
-        states_.assign(groups, aggregator_->initial_state(tasks_));
-        solved_.assign(every_ > 1 ? groups : 0, {});
+        if (auto begun = begin_states(outcome, groups); !begun) return begun.error();
     }
     std::vector<AggregatorState> states = states_;
     std::vector<Solved> solved = solved_;
     std::vector<std::vector<double>> weights;
     bool reused = every_ > 1;
+    std::optional<Undecided> undecided;
     for (std::size_t group = 0; group < groups; ++group) {
         AggregatorInput input;
+        TaskSet members{~std::uint64_t{0}};
         input.gramian = &outcome.gramian;
         input.losses = outcome.losses;
         // The first group draws as the whole would.
@@ -81,15 +155,23 @@ Result<std::vector<std::vector<double>>> Resolver::weights_of(const GradientOutc
             input.gramian = &outcome.groups[group].gramian;
             input.cross = &outcome.groups[group].cross;
             input.excess = outcome.groups[group].excess;
+            members = outcome.groups[group].members;
         }
+        // Of a task that the method does not see, or where it is not asked: by its number here.
+        if (const auto finite = methods::check_finite(input); !finite) return finite.error();
         if (every_ > 1 && still_serves(solved[group], *input.gramian)) {
             ++solved[group].steps;
             weights.push_back(solved[group].weights);
             continue;
         }
         reused = false;
-        auto output = aggregator_->weights(input, states[group]);
+        auto output = solve(input, members, states[group]);
         if (!output) return output.error();
+        const bool worse = output->status == AggregatorStatus::degenerate &&
+                           (!undecided || undecided->status != AggregatorStatus::degenerate);
+        if (worse || (output->status != AggregatorStatus::ok && !undecided)) {
+            undecided = {output->status, group, groups};
+        }
         if (every_ > 1) {
             const auto entries = input.gramian->entries();
             solved[group] = {output->weights, {entries.begin(), entries.end()}, 1};
@@ -99,6 +181,7 @@ Result<std::vector<std::vector<double>>> Resolver::weights_of(const GradientOutc
     states_ = std::move(states);
     solved_ = std::move(solved);
     reused_ = reused;
+    undecided_ = undecided;
     return weights;
 }
 

@@ -5,11 +5,17 @@
 // ‖G − G_then‖ ≤ drift · ‖G_then‖ in Frobenius norms; a method's state advances only when it is
 // asked. It is by group: one may have drifted while others have not.
 //
+// Tasks that own nothing of a group are not put before the method, which sees the group's members
+// as if there were no others (common/conflict/members.h). Their weight is 1, as that of blocks of
+// one task; what is remembered has a place for every task all the same.
+//
 // Copyable: a copy goes on by itself. Thread: its owner's; nothing in it takes long.
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "common/config.h"
@@ -32,6 +38,15 @@ class Resolver {
     const Aggregator& aggregator() const { return *aggregator_; }
     // Whether every group's weights of the last resolve() were an earlier step's.
     bool reused() const { return reused_; }
+    // A group of the last resolve() for which the method did not find what its paper asks for: its
+    // weights are the documented choice.
+    struct Undecided {
+        AggregatorStatus status = AggregatorStatus::ok;  // never ok
+        std::size_t group = 0;
+        std::size_t groups = 1;
+    };
+    // The first group that is degenerate, or else the first whose gradients are all zero.
+    const std::optional<Undecided>& undecided() const { return undecided_; }
 
     // Whether anything is: not where the method remembers nothing and every step is resolved anew.
     bool remembers() const;
@@ -51,19 +66,31 @@ class Resolver {
         std::uint32_t steps = 0;      // it has served; 0 = there is none
     };
     Resolver(const Job& job, std::size_t tasks, std::shared_ptr<const Aggregator> aggregator)
-        : scope_(job.conflict_scope),
+        : config_(job.aggregator),
+          scope_(job.conflict_scope),
           space_(job.conflict_space),
           clip_norm_(job.clip_norm),
           every_(job.conflict_every),
           drift_(job.conflict_drift),
           tasks_(tasks),
           aggregator_(std::move(aggregator)) {}
+    // The method for some of the tasks, and where in a state of all the values of theirs stand.
+    struct ForMembers {
+        std::shared_ptr<const Aggregator> method;
+        std::vector<std::size_t> places;
+    };
     Result<std::vector<std::vector<double>>> weights_of(const GradientOutcome& outcome,
                                                         std::uint64_t key);
+    Result<const ForMembers*> method_for(TaskSet members);
+    Result<void> begin_states(const GradientOutcome& outcome, std::size_t groups);
+    // One weight per task of the job.
+    Result<AggregatorOutput> solve(const AggregatorInput& input, TaskSet members,
+                                   AggregatorState& state);
     bool still_serves(const Solved& solved, const Gramian& gramian) const;
     double clip_factor(const GradientOutcome& outcome,
                        const std::vector<std::vector<double>>& weights) const;
 
+    AggregatorConfig config_;
     ConflictScope scope_;
     ConflictSpace space_;
     double clip_norm_;
@@ -71,9 +98,11 @@ class Resolver {
     double drift_;
     std::size_t tasks_;
     std::shared_ptr<const Aggregator> aggregator_;
-    std::vector<AggregatorState> states_;  // by group
-    std::vector<Solved> solved_;           // by group, where every_ > 1
+    std::map<TaskSet, ForMembers> for_members_;  // where they are not all tasks
+    std::vector<AggregatorState> states_;        // by group
+    std::vector<Solved> solved_;                 // by group, where every_ > 1
     bool reused_ = false;
+    std::optional<Undecided> undecided_;
 };
 
 }  // namespace detente

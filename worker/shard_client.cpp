@@ -14,7 +14,7 @@ ShardClient::ShardClient(ShardId shard, const Plan& plan, const Job& job)
       message_bytes_(job.message_bytes),
       cut_(job.consistent_pulls && decides_steps(job)),
       all_(plan.by_shard[shard.value]),
-      credit_bytes_(job.credit_bytes / std::max(1U, job.workers)) {
+      credit_bytes_(job.credit_bytes / std::max(1U, job.most_workers())) {
     std::uint64_t in_part = 0;
     for (const BlockId id : all_) {
         const Block& block = plan.block(id);
@@ -301,6 +301,10 @@ Result<void> ShardClient::send_overdue_again(Time now, Effects& effects) {
         transmit(one, effects);
     }
     return {};
+}
+
+void ShardClient::forgive(Nanos absence) {
+    for (Outstanding& one : outstanding_) one.heard += absence;
 }
 
 Time ShardClient::waiting_since() const {

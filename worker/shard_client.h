@@ -64,6 +64,8 @@ class ShardClient {
     // Every block of the step here has been settled. Saying so again changes nothing.
     void settled(Step step);
     Result<void> send_overdue_again(Time now, Effects& effects);
+    // For so long this process stood still: the shard's silence in that time does not count.
+    void forgive(Nanos absence);
 
     Step acknowledged() const { return acknowledged_; }
     bool idle() const {

@@ -32,7 +32,23 @@ GradientShare share_of(const std::vector<float>& values, double weight) {
     return {values.size(), weight, copy_of(std::as_bytes(std::span(values)))};
 }
 
+// A member says whether it takes part, and at which version of each block it computes.
+std::uint64_t notes_of_member(std::size_t blocks) { return 1 + kBlockDigits * blocks; }
+
 }  // namespace
+
+std::uint64_t round_bytes(const Plan& plan, std::size_t tasks, std::size_t members) {
+    const InStepRows rows(plan, tasks);
+    const std::size_t blocks = rows.blocks().size();
+    std::uint64_t bytes = 0;
+    const auto add = [&bytes](std::uint64_t elements) {
+        bytes += (elements * sizeof(float) + 63) / 64 * 64;
+    };
+    add(members * notes_of_member(blocks));
+    for (std::uint32_t task = 0; task < tasks; ++task) add(rows.elements(TaskId{task}));
+    add(blocks);
+    return bytes;
+}
 
 SyncRounds::SyncRounds(WorkerId self, const Plan& plan, const Job& job, std::size_t tasks)
     : self_(self),
@@ -77,7 +93,7 @@ bool SyncRounds::broke(const GroupBroken& event) {
 // ---- rounds ----
 
 std::uint64_t SyncRounds::note_elements() const {
-    return group_.members.size() * (1 + kBlockDigits * blocks().size());
+    return group_.members.size() * notes_of_member(blocks().size());
 }
 
 void SyncRounds::reduce(Step round, std::uint32_t bucket, GradientShare share,
@@ -217,8 +233,8 @@ std::optional<SyncRounds::Ended> SyncRounds::reduced(Reduced&& event) {
     const CollectiveKey& key = event.end.key;
     const auto found = rounds_.find(key.step);
     if (key.epoch != group_.epoch || found == rounds_.end()) return std::nullopt;
-    if (std::holds_alternative<Broken>(event.end.result))
-        return std::nullopt;  // GroupBroken follows
+    // GroupBroken follows, also where only this share was refused (CollectiveThread).
+    if (std::holds_alternative<Broken>(event.end.result)) return std::nullopt;
     Round& round = found->second;
     auto* averaged = std::get_if<Averaged>(&event.end.result);
     if (key.bucket.value == kNotes) {

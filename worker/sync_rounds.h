@@ -28,6 +28,10 @@
 
 namespace detente {
 
+// Bytes that a member of a group of `members` brings to one round, and that the averages take
+// again; each bucket's rounded up to 64.
+std::uint64_t round_bytes(const Plan& plan, std::size_t tasks, std::size_t members);
+
 class SyncRounds {
   public:
     using Base = std::map<BlockId, std::pair<Epoch, Version>>;

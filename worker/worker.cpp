@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "common/invariant.h"
+#include "common/partition/layers.h"
 #include "common/random.h"
 #include "common/staleness/policy.h"
 
@@ -46,8 +47,10 @@ Result<std::unique_ptr<Worker>> Worker::create(WorkerSetup setup) {
 Worker::Worker(WorkerSetup setup, Resolver resolver)
     : setup_(std::move(setup)),
       resolver_(std::move(resolver)),
-      rounds_(setup_.id, *setup_.plan, *setup_.job, setup_.tasks.size()) {
+      rounds_(setup_.id, *setup_.plan, *setup_.job, setup_.tasks.size()),
+      pull_spread_(*setup_.job) {
     verdict_first_ = decides_steps(*setup_.job);
+    shares_ = sharing_pairs(*setup_.plan, setup_.tasks.size());
     for (std::uint32_t shard = 0; shard < setup_.job->shards(); ++shard) {
         clients_.emplace_back(ShardId{shard}, *setup_.plan, *setup_.job);
     }
@@ -71,6 +74,7 @@ void Worker::on(Event&& event, Time now, Effects& effects) {
         receive(std::move(received->message));
     } else if (std::holds_alternative<Started>(event)) {
         effects.after(setup_.job->heartbeat_interval, {kHeartbeat, 0});
+        looked_overdue_ = now;
         effects.after(setup_.job->reply_deadline / 2, {kOverdue, 0});
     } else if (const auto* part = std::get_if<ComputePart>(&event)) {
         part_computed(*part);
@@ -166,7 +170,7 @@ void Worker::start_gradient() {
     for (const WeightBlock& block : prepared.weights) {
         computing.base[block.block] = {block.epoch, block.version};
     }
-    note_torn(prepared.weights);
+    pull_spread_.note(prepared.weights, *setup_.plan);
     if (setup_.job->on_rejection == OnRejection::compensate) {
         computing.kept = std::make_shared<Kept>();
         for (const WeightBlock& block : prepared.weights) {
@@ -199,23 +203,6 @@ void Worker::start_gradient() {
     computing.ticket = effects_->compute(std::move(work));
     computing_ = std::move(computing);
     if (computing_->in_step) open_round();
-}
-
-// Shards answer pulls one by one; under step scope every update is of all blocks, so that weights
-// of one moment have one version. In block scope versions are each block's own.
-void Worker::note_torn(const std::vector<WeightBlock>& weights) {
-    if (!verdict_first_) return;
-    std::optional<Version> lowest;
-    Version highest;
-    for (const WeightBlock& block : weights) {
-        const Block& plan = setup_.plan->block(block.block);
-        if (!plan.trainable()) continue;
-        lowest = lowest ? std::min(*lowest, block.version) : block.version;
-        highest = std::max(highest, block.version);
-    }
-    const std::uint64_t torn = lowest ? highest.value - lowest->value : 0;
-    if (torn > 0) ++torn_steps_;
-    torn_max_ = std::max(torn_max_, torn);
 }
 
 void Worker::computed(ComputeEnded&& event) {

@@ -20,6 +20,7 @@
 #include "common/partition/plan.h"
 #include "common/partition/task_placement.h"
 #include "common/runtime/contracts.h"
+#include "worker/pull_spread.h"
 #include "worker/resolver.h"
 #include "worker/shard_client.h"
 #include "worker/step_time.h"
@@ -149,6 +150,12 @@ class Worker : public Node {
     bool unaltered(const std::vector<WeightBlock>& blocks);
     void weights_arrived(Step step, std::vector<WeightBlock> blocks);
     void leased(const LeaseReply& reply);
+    // The lead shard has the request, and no batch for it yet.
+    bool lease_waits(const Wait& wait);
+    // Again if overdue; timed_out, naming the lead shard, when it has been silent for too long.
+    Result<void> send_overdue_lease_again();
+    // While this process stood still nobody's silence counts: what came is not read yet.
+    void forgive_own_absence();
     void verdicts_arrived(std::size_t client, PushReply&& reply, Nanos handled);
     void settle(Settling& settling);
     void finish_or_repair(Batch batch, const std::vector<BlockId>& rejected,
@@ -164,10 +171,11 @@ class Worker : public Node {
     Step new_preparing(std::size_t blocks);
     bool remembered(Step step) const;
     void start_gradient();
-    void note_torn(const std::vector<WeightBlock>& weights);
     void computed(ComputeEnded&& event);
     void resolve(GradientOutcome&& outcome);
     void note_resolved(const std::vector<double>& losses, const Gramian& gramian);
+    void note_cosines(const Gramian& gramian);
+    void note_undecided();
     // Batches, and whose they are (worker_leases.cpp).
     void ask_for_batches(bool wants_more);
     void send_lease_request();
@@ -253,6 +261,8 @@ class Worker : public Node {
     TaskSet last_tasks_;                 // of the gradient begun last
     Time lease_sent_{};
     Time lease_first_sent_{};
+    Time lease_heard_{};  // the lead shard, of this request
+    Time looked_overdue_{};
     std::uint32_t lease_number_ = 0;
     bool lease_useless_ = false;  // the last answer brought nothing: ask when something has changed
     bool no_more_ = false;
@@ -274,16 +284,15 @@ class Worker : public Node {
     std::uint64_t compensated_steps_ = 0;
     std::uint64_t restarted_steps_ = 0;
     std::uint64_t skipped_steps_ = 0;  // NaN or Inf
-    // Step scope: steps computed at weights of several versions of the model, and the largest
-    // difference of versions among them.
-    std::uint64_t torn_steps_ = 0;
-    std::uint64_t torn_max_ = 0;
-    double cosine_sum_ = 0;
+    PullSpread pull_spread_;
+    std::vector<bool> shares_;  // which pairs of tasks have a cosine (partition/layers.h)
+    double cosine_sum_ = 0;     // of each step's mean over those pairs
     std::uint64_t cosine_count_ = 0;
     std::vector<double> pair_cosine_sums_;    // T×T, row-major
     std::vector<std::uint64_t> cosine_bins_;  // as Status has them
     std::uint64_t conflict_steps_ = 0;        // with a pair below zero
     std::uint64_t reused_steps_ = 0;
+    std::uint64_t undecided_steps_ = 0;  // at which the method's status was not ok
     InterferenceIndex interference_;
     bool state_too_large_ = false;  // said once
     // Of each task over the steps that cosines are counted of: ‖g‖, and what it was given.

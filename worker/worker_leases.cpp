@@ -29,7 +29,31 @@ void Worker::ask_for_batches(bool wants_more) {
     }
     lease_ = std::move(request);
     lease_first_sent_ = now_;
+    lease_heard_ = now_;
     send_lease_request();
+}
+
+bool Worker::lease_waits(const Wait& wait) {
+    if (!lease_ || wait.step.value != 0 || wait.request != lease_->request) return false;
+    lease_heard_ = now_;
+    return true;
+}
+
+Result<void> Worker::send_overdue_lease_again() {
+    if (!lease_ || now_ - lease_sent_ < setup_.job->reply_deadline) return {};
+    const Nanos silence = now_ - lease_heard_;
+    if (silence > ShardClient::kGiveUpAfter * setup_.job->reply_deadline) {
+        const auto waited = std::chrono::duration_cast<std::chrono::seconds>(silence).count();
+        return fail(ErrorCode::timed_out,
+                    "no answer of " + to_string(node_of(kLeadShard)) + ", the lead shard, to " +
+                        "request " + std::to_string(lease_->request) + " for batches for " +
+                        std::to_string(waited) + " s (" +
+                        std::to_string(ShardClient::kGiveUpAfter) +
+                        " times deadlines.reply_s), not even that it has to wait; is that process "
+                        "alive and reachable?");
+    }
+    send_lease_request();
+    return {};
 }
 
 void Worker::send_lease_request() {

@@ -46,6 +46,7 @@ void Worker::receive(Message&& message) {
     } else if (auto* verdicts = std::get_if<PushReply>(&body)) {
         verdicts_arrived(index, std::move(*verdicts), message.envelope.handled);
     } else if (const auto* wait = std::get_if<Wait>(&body)) {
+        if (client.shard() == kLeadShard && lease_waits(*wait)) return;
         if (const auto answered = client.on(*wait, now_, *effects_)) {
             step_time_.answered(client.shard(), *answered, message.envelope.handled, now_);
         }
@@ -192,16 +193,22 @@ void Worker::take_granted(const LeaseReply& reply) {
     lease_useless_ = !news && finished_.empty();
 }
 
+void Worker::forgive_own_absence() {
+    const Nanos away = now_ - std::exchange(looked_overdue_, now_);
+    if (away < 2 * setup_.job->reply_deadline) return;
+    lease_heard_ += away;
+    for (ShardClient& client : clients_) client.forgive(away);
+}
+
 void Worker::on_overdue() {
+    forgive_own_absence();
     for (ShardClient& client : clients_) {
         if (auto sent = client.send_overdue_again(now_, *effects_); !sent) {
             return fail_with(sent.error());
         }
     }
     give_up_overdue_savings();
-    if (lease_ && now_ - lease_sent_ >= setup_.job->reply_deadline) {
-        send_lease_request();
-    }
+    if (auto sent = send_overdue_lease_again(); !sent) return fail_with(sent.error());
     effects_->after(setup_.job->reply_deadline / 2, {kOverdue, 0});
 }
 
@@ -268,10 +275,7 @@ Status Worker::status() const {
     add("steps.compensated", static_cast<double>(compensated_steps_));
     add("steps.restarted", static_cast<double>(restarted_steps_));
     add("steps.skipped", static_cast<double>(skipped_steps_));
-    if (verdict_first_) {
-        add("pull.torn_steps", static_cast<double>(torn_steps_));
-        add("pull.torn_max", static_cast<double>(torn_max_));
-    }
+    pull_spread_.report(status);
     if (rounds_.designated()) {
         add("sync.rounds", static_cast<double>(rounds_.ended()));
         add("sync.groups_lost", static_cast<double>(groups_lost_));
@@ -282,9 +286,11 @@ Status Worker::status() const {
     add("interference.opposed", interference_.opposed());
     add("interference.norms", interference_.norms());
     add("steps.reused", static_cast<double>(reused_steps_));
+    add("steps.degenerate", static_cast<double>(undecided_steps_));
     const std::size_t tasks = setup_.tasks.size();
     for (std::size_t i = 0; cosine_count_ > 0 && i < tasks; ++i) {
         for (std::size_t j = i + 1; j < tasks; ++j) {
+            if (!shares_[i * tasks + j]) continue;
             const std::string name = "cosine.mean." + setup_.tasks[i] + "." + setup_.tasks[j];
             add(name.c_str(),
                 pair_cosine_sums_[i * tasks + j] / static_cast<double>(cosine_count_));

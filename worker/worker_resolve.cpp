@@ -49,8 +49,9 @@ void Worker::resolve(GradientOutcome&& outcome) {
                                                       " (tasks in order: " + task_list() + "), " +
                                                       work.error().text));
     }
-    note_tasks(gramian, *work);
     note_resolved(losses, gramian);
+    note_undecided();
+    note_tasks(gramian, *work);
     record_resolved(losses, gramian, layers, *work);
     combine(std::move(*work));
 }
@@ -66,25 +67,54 @@ void Worker::note_resolved(const std::vector<double>& losses, const Gramian& gra
                             : kKeep * losses_[task] + (1 - kKeep) * losses[task];
     }
     if (gramian.tasks() < 2 || !of_all_tasks()) return;  // of one task there are no cosines
-    cosine_sum_ += mean_cosine(gramian);
-    ++cosine_count_;
+    note_cosines(gramian);
+    interference_.add(gramian);
+    if (resolver_.reused()) ++reused_steps_;
+}
+
+void Worker::note_undecided() {
+    const auto& undecided = resolver_.undecided();
+    if (!undecided || undecided_steps_++ > 0) return;
+    const bool zero = undecided->status == AggregatorStatus::all_zero;
+    const std::string where = undecided->groups == 1
+                                  ? ""
+                                  : " of group " + std::to_string(undecided->group) + " of " +
+                                        std::to_string(undecided->groups);
+    effects_->log(LogLevel::warning,
+                  "step " + std::to_string(computing_->step.value) + ": conflict.method '" +
+                      resolver_.aggregator().name() + "' says '" + name_of(undecided->status) +
+                      "': " +
+                      (zero ? "every gradient" + where + " is zero"
+                            : "its paper leaves the gradients" + where +
+                                  " open (parallel, opposed or zero ones)") +
+                      "; the weights are the choice that its file in common/conflict/ documents. "
+                      "Further such steps are only counted (steps.degenerate)");
+}
+
+void Worker::note_cosines(const Gramian& gramian) {
     const std::vector<double> cosines = cosines_of(gramian);
     pair_cosine_sums_.resize(cosines.size());
     for (std::size_t i = 0; i < cosines.size(); ++i) pair_cosine_sums_[i] += cosines[i];
     const std::size_t tasks = gramian.tasks();
     cosine_bins_.resize(pairs_of(tasks) * kCosineBins);
     std::size_t pair = 0;
+    double sum = 0;
+    std::size_t sharing = 0;
     bool conflict = false;
     for (std::size_t i = 0; i < tasks; ++i) {
         for (std::size_t j = i + 1; j < tasks; ++j, ++pair) {
+            if (!shares_[i * tasks + j]) continue;
             const double cosine = cosines[i * tasks + j];
+            sum += cosine;
+            ++sharing;
             ++cosine_bins_[pair * kCosineBins + cosine_bin(cosine)];
             conflict = conflict || cosine < 0;
         }
     }
+    if (sharing == 0) return;
+    cosine_sum_ += sum / static_cast<double>(sharing);
+    ++cosine_count_;
     if (conflict) ++conflict_steps_;
-    interference_.add(gramian);
-    if (resolver_.reused()) ++reused_steps_;
 }
 
 namespace {

@@ -14,11 +14,13 @@
 
 #include "common/conflict/gramian.h"
 #include "common/explained_parameter.h"
+#include "common/ids.h"
 #include "common/result.h"
 
 namespace detente {
 
-// Serializable state of a method; empty for methods without.
+// Serializable state of a method; empty for methods without. Values of no task come first, then
+// lists of one value per task, or matrices of tasks by tasks.
 struct AggregatorState {
     std::vector<double> values;
 };
@@ -86,6 +88,9 @@ class Aggregator {
     virtual std::string name() const = 0;
     virtual AggregatorNeeds needs() const { return {}; }
     virtual AggregatorState initial_state(std::size_t /*tasks*/) const { return {}; }
+    // Where in a state of `tasks` tasks the values stand that these alone would have, in the order
+    // of a state of theirs.
+    virtual std::vector<std::size_t> state_places(TaskSet members, std::size_t tasks) const;
     // One weight per task (none if needs().coordinates). NaN or Inf in the Gramian or a loss is
     // refused (not_finite), naming the task's index; a parameter written for another number of
     // tasks, or a need not met, is bad_job. A const object may be used from several threads at

@@ -6,8 +6,10 @@
 // median (the lower one of two in the middle), or their mean (`rmse`: the root of it scales).
 //
 // Dependent gradients need no special case: the zero components are left out, and where several
-// components are equal any basis gives the same weights. With all gradients zero (status all_zero)
-// the weights are b.
+// components are equal any basis gives the same weights. Where some gradients are dependent and
+// others shorter than about 1e-7 of the longest, the short ones' components cannot be told from
+// rounding and are left out too (status degenerate). With all gradients zero (status all_zero) the
+// weights are b.
 #include <cmath>
 
 #include "common/conflict/methods.h"
@@ -34,6 +36,7 @@ class Aligned final : public Aggregator {
             output.status = AggregatorStatus::all_zero;
             return output;
         }
+        if (eigen.cut()) output.status = AggregatorStatus::degenerate;
         const double length = length_of({eigen.values().data(), eigen.rank()});
         output.weights.assign(tasks, 0.0);
         for (std::size_t k = 0; k < eigen.rank(); ++k) {

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <utility>
 
+#include "common/conflict/members.h"
 #include "common/conflict/methods.h"
 #include "common/invariant.h"
 
@@ -32,6 +33,7 @@ class Composed final : public Aggregator {
         if (composition_.cr_mogm > 0) state.values.resize(state.values.size() + tasks + 1, 0.0);
         return state;
     }
+    std::vector<std::size_t> state_places(TaskSet members, std::size_t tasks) const override;
     Result<AggregatorOutput> weights(const AggregatorInput& input,
                                      AggregatorState& state) const override;
     AverageStep average(std::span<const double> losses, std::size_t tasks) const override {
@@ -66,6 +68,15 @@ class Composed final : public Aggregator {
     std::unique_ptr<const Aggregator> method_;
     Composition composition_;
 };
+
+std::vector<std::size_t> Composed::state_places(TaskSet members, std::size_t tasks) const {
+    std::vector<std::size_t> places = method_->state_places(members, tasks);
+    if (composition_.cr_mogm == 0) return places;
+    const std::size_t own = method_->initial_state(tasks).values.size();
+    places.push_back(own);
+    for (const std::size_t i : indices_of(members, tasks)) places.push_back(own + 1 + i);
+    return places;
+}
 
 Result<void> Composed::check(const AggregatorInput& input) const {
     if (const auto finite = methods::check_finite(input); !finite) return finite.error();
@@ -163,7 +174,7 @@ std::vector<ExplainedParameter> composition_parameters() {
     return {{"preference",
              "in front of the method: what each task's loss and gradient are multiplied by, one "
              "number above 0 per task, separated by ',', or none (default none)",
-             "none"},
+             "none", true},
             {"cr_mogm",
              "behind the method (CR-MOGM): share of the last step's weights in this step's, from 0 "
              "to below 1 (default 0: off)",

@@ -34,7 +34,8 @@ MadeAggregator make(const AggregatorConfig& config) {
 
 Method constant() {
     return {"constant",
-            {{"weights", "one number per task, separated by ',', or one for all (default 1)", "1"}},
+            {{"weights", "one number per task, separated by ',', or one for all (default 1)", "1",
+              true}},
             make,
             "by hand"};
 }

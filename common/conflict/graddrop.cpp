@@ -91,7 +91,7 @@ Method graddrop() {
         {{"leak",
           "share of a dropped gradient that passes, from 0 to 1: one number per task, separated "
           "by ',', or one for all (default 0)",
-          "0"},
+          "0", true},
          {"k", "slope of the drawing probability around one half (at least 0; default 1)", "1"}},
         make,
         "Chen et al. 2020"};

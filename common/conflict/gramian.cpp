@@ -55,17 +55,6 @@ std::vector<double> cosines_of(const Gramian& gramian) {
     return cosines;
 }
 
-double mean_cosine(const Gramian& gramian) {
-    const std::size_t n = gramian.tasks();
-    if (n < 2) return 0;
-    const std::vector<double> cosines = cosines_of(gramian);
-    double sum = 0;
-    for (std::size_t i = 0; i < n; ++i) {
-        for (std::size_t j = i + 1; j < n; ++j) sum += cosines[i * n + j];
-    }
-    return sum / (static_cast<double>(n) * static_cast<double>(n - 1) / 2.0);
-}
-
 void combine(std::span<const double> weights, std::span<const float* const> rows,
              std::span<float> out) {
     invariant(weights.size() == rows.size(), "combine takes one weight per row");

@@ -46,8 +46,6 @@ class Gramian {
 
 // cos(i, j) for each pair; 0 where a row is zero. Same shape as the Gramian, clamped to [-1, 1].
 std::vector<double> cosines_of(const Gramian& gramian);
-// Mean over pairs i < j; 0 with fewer than two tasks.
-double mean_cosine(const Gramian& gramian);
 
 // out = Σᵢ weights[i]·rows[i], written once (out may be any float buffer of any alignment, e.g. the
 // push's own, or exactly one of the rows; it may not overlap a row otherwise). Weights are rounded

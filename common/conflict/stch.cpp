@@ -59,7 +59,7 @@ Method stch() {
         "stch",
         {{"mu", "smoothness: small nears the plain maximum (from 1e-6; default 1)", "1"},
          {"z", "the ideal point: one loss per task, separated by ',', or one for all (default 0)",
-          "0"}},
+          "0", true}},
         make,
         "Lin et al. 2024"};
 }

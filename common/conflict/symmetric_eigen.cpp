@@ -5,10 +5,14 @@
 #include <limits>
 #include <numeric>
 
+#include "common/conflict/pivoted_cholesky.h"
+
 namespace detente {
 namespace {
 
 constexpr int kMostSweeps = 60;
+// What is left of a unit vector that is a sum of others.
+constexpr double kDependent = 1e-13;
 
 // Rotates rows p and q: (cos, sin).
 void rotate(double* p, double* q, std::size_t n, double cos, double sin) {
@@ -75,6 +79,21 @@ SymmetricEigen::SymmetricEigen(const Gramian& matrix) {
                                 : values_.front() * 8 * static_cast<double>(n) *
                                       std::numeric_limits<double>::epsilon();
     while (rank_ < n && values_[rank_] > least && values_[rank_] > 0) ++rank_;
+    keep_short_rows(matrix);
+}
+
+// A row is no less independent for being short, which the largest value does not know.
+void SymmetricEigen::keep_short_rows(const Gramian& matrix) {
+    const std::size_t n = values_.size();
+    std::size_t rows = 0;
+    for (std::size_t i = 0; i < n; ++i) rows += matrix.at(i, i) > 0 ? 1 : 0;
+    if (rank_ >= rows) return;
+    const PivotedCholesky of_units({matrix.entries().begin(), matrix.entries().end()}, n,
+                                   kDependent);
+    if (of_units.rank() == rows) {
+        while (rank_ < rows && values_[rank_] > 0) ++rank_;
+    }
+    cut_ = rank_ < of_units.rank();
 }
 
 std::vector<double> SymmetricEigen::pseudo_solve(std::span<const double> right) const {

@@ -63,7 +63,7 @@ ExplainedParameter VisitingOrder::explained() {
     return {"order",
             "fixed visiting order: per task, separated by ';', the tasks it visits, separated by "
             "',' (two tasks: 1;0), or drawn: from the seed at every step (default drawn)",
-            kDrawn};
+            kDrawn, true};
 }
 
 Result<VisitingOrder> VisitingOrder::parse(std::string_view text, const std::string& method) {

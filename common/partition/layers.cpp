@@ -25,4 +25,17 @@ SharedLayers shared_layers(const Plan& plan, const ModelDescription& model) {
     return shared_layers(plan, tensors);
 }
 
+std::vector<bool> sharing_pairs(const Plan& plan, std::size_t tasks) {
+    std::vector<bool> shares(tasks * tasks, false);
+    for (const Block& block : plan.blocks) {
+        if (!block.trainable() || !block.shared()) continue;
+        for (std::uint32_t i = 0; i < tasks; ++i) {
+            for (std::uint32_t j = 0; j < tasks && block.owners.contains(TaskId{i}); ++j) {
+                if (block.owners.contains(TaskId{j})) shares[i * tasks + j] = true;
+            }
+        }
+    }
+    return shares;
+}
+
 }  // namespace detente

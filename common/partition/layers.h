@@ -22,4 +22,7 @@ struct SharedLayers {
 SharedLayers shared_layers(const Plan& plan, const std::vector<std::string>& tensors);
 SharedLayers shared_layers(const Plan& plan, const ModelDescription& model);
 
+// Which pairs of tasks update a block together, T×T: only those have a cosine.
+std::vector<bool> sharing_pairs(const Plan& plan, std::size_t tasks);
+
 }  // namespace detente

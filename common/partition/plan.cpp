@@ -97,7 +97,7 @@ std::optional<Error> bad_size(const Job& job) {
     if (job.block_bytes == 0 || job.block_bytes % kTileBytes != 0) {
         return fail(
             ErrorCode::bad_job,
-            fmt::format("blocks.block_bytes: expected a multiple of {} (a tile of {} "
+            fmt::format("blocks.bytes: expected a multiple of {} (a tile of {} "
                         "elements), found {}; the nearest is {}",
                         kTileBytes, kTileElements, job.block_bytes,
                         std::max<std::uint64_t>(1, job.block_bytes / kTileBytes) * kTileBytes));
@@ -154,7 +154,7 @@ Result<TensorPlan> plan_tensor(const TensorDescription& tensor, const ModelDescr
     if (job.conflict_space == ConflictSpace::representation && tensor.owners.count() > 1 &&
         plan.owners != tensor.owners) {
         return fail(ErrorCode::bad_job,
-                    fmt::format("task exclude takes tensor '{}' from some of its tasks, but under "
+                    fmt::format("task.exclude takes tensor '{}' from some of its tasks, but under "
                                 "conflict.space = \"representation\" one backward through the "
                                 "trunk serves all of them: remove the pattern, or set "
                                 "\"parameters\"",
@@ -166,7 +166,7 @@ Result<TensorPlan> plan_tensor(const TensorDescription& tensor, const ModelDescr
     }
     if (!plan.frozen && plan.owners.empty()) {
         return fail(ErrorCode::bad_job,
-                    fmt::format("task exclude: expected at least one task that may update tensor "
+                    fmt::format("task.exclude: expected at least one task that may update tensor "
                                 "'{}', found that every task whose loss reaches it excludes it; "
                                 "to leave it as it is, add it to model.frozen",
                                 tensor.name));
@@ -306,7 +306,7 @@ std::optional<Error> too_many_measured(const Plan& plan, const Job& job) {
         return fail(ErrorCode::bad_job,
                     fmt::format("staleness.policy '{}' measures every block of a step: shard {} "
                                 "has {} blocks, at most {} fit one notice; raise "
-                                "blocks.block_bytes or the number of shards",
+                                "blocks.bytes or the number of shards",
                                 job.policy.name, shard, blocks, kMostBlocksPerMessage));
     }
     return std::nullopt;

@@ -1,6 +1,10 @@
 // Admission by capacity: B gradients make an update, and a worker may start a new one only while
 //   min(limit − running, (η_s + v + 1)·B − accepted − running) > 0,
-// so that nothing that is started can end up staler than η_s versions.
+// so that what is started and in no update yet never fills more than η_s + 1 of them. Where updates
+// take the oldest first, as the paper's queue of samples does, nothing is then staler than η_s
+// versions. Here they take gradients as they arrive: a slow worker's can be overtaken by any number
+// that were started after it, and its staleness has no bound; what is bounded is how many there
+// are.
 // Fu, Gao, Shen et al. 2025, "AReaL: A Large-Scale Asynchronous Reinforcement Learning System for
 // Language Reasoning", section 5.1, eq. 3.
 //
@@ -63,8 +67,11 @@ class Capacity final : public Policy {
         if (worker.empty()) worker.assign(kSlots, 0.0);
         return worker;
     }
+    // By itself the largest for which there is less room than there are workers: of one gradient
+    // per worker the gate would never hold any.
     std::size_t size(const PolicyState& state) const {
-        return b_ > 0 ? b_ : std::max<std::size_t>(1, state.workers.size());
+        const double fair = static_cast<double>(state.workers.size()) / (eta_s_ + 1);
+        return b_ > 0 ? b_ : std::max<std::size_t>(1, static_cast<std::size_t>(fair));
     }
     static void apply(PolicyState& state, std::vector<PolicyOutcome>& outcomes) {
         ApplyThese apply;
@@ -102,15 +109,18 @@ class Capacity final : public Policy {
 }  // namespace
 
 PolicyEntry capacity_policy() {
-    return {"capacity",
-            {{"eta_s", "largest staleness that anything started may reach", std::uint64_t{4}},
-             {"b", "gradients in an update; 0 = the number of workers", std::uint64_t{0}, 0,
-              kMostAveraged},
-             {"limit", "workers computing at once; 0 = all", std::uint64_t{0}}},
-            [](const Parameters& parameters) -> Result<std::unique_ptr<const Policy>> {
-                return std::make_unique<const Capacity>(
-                    parameters.count("eta_s"), parameters.count("b"), parameters.count("limit"));
-            }};
+    return {
+        "capacity",
+        {{"eta_s",
+          "gradients that are started and in no update yet never fill more than eta_s + 1 of them",
+          std::uint64_t{4}},
+         {"b", "gradients in an update; 0 = workers / (eta_s + 1), at least 1", std::uint64_t{0}, 0,
+          kMostAveraged},
+         {"limit", "workers computing at once; 0 = all", std::uint64_t{0}}},
+        [](const Parameters& parameters) -> Result<std::unique_ptr<const Policy>> {
+            return std::make_unique<const Capacity>(
+                parameters.count("eta_s"), parameters.count("b"), parameters.count("limit"));
+        }};
 }
 
 }  // namespace detente

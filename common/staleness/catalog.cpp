@@ -73,11 +73,14 @@ std::vector<std::string> policy_names() {
     return names;
 }
 
+std::vector<ParameterSpec> parameter_specs(const std::string& policy) {
+    const std::optional<PolicyEntry> entry = find(policy);
+    return entry ? entry->parameters : std::vector<ParameterSpec>{};
+}
+
 std::vector<ExplainedParameter> policy_parameters(const std::string& policy) {
     std::vector<ExplainedParameter> explained;
-    const std::optional<PolicyEntry> entry = find(policy);
-    if (!entry) return explained;
-    for (const ParameterSpec& spec : entry->parameters) {
+    for (const ParameterSpec& spec : parameter_specs(policy)) {
         explained.push_back({spec.name, explain(spec), standard_text(spec)});
     }
     return explained;

@@ -43,6 +43,8 @@ class Parameters {
     std::map<std::string, ParameterValue> values_;
 };
 
+// What a policy declares, in the order of its own table; none = no such policy (catalog.cpp).
+std::vector<ParameterSpec> parameter_specs(const std::string& policy);
 // The value where the job gives none, as a job file would have it.
 std::string standard_text(const ParameterSpec& spec);
 // "largest staleness accepted, in versions (0 or more; default 8)"

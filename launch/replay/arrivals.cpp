@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <optional>
+#include <utility>
 
 namespace detente {
 namespace {
@@ -55,6 +56,21 @@ Result<std::string> arrival_times(const Recording& recording) {
                             std::chrono::duration<double>(duration).count());
     }
     return text;
+}
+
+Job job_of_arrivals(Job job, const std::string& trace) {
+    SimulationConfig& simulate = job.simulate;
+    SimulationConfig fresh;
+    fresh.limit = simulate.limit;
+    fresh.invariants = simulate.invariants;
+    fresh.thorough = simulate.thorough;
+    fresh.compute.distribution = "trace";
+    fresh.compute.trace = trace;
+    fresh.compute.cancel = simulate.compute.cancel;
+    fresh.network.latency = Nanos{0};
+    fresh.collective.latency = Nanos{0};
+    simulate = std::move(fresh);
+    return job;
 }
 
 }  // namespace detente

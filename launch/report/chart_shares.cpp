@@ -178,9 +178,11 @@ std::string draw(const HeatMap& map) {
         for (std::size_t j = 0; j < columns.size(); ++j) {
             const double value = map.values[i][j];
             const double x = kNames + cell * static_cast<double>(j);
-            svg.box({x, y}, cell - 1, cell - 1, std::isfinite(value) ? shade(value) : "#dddddd",
-                    fmt::format("{} and {}: {:+.3f}", map.names[i], columns[j], value));
-            if (cell < 40) continue;
+            const bool there = std::isfinite(value);
+            svg.box({x, y}, cell - 1, cell - 1, there ? shade(value) : "#dddddd",
+                    there ? fmt::format("{} and {}: {:+.3f}", map.names[i], columns[j], value)
+                          : fmt::format("{} and {}: nothing", map.names[i], columns[j]));
+            if (cell < 40 || !there) continue;
             svg.text({x + cell / 2, y + cell / 2 + 4}, fmt::format("{:+.2f}", value),
                      Anchor::middle, std::abs(value) > 0.6 ? "inside" : "tick");
         }

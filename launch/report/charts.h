@@ -53,7 +53,8 @@ struct ShareBars {
 };
 std::string draw(const ShareBars& bars);
 
-// Numbers in [-1, 1], blue below and orange above 0; a square unless there are `columns`.
+// Numbers in [-1, 1], blue below and orange above 0, grey where there is none (NaN); a square
+// unless there are `columns`.
 struct HeatMap {
     std::string label;
     std::vector<std::string> names;           // of the rows

@@ -31,13 +31,14 @@ double seconds_of(const ResolvedStep& step) {
     return std::chrono::duration<double>(step.at.time_since_epoch()).count();
 }
 
-// Upper triangle of the cosines, in the order of pairs.
+// Upper triangle of the cosines, in the order of pairs; NaN where there is none.
 std::vector<double> pair_cosines(const Gramian& gramian) {
     const std::vector<double> cosines = cosines_of(gramian);
     std::vector<double> pairs;
     for (std::size_t i = 0; i < gramian.tasks(); ++i) {
         for (std::size_t j = i + 1; j < gramian.tasks(); ++j) {
-            pairs.push_back(cosines[i * gramian.tasks() + j]);
+            pairs.push_back(have_met(gramian, i, j) ? cosines[i * gramian.tasks() + j]
+                                                    : std::nan(""));
         }
     }
     return pairs;
@@ -147,6 +148,7 @@ Result<ConflictHistory> read_conflict_history(const RunDirectory& run) {
     }
     std::vector<std::size_t> order(names.size());
     std::iota(order.begin(), order.end(), std::size_t{0});
+    std::erase_if(order, [&](std::size_t pair) { return sums.of_pair[pair].count == 0; });
     std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
         return sums.of_pair[a].value() < sums.of_pair[b].value();
     });

@@ -29,6 +29,7 @@ json::object conflict_json(const RunRecord& run) {
     if (!run.by_task.empty()) conflict["by_task"] = json_of(run.by_task);
     if (run.interference_index) conflict["interference_index"] = number(*run.interference_index);
     if (run.steps_in_conflict) conflict["steps_in_conflict"] = number(*run.steps_in_conflict);
+    if (run.degenerate_steps) conflict["degenerate_steps"] = *run.degenerate_steps;
     json::array rows;
     for (const auto& row : run.cosines) {
         json::array numbers;
@@ -168,6 +169,7 @@ void add_run(std::string& out, const NamedRun& named) {
     }
     for (std::size_t i = 0; i < run.cosines.size(); ++i) {
         for (std::size_t j = i + 1; j < run.cosines.size(); ++j) {
+            if (std::isnan(run.cosines[i][j])) continue;
             csv.add("cosine", run.cosine_tasks[i] + "/" + run.cosine_tasks[j], run.cosines[i][j]);
         }
     }

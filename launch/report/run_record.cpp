@@ -83,6 +83,9 @@ void read_conflict(const json::object& conflict, RunRecord& run) {
     if (conflict.contains("steps_in_conflict")) {
         run.steps_in_conflict = number_at(conflict, "steps_in_conflict");
     }
+    if (conflict.contains("degenerate_steps")) {
+        run.degenerate_steps = count_at(conflict, "degenerate_steps");
+    }
     if (!conflict.contains("cosines")) return;
     run.cosine_tasks = texts_at(conflict, "tasks");
     for (const json::value& row : array_at(conflict, "cosines")) {

@@ -57,8 +57,10 @@ struct RunRecord {
     std::vector<TaskSummary> by_task;  // empty: of an older build, or no cosines
     std::optional<double> interference_index;
     std::optional<double> steps_in_conflict;  // share
+    // Older builds did not say.
+    std::optional<std::uint64_t> degenerate_steps;
     std::vector<std::string> cosine_tasks;
-    std::vector<std::vector<double>> cosines;  // square, or empty
+    std::vector<std::vector<double>> cosines;  // square, or empty; NaN: nothing is shared
     std::vector<AcrossSummary::Pair> across;   // what servers saw where tasks are split
     std::vector<WorkerSummary> workers;
     StepTimes step_times;  // of all workers; without steps: of an older build

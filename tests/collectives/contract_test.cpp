@@ -183,3 +183,17 @@ TEST_CASE("collective: what cannot be averaged is refused at once") {
         }
     }
 }
+
+TEST_CASE("collective: a member that cannot bring its share breaks the group at once by name") {
+    for (const Kind& kind : kinds()) {
+        DYNAMIC_SECTION(kind.name) {
+            check_all_say(kind.run("gives_up", 3), {"missing worker:5", "told"});
+        }
+    }
+}
+
+TEST_CASE("collective: a member that is at the next group already is met there") {
+    for (const Kind& kind : kinds()) {
+        DYNAMIC_SECTION(kind.name) { check_agreed_and_right(kind.run("comes_early", 3), 2); }
+    }
+}

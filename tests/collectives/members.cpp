@@ -104,6 +104,7 @@ Reports fork_members(
         invariant(pid >= 0, "a test may fork");
         if (pid == 0) {
             ::close(ends[0]);
+            ::setenv(kMemberVariable, std::to_string(i).c_str(), 1);
             const auto say = [&ends](const std::string& line) { write_line(ends[1], line); };
             for (const std::string& line : body(i, say)) say(line);
             ::_exit(0);

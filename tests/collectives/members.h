@@ -29,6 +29,8 @@ Reports run_on_threads(const MakeBackend& make, const std::string& scenario, std
 // and say so.
 Reports run_in_processes(const MakeBackend& make, const std::string& scenario, std::size_t count,
                          const Watch& watch = {});
+// Which member a forked process is, from 0.
+inline constexpr const char* kMemberVariable = "DETENTE_TEST_MEMBER";
 // A forked process's body, to run anything else: its lines, read to the end.
 Reports fork_members(
     const std::function<Lines(std::size_t, const std::function<void(const std::string&)>& say)>&

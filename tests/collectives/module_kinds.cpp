@@ -69,9 +69,12 @@ Kind nccl_kind() {
 
 MakeBackend nccl_over_standin(const std::string& run) {
     if (std::string(NCCL_MODULE).empty()) return {};
-    CollectiveOptions options{run,
-                              {{"nccl.library", NCCL_STANDIN}, {"cuda.library", NCCL_STANDIN}}};
-    return [options] {
+    return [run] {
+        CollectiveOptions options{run,
+                                  {{"nccl_library", NCCL_STANDIN}, {"cuda_library", NCCL_STANDIN}}};
+        // A device for each.
+        const char* member = std::getenv(kMemberVariable);
+        if (member != nullptr) options.options.emplace_back("place", member);
         auto backend = load_collectives(NCCL_MODULE, options);
         if (backend.has_error()) throw std::runtime_error(backend.error().text);
         return std::move(*backend);

@@ -142,6 +142,46 @@ TEST_CASE("nccl: joining that hangs ends at the deadline with an error") {
     }
 }
 
+TEST_CASE("nccl: two members on one device are refused and told that each takes a GPU") {
+    if (!is_built()) return;
+    const std::string run = unique_run();
+    const Reports reports = fork_members(
+        [&](std::size_t i, const auto&) -> Lines {
+            ::setenv(kMemberVariable, i == 0 ? "0" : "3", 1);  // as a launcher that counts wrong
+            const auto backend = nccl_over_standin(run)();
+            const auto formed =
+                backend->form(whole_group(1, 3), worker(i), std::chrono::seconds(10));
+            if (formed.has_value()) return {"formed"};
+            return {name_of(formed.error().code), formed.error().text};
+        },
+        3);
+    for (const std::size_t i : {1U, 2U}) {
+        REQUIRE(reports[i].size() == 2);
+        INFO(reports[i][1]);
+        // Who is second may see the other one leave.
+        if (reports[i][0] == "peer_lost") continue;
+        CHECK(reports[i][0] == "not_supported");
+        CHECK(reports[i][1].find("uses CUDA device 3, and NCCL takes one worker per GPU") !=
+              std::string::npos);
+    }
+    CHECK((reports[1][0] == "not_supported" || reports[2][0] == "not_supported"));
+    CHECK(reports[0][0] != "formed");
+}
+
+TEST_CASE("nccl: members take the devices by turns where none is named") {
+    if (!is_built()) return;
+    const auto made = [](const std::string& place) {
+        return load_collectives(
+            NCCL_MODULE,
+            {"run",
+             {{"cuda_library", NCCL_STANDIN}, {"nccl_library", NCCL_STANDIN}, {"place", place}}});
+    };
+    CHECK(made("17").has_value());  // of sixteen, the second
+    const auto wrong = made("second");
+    REQUIRE(wrong.has_error());
+    CHECK(wrong.error().text.find("a number from 0, not 'second'") != std::string::npos);
+}
+
 TEST_CASE("nccl: without a GPU the module fails at once and says what it looked for") {
     if (!is_built()) return;
     if (::access("/dev/nvidia0", F_OK) == 0) {
@@ -160,15 +200,16 @@ TEST_CASE("nccl: without a GPU the module fails at once and says what it looked 
 TEST_CASE("nccl: a library or device that is not there is named with the option that says where") {
     if (!is_built()) return;
     const auto nowhere =
-        load_collectives(NCCL_MODULE, {"run", {{"cuda.library", "libno_such_cuda.so"}}});
+        load_collectives(NCCL_MODULE, {"run", {{"cuda_library", "libno_such_cuda.so"}}});
     REQUIRE(nowhere.has_error());
     CHECK(nowhere.error().text.find("looked for as libno_such_cuda.so") != std::string::npos);
-    CHECK(nowhere.error().text.find("cuda.library") != std::string::npos);
+    CHECK(nowhere.error().text.find("sync.cuda_library") != std::string::npos);
     const auto device = load_collectives(
         NCCL_MODULE,
-        {"run", {{"cuda.library", NCCL_STANDIN}, {"nccl.library", NCCL_STANDIN}, {"device", "7"}}});
+        {"run",
+         {{"cuda_library", NCCL_STANDIN}, {"nccl_library", NCCL_STANDIN}, {"device", "99"}}});
     REQUIRE(device.has_error());
-    CHECK(device.error().text.find("CUDA device 7") != std::string::npos);
+    CHECK(device.error().text.find("CUDA device 99") != std::string::npos);
     const auto unknown = load_collectives(NCCL_MODULE, {"run", {{"devise", "0"}}});
     REQUIRE(unknown.has_error());
     CHECK(unknown.error().text.find("unknown option 'devise'") != std::string::npos);

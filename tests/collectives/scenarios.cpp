@@ -334,6 +334,56 @@ Lines refusals(Member& member) {
     return lines;
 }
 
+// The last member goes on to the next group while the others are still busy with one.
+Lines comes_early(Member& member) {
+    const bool is_last = member.index + 1 == member.count;
+    const std::vector<double> weights(member.count, 1.0);
+    std::unique_ptr<Collective> collective;
+    Lines lines;
+    const auto average = [&](std::uint64_t epoch) {
+        collective = formed(member, whole_group(epoch, member.count));
+        const CollectiveKey key = key_of(epoch, 1, 0);
+        begin(*collective, key, share_of(member.index, key, 1000, 1));
+        for (const auto& end : ends_of(*collective, 1)) lines.push_back(judged(end, weights));
+    };
+    if (!is_last) {  // with a group that it never comes to
+        const auto never =
+            member.backend.form(whole_group(1, member.count), worker(member.index), kShort);
+    }
+    average(2);
+    if (!is_last) {  // with one that it has left
+        wait_until_broken(*collective);
+        for (int look = 0; look < 10; ++look) {
+            collective->wait(std::chrono::milliseconds(10));
+            collective->poll(clock_now());
+        }
+    }
+    collective.reset();
+    average(3);
+    return lines;
+}
+
+// The middle member cannot bring its share, and says so.
+Lines gives_up(Member& member) {
+    const auto collective = formed(member, whole_group(1, member.count));
+    const CollectiveKey key = key_of(1, 1, 0);
+    const bool gives_up = member.index == member.count / 2;
+    if (gives_up) {
+        collective->give_up(key, fail(ErrorCode::over_limit, "it has no room"));
+        wait_until_broken(*collective);
+    } else {
+        begin(*collective, key, share_of(member.index, key, 5000, 1));
+        const auto ends = ends_of(*collective, 1);  // long before the deadline
+        if (ends.size() != 1) return {"waited"};
+        if (!std::holds_alternative<Broken>(ends[0].result)) return {text_of(ends[0])};
+    }
+    if (!collective->broken()) return {"not broken"};
+    const std::string& text = collective->broken()->error.text;
+    const bool told = !gives_up || text.find("it has no room") != std::string::npos;
+    const std::string whole = text_of(*collective->broken());
+    return {whole.substr(whole.find("missing")), told ? "told" : text};
+}
+
 }  // namespace
 
 const std::map<std::string, Scenario>& scenarios() {
@@ -350,6 +400,8 @@ const std::map<std::string, Scenario>& scenarios() {
         {"until_killed", until_killed},
         {"steady", steady},
         {"refusals", refusals},
+        {"comes_early", comes_early},
+        {"gives_up", gives_up},
     };
     return all;
 }

@@ -220,6 +220,58 @@ TEST_CASE("shared memory: waiting for a slow member costs no processor time") {
     CHECK(reports[1] == Lines{"told"});
 }
 
+TEST_CASE("shared memory: what a round brings has room while the means of the last are held") {
+    const std::string run = unique_run();
+    constexpr std::size_t kTasks = 3;
+    constexpr std::size_t kElements = 65'536;
+    const std::size_t arena = arena_for(kTasks * kElements * sizeof(float));
+    const Reports reports = fork_members(
+        [&](std::size_t i, const auto&) -> Lines {
+            const auto backend = shared(run, arena)();
+            auto formed = backend->form(whole_group(1, 2), worker(i), std::chrono::seconds(10));
+            if (formed.has_error()) return {formed.error().text};
+            std::vector<CollectiveEnd> held;
+            for (std::uint64_t step = 1; step <= 2; ++step) {
+                for (std::uint32_t task = 0; task < kTasks; ++task) {
+                    const CollectiveKey key = key_of(1, step, task);
+                    const auto begun = (*formed)->begin(key, share_of(i, key, kElements, 1),
+                                                        clock_now() + std::chrono::seconds(8));
+                    if (begun.has_error()) return {begun.error().text};
+                }
+                for (auto& end : ends_of(**formed, kTasks)) held.push_back(std::move(end));
+            }
+            std::size_t right = 0;
+            for (const CollectiveEnd& end : held) {
+                const auto* averaged = std::get_if<Averaged>(&end.result);
+                if (averaged == nullptr) return {text_of(end)};
+                if (error_of(*averaged, end.key, {1, 1}) < 1e-6) ++right;
+            }
+            return {std::to_string(right) + " right"};
+        },
+        2);
+    CHECK(reports == Reports{{"6 right"}, {"6 right"}});
+}
+
+TEST_CASE(
+    "shared memory: a round that takes more than the host has is refused with what it takes") {
+    SharedMemoryOptions options;
+    options.round_bytes = 1'000'000;
+    CHECK(check_memory(whole_group(1, 3), options, 4'000'000).has_value());
+    const auto refused = check_memory(whole_group(1, 3), options, 3'999'999);
+    REQUIRE(refused.has_error());
+    CHECK(refused.error().code == ErrorCode::not_supported);
+    INFO(refused.error().text);
+    CHECK(refused.error().text.find("up to 4000000 bytes") != std::string::npos);
+    CHECK(refused.error().text.find("sync.layers") != std::string::npos);
+    CHECK(memory_of_host() > 0);
+    options.run = unique_run();
+    options.round_bytes = memory_of_host();
+    const auto formed =
+        SharedMemoryBackend(options).form(whole_group(1, 2), worker(0), std::chrono::seconds(1));
+    REQUIRE(formed.has_error());
+    CHECK(formed.error().code == ErrorCode::not_supported);
+}
+
 TEST_CASE("arena: pieces do not overlap and what is given back is joined again") {
     Arena arena(1024);
     const auto a = arena.take(100);

@@ -99,3 +99,40 @@ TEST_CASE("collective thread: what cannot begin and what is given up ends too") 
     CHECK(lines[2] == "epoch 1, step 1, bucket 0: broken: cancelled, missing worker:2");
     CHECK(lines[3] == "formed 1: wrong_epoch");
 }
+
+TEST_CASE("collective thread: a share that is refused breaks the group for all at once") {
+    const auto hub = std::make_shared<LocalHub>();
+    LocalBackend one(hub);
+    LocalBackend two(hub);
+    Told told_one;
+    Told told_two;
+    CollectiveThread first(one, worker(0), told_one.sink());
+    CollectiveThread second(two, worker(1), told_two.sink());
+    first.form(whole_group(1, 2), kPlenty);
+    second.form(whole_group(1, 2), kPlenty);
+    REQUIRE(told_one.lines(1).size() == 1);
+    REQUIRE(told_two.lines(1).size() == 1);
+    const CollectiveKey key = key_of(1, 1, 0);
+    GradientShare wrong = share_of(0, key, 100, 1);
+    wrong.elements = 101;
+    first.begin(key, std::move(wrong), kPlenty);
+    second.begin(key, share_of(1, key, 100, 1), kPlenty);
+    CHECK(told_one.lines(3) == Lines{"formed 1",
+                                     "epoch 1, step 1, bucket 0: broken: bad_length, missing",
+                                     "group 1 broken: io, missing worker:2"});
+    Lines others = told_two.lines(3);
+    // It may be told of the group before it begins, or after.
+    std::sort(others.begin(), others.end());
+    CHECK(others == Lines{"epoch 1, step 1, bucket 0: broken: io, missing worker:2", "formed 1",
+                          "group 1 broken: io, missing worker:2"});
+    // A key of another group is refused, and breaks nothing.
+    first.form(group_of(2, {0}), kPlenty);
+    first.begin(key, cancelled_share(10), kPlenty);
+    const CollectiveKey alone = key_of(2, 1, 0);
+    first.begin(alone, share_of(0, alone, 100, 1), kPlenty);
+    const Lines after = told_one.lines(6);
+    REQUIRE(after.size() == 6);
+    CHECK(after[3] == "formed 2");
+    CHECK(after[4] == "epoch 1, step 1, bucket 0: broken: wrong_epoch, missing");
+    CHECK(after[5].find("averaged, weight 1") != std::string::npos);
+}

@@ -228,8 +228,23 @@ TEST_CASE("plan: block sizes that are no multiple of a tile are refused with the
     Job job;
     job.block_bytes = 10000;
     require_bad_job(multifashion(), job, "the nearest is 8192");
+    require_bad_job(multifashion(), job, "blocks.bytes: expected a multiple of 4096");
     job.block_bytes = 0;
     require_bad_job(multifashion(), job, "the nearest is 4096");
+}
+
+TEST_CASE("plan: more measured blocks than one notice holds are refused with what to raise") {
+    ModelDescription model;
+    model.model = "large";
+    model.tasks = {"a"};
+    model.tensors = {{"layer", {65537, 1024}, tasks(1)}};
+    Job job;
+    job.block_bytes = 4096;
+    job.policy = {"kardam", {}};
+    require_bad_job(model, job,
+                    "shard 0 has 65537 blocks, at most 65536 fit one notice; raise blocks.bytes");
+    job.servers = 2;
+    CHECK(plan_of(model, job).blocks.size() == 65537);
 }
 
 TEST_CASE("plan: the printed table names every block, its home, its owners and the balance") {

@@ -195,6 +195,77 @@ TEST_CASE("properties: nash and fairgrad solve their equations wherever there is
     }
 }
 
+TEST_CASE("properties: lengths from 1e-9 to 1e9 leave orthogonal gradients their weights") {
+    Random random(random_key(10, Purpose::test));
+    for (const std::size_t tasks : {2, 3, 5, 8}) {
+        for (int trial = 0; trial < 10; ++trial) {
+            Row lengths(tasks);
+            Rows straight(tasks, Row(tasks, 0.0));
+            for (std::size_t i = 0; i < tasks; ++i) {
+                lengths[i] = straight[i][i] = std::pow(10.0, 18 * random.uniform() - 9);
+            }
+            const Rows rows = rotated(straight, random);
+            Row sorted = lengths;
+            std::sort(sorted.begin(), sorted.end());
+            const auto n = static_cast<double>(tasks);
+            double mean = 0;
+            double inverses = 0;
+            for (const double length : lengths) {
+                mean += length * length / n;
+                inverses += 1 / length;
+            }
+            // Components are the gradients themselves: of each remains its direction.
+            const std::vector<std::pair<std::string, double>> scales = {
+                {"min", sorted.front()},
+                {"median", sorted[(tasks - 1) / 2]},
+                {"rmse", std::sqrt(mean)}};
+            for (const auto& [scale, length] : scales) {
+                CAPTURE(tasks, trial, scale);
+                const DenseResult aligned = run("aligned", rows, {{"scale", scale}});
+                REQUIRE(aligned.output.status == AggregatorStatus::ok);
+                for (std::size_t i = 0; i < tasks; ++i) {
+                    REQUIRE(aligned.output.weights[i] * lengths[i] ==
+                            Approx(length / n).epsilon(1e-9));
+                }
+            }
+            const DenseResult impartial = run("imtl_g", rows);
+            REQUIRE(impartial.output.status == AggregatorStatus::ok);
+            const DenseResult config = run("config", rows);
+            for (std::size_t i = 0; i < tasks; ++i) {
+                REQUIRE(impartial.output.weights[i] * lengths[i] ==
+                        Approx(1 / inverses).epsilon(1e-9));
+                REQUIRE(config.output.weights[i] * lengths[i] ==
+                        Approx(config.output.weights[0] * lengths[0]).epsilon(1e-9));
+            }
+        }
+    }
+}
+
+TEST_CASE("properties: aligned is the closed form of two gradients at any lengths") {
+    Random random(random_key(11, Purpose::test));
+    for (int trial = 0; trial < 200; ++trial) {
+        const double a = std::pow(10.0, 18 * random.uniform() - 9);
+        const double b = std::pow(10.0, 18 * random.uniform() - 9);
+        const double cosine = 1.8 * random.uniform() - 0.9;
+        const double sine = std::sqrt(1 - cosine * cosine);
+        CAPTURE(a, b, cosine);
+        const DenseResult found = run("aligned", {{a, 0}, {b * cosine, b * sine}});
+        REQUIRE(found.output.status == AggregatorStatus::ok);
+        // G^(1/2) = (G + sI)/t with s = √det G, t = √(tr G + 2s); so its inverse is t·(G + sI)⁻¹.
+        const double s = a * b * sine;
+        const double trace = a * a + b * b;
+        const double t = std::sqrt(trace + 2 * s);
+        const double product = a * b * cosine;
+        const double least = 2 * s * s / (trace + std::hypot(a * a - b * b, 2 * product));
+        const double factor = std::sqrt(least) * t / (2 * s * s + s * trace) / 2;
+        const double first = factor * (b * b + s - product) * a;
+        const double second = factor * (a * a + s - product) * b;
+        const double margin = 1e-9 * std::max(std::abs(first), std::abs(second));
+        REQUIRE(found.output.weights[0] * a == Approx(first).margin(margin).epsilon(0));
+        REQUIRE(found.output.weights[1] * b == Approx(second).margin(margin).epsilon(0));
+    }
+}
+
 TEST_CASE("properties: upgrad is linear under scaling of the rows") {
     Random random(random_key(6, Purpose::test));
     for (const Shape& shape : shapes()) {

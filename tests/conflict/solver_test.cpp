@@ -392,6 +392,28 @@ TEST_CASE("imtl_g: dependent gradients take the least-squares solution") {
     test::require_near(result.output.weights, {1.0 / 3, 2.0 / 3}, 1e-12);
 }
 
+TEST_CASE("imtl_g: a zero gradient leaves a short one its weight") {
+    const DenseResult result = run("imtl_g", {{1, 0, 0}, {0, 1e-9, 0}, {0, 0, 0}});
+    REQUIRE(result.output.status == AggregatorStatus::degenerate);
+    REQUIRE(result.output.weights[0] == Approx(1e-9).epsilon(1e-6));
+    REQUIRE(result.output.weights[1] == Approx(1).epsilon(1e-6));
+    REQUIRE(result.output.weights[2] == 0);
+}
+
+TEST_CASE("aligned: a short gradient keeps its component") {
+    const DenseResult result = run("aligned", {{1, 0}, {0, 1e-9}});
+    REQUIRE(result.output.status == AggregatorStatus::ok);
+    REQUIRE(result.output.weights[0] == Approx(5e-10).epsilon(1e-9));
+    REQUIRE(result.output.weights[1] == Approx(0.5).epsilon(1e-9));
+}
+
+TEST_CASE("aligned: says so where a short gradient cannot be told from the rounding of others") {
+    const auto status_of = [](const Rows& rows) { return run("aligned", rows).output.status; };
+    REQUIRE(status_of({{1, 0}, {1, 0}, {0, 1e-9}}) == AggregatorStatus::degenerate);
+    REQUIRE(status_of({{1, 0}, {1, 0}, {0, 1e-3}}) == AggregatorStatus::ok);
+    REQUIRE(status_of({{1, 0}, {1, 0}, {0, 0}}) == AggregatorStatus::ok);
+}
+
 TEST_CASE("aligned: is the inverse root of G, scaled by each measure of its eigenvalues") {
     Random random(random_key(11, Purpose::test));
     for (int trial = 0; trial < 20; ++trial) {

@@ -43,6 +43,29 @@ TEST_CASE("cli: a job is checked with its --set, which takes one value each time
     CHECK(exit_code_of_command({"job", file, "--set", "workers=0"}) == 2);
 }
 
+TEST_CASE("cli: seeds and other whole numbers below zero or past 2^53 are refused by every verb") {
+    const TemporaryFolder folder;
+    const std::string file = folder / "job.toml";
+    write_file(folder / "libnet.so", "");
+    write_file(file, "[model]\nlibrary = \"net\"\n");
+    for (const std::string seed : {"-1", "-18446744073709551615", "9007199254740993", "1.5", "x"}) {
+        CAPTURE(seed);
+        CHECK(exit_code_of_command({"aggregate", "--list", "--seed=" + seed}) == 2);
+        CHECK(exit_code_of_command({"simulate", file, "--seed=" + seed, "--out", folder / "run"}) ==
+              2);
+        CHECK(exit_code_of_command({"evaluate", folder / "run", "--checkpoint=" + seed}) == 2);
+        CHECK(exit_code_of_command({"explain", folder / "run", "--step=" + seed}) == 2);
+    }
+    for (const std::string seed : {"0", "7", "9007199254740992"}) {
+        CAPTURE(seed);
+        CHECK(exit_code_of_command({"aggregate", "--list", "--seed", seed}) == 0);
+        // Past the command line: that library is none.
+        CHECK(exit_code_of_command({"simulate", file, "--seed", seed, "--out", folder / "run"}) ==
+              value_of(ExitCode::model));
+    }
+    CHECK(exit_code_of_command({"aggregate", "--list", "--seed", "-1"}) == 2);
+}
+
 TEST_CASE("exit codes: every error has one, and none is success") {
     for (int code = 0; code <= static_cast<int>(ErrorCode::internal); ++code) {
         CHECK(exit_code_of(static_cast<ErrorCode>(code)) != ExitCode::ok);

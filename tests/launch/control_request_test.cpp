@@ -61,6 +61,22 @@ TEST_CASE("control: what a job file would refuse is refused with the same words"
     CHECK(refused({"staleness.policy=delayed_nesterov"}).find("adam") != std::string::npos);
 }
 
+TEST_CASE("control: what README shows works on README's job and its other example is refused") {
+    const std::string job =
+        std::string(kJob) + "[[staleness.for]]\npattern = \"heads.*\"\n" + "policy = \"async\"\n";
+    const auto made = apply_to(job, {{"staleness.policy=polynomial", "staleness.a=1"}, "me"});
+    REQUIRE(made.has_value());
+    CHECK(made->change.policy == "polynomial");
+    CHECK(made->job.policy_for.size() == 1);
+    const auto parameter = apply_to(job, {{"staleness.tau_max=4"}, "me"});
+    REQUIRE(parameter.has_value());
+    CHECK(parameter->change.policy == "bounded_reject");
+    const auto averages = apply_to(job, {{"staleness.policy=fedbuff", "staleness.k=4"}, "me"});
+    REQUIRE(averages.has_error());
+    CHECK(averages.error().text.find("decides whole steps") != std::string::npos);
+    CHECK(apply_to(job, {{"staleness.policy=dana_zero"}, "me"}).has_error());
+}
+
 TEST_CASE("control: other keys than the policy's are refused, saying what to do instead") {
     for (const char* set : {"workers=3", "rule.learning_rate=1", "staleness.admission=step",
                             "staleness.for.0.policy=async", "staleness"}) {

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <boost/asio/steady_timer.hpp>
 #include <catch2/catch.hpp>
 #include <future>
@@ -137,6 +138,32 @@ TEST_CASE("control link: heartbeats are sent for a node that loads, until it run
     (*client)->send(mark);
     const auto is_mark = [](const Message& m) { return std::holds_alternative<Ready>(m.body); };
     REQUIRE(hub.run_until([&] { return is_mark(hub.got.back()); }));
+}
+
+TEST_CASE("control link: a coordinator that lives is heard and one that stands still is told") {
+    Hub hub;
+    Message sign;
+    sign.envelope.from = kCoordinator;
+    sign.body = Status{.activity = "coordinating"};
+    hub.server.beat(sign, milliseconds(5));
+    auto client = hub.connect();
+    std::atomic<int> heard{0};
+    std::promise<Nanos> silent;  // cannot be set twice
+    auto news = silent.get_future();
+    (*client)->start({.received =
+                          [&](Message&& message) {
+                              if (std::holds_alternative<Status>(message.body)) ++heard;
+                          },
+                      .closed = [](const std::string&) {}});
+    (*client)->send(hello_of(node_of(WorkerId{0})));
+    (*client)->watch(seconds(1), milliseconds(10),
+                     [&](Nanos silence) { silent.set_value(silence); });
+    REQUIRE(hub.run_until([&] { return heard > 250; }));  // longer than the limit
+    CHECK(news.wait_for(seconds(0)) == std::future_status::timeout);
+    // From here on the hub's loop stands still, and its connection stays open.
+    REQUIRE(news.wait_for(seconds(10)) == std::future_status::ready);
+    CHECK(news.get() > seconds(1));
+    client->reset();
 }
 
 TEST_CASE("control link: garbage and strangers are closed, and the server goes on") {

@@ -117,6 +117,49 @@ TEST_CASE("coordinator: an evaluation under way when training ends has the time 
     CHECK_FALSE(scene.world.finished->failed);
 }
 
+TEST_CASE("coordinator: why the last checkpoint after a signal was not written is told") {
+    Scene scene;
+    scene.train();
+    scene.world.receive(kCoordinator, Stop{.reason = "SIGINT", .drain = true});
+    scene.stop_workers();
+    CHECK(scene.node.view().stage == Stage::saving);
+    scene.world.receive(Scene::shard(0), CheckpointReply{.number = 1,
+                                                         .code = ErrorCode::io,
+                                                         .error = "/run/checkpoints/1: not a "
+                                                                  "folder"});
+    CHECK_THAT(last_warning(scene),
+               Catch::Contains("checkpoint 1: shard:0: /run/checkpoints/1: not a folder"));
+    scene.stop_shards();
+    REQUIRE(scene.world.finished);
+    CHECK(scene.world.finished->error.code == ErrorCode::cancelled);
+    CHECK_THAT(scene.world.finished->error.text,
+               Catch::StartsWith("SIGINT; the last checkpoint was not written: checkpoint 1: "
+                                 "shard:0: /run/checkpoints/1: not a folder") &&
+                   Catch::EndsWith("; there is no checkpoint to resume from"));
+}
+
+TEST_CASE("coordinator: a last checkpoint that hangs names who is late and the one that stands") {
+    Scene scene(saving_job());
+    scene.train();
+    scene.heartbeat(Scene::worker(0), {{"samples", 100}});
+    scene.answer_checkpoint();
+    scene.world.receive(kCoordinator, Stop{.reason = "SIGTERM", .drain = true});
+    scene.stop_workers();
+    scene.world.receive(Scene::shard(0), CheckpointReply{.number = 2});
+    pass(scene, scene.job_.stop_deadline + seconds(1));
+    CHECK_THAT(last_warning(scene),
+               Catch::Contains("checkpoint 2: not done within 10.0 s (deadlines.stop_s)") &&
+                   Catch::Contains("still at it: shard:1") && !Catch::Contains("shard:0"));
+    scene.stop_shards();
+    REQUIRE(scene.world.finished);
+    CHECK(scene.world.finished->error.code == ErrorCode::cancelled);
+    CHECK_THAT(scene.world.finished->error.text,
+               Catch::StartsWith("SIGTERM; the last checkpoint was not written: checkpoint 2: ") &&
+                   Catch::Contains("shard:1") &&
+                   Catch::EndsWith("an earlier one stands; to go on from it: --resume "
+                                   "/run/checkpoints/1"));
+}
+
 TEST_CASE("coordinator: it knows which workers have written a file of a checkpoint") {
     CoordinatorOptions options = Scene::options(saving_job(), 0);
     options.workers_keep_vectors = true;

@@ -206,6 +206,33 @@ TEST_CASE("coordinator: a new process takes a lost worker's place and what it co
     CHECK(scene.node.view().find(Scene::worker(0))->endpoint.host == "there");
 }
 
+TEST_CASE("coordinator: workers join in places that nobody has had, up to the job's places") {
+    Job job = small_job();
+    job.places = 4;
+    Scene scene(job);
+    CHECK(scene.node.vacancies().empty());  // not before training
+    scene.train();
+    REQUIRE(scene.node.vacancies().size() == 2);
+    CHECK(scene.node.vacancies()[0].node == Scene::worker(2));
+    CHECK(scene.node.vacancies()[0].incarnation == Incarnation{1});
+    scene.hello(Scene::worker(2));
+    const auto welcomed = scene.world.of<Welcome>();
+    CHECK(welcomed.back().first == Scene::worker(2));
+    CHECK_FALSE(welcomed.back().second.initialise);
+    CHECK(welcomed.back().second.peers.size() == 5);
+    scene.world.receive(Scene::worker(2), Ready{});
+    CHECK(scene.world.of<Go>().back().first == Scene::worker(2));
+    REQUIRE(scene.node.vacancies().size() == 1);
+    CHECK(scene.node.vacancies()[0].node == Scene::worker(3));
+    scene.hello(Scene::worker(4));  // there is no such place
+    CHECK(scene.world.of<Welcome>().size() == welcomed.size());
+    CHECK(scene.node.view().find(Scene::worker(4)) == nullptr);
+    scene.world.give(PeerDown{Scene::worker(2), Incarnation{1}, "killed"});
+    REQUIRE(scene.node.vacancies().size() == 2);
+    CHECK(scene.node.vacancies()[0].incarnation == Incarnation{2});
+    CHECK(scene.node.view().stage == Stage::training);
+}
+
 TEST_CASE("coordinator: a worker that joins late and is never ready is lost by a deadline") {
     Job job = small_job();
     job.start_deadline = seconds(4);
@@ -264,6 +291,64 @@ TEST_CASE("coordinator: books that do not balance fail the run") {
     CHECK(scene.world.finished->error.code == ErrorCode::internal);
 }
 
+// Two workers of a node whose group cannot be formed, as both say, as often as it is tried.
+void cannot_form(Scene& scene) {
+    for (int attempt = 1; attempt <= NodeGroups::kMostAttempts; ++attempt) {
+        const auto asked = scene.world.of<FormGroup>();
+        REQUIRE(!asked.empty());
+        const Group group = asked.back().second.group;
+        REQUIRE(group.members.size() == 2);
+        for (std::uint32_t i = 0; i < 2; ++i) {
+            scene.world.receive(Scene::worker(i),
+                                LostGroup{group.epoch, {}, ErrorCode::io, "no device is left"});
+        }
+    }
+    CHECK(scene.world.of<FormGroup>().back().second.group.members.size() == 1);
+}
+
+TEST_CASE("coordinator: a run whose layers were never in step fails and says why") {
+    Job job = small_job();
+    job.sync_layers = {"*"};
+    for (const double rounds : {0.0, 7.0}) {
+        Scene scene(job);
+        scene.train();
+        cannot_form(scene);
+        for (std::uint32_t i = 0; i < 2; ++i) {
+            Stopped stopped;
+            stopped.last.values = {{"sync.rounds", rounds}};
+            scene.world.receive(Scene::worker(i), stopped);
+        }
+        scene.answer_checkpoint();
+        scene.evaluated(1, 1);
+        scene.stop_shards();
+        REQUIRE(scene.world.finished);
+        // In step for a part of the run is what a node that breaks comes to.
+        CHECK(scene.world.finished->failed == (rounds == 0));
+        if (rounds > 0) continue;
+        CHECK(scene.world.finished->error.code == ErrorCode::io);
+        CHECK_THAT(
+            scene.world.finished->error.text,
+            Catch::Contains("never in step") && Catch::Contains("worker:0: no device is left"));
+    }
+}
+
+TEST_CASE("coordinator: a node that never met because a worker was late fails no run") {
+    Job job = small_job();
+    job.sync_layers = {"*"};
+    Scene scene(job);
+    scene.train();
+    const Group group = scene.world.of<FormGroup>().back().second.group;
+    scene.world.receive(
+        Scene::worker(0),
+        LostGroup{group.epoch, {WorkerId{1}}, ErrorCode::timed_out, "worker:1 did not come"});
+    scene.stop_workers();
+    scene.answer_checkpoint();
+    scene.evaluated(1, 1);
+    scene.stop_shards();
+    REQUIRE(scene.world.finished);
+    CHECK_FALSE(scene.world.finished->failed);
+}
+
 TEST_CASE("coordinator: a silent process is lost and named within its deadline") {
     Scene scene;
     scene.train();
@@ -291,6 +376,41 @@ TEST_CASE("coordinator: its own absence is nobody's silence") {
     CHECK(scene.node.view().failures.empty());
     scene.world.advance(seconds(4));
     CHECK_FALSE(scene.node.view().failures.empty());
+}
+
+TEST_CASE("coordinator: its own absence uses up no deadline") {
+    Scene scene;
+    scene.all([&](NodeId id) { scene.hello(id); });
+    REQUIRE(scene.node.view().stage == Stage::preparing);
+    const auto alive = [&] { scene.all([&](NodeId id) { scene.heartbeat(id); }); };
+    scene.world.advance(seconds(1), alive);
+    scene.world.now += seconds(600);  // suspended while models load
+    scene.world.advance(scene.job_.start_deadline - seconds(3), alive);
+    CHECK(scene.node.view().stage == Stage::preparing);
+    CHECK(scene.node.view().failures.empty());
+    scene.world.advance(seconds(3), alive);
+    CHECK(scene.node.view().stage == Stage::stopping);
+}
+
+TEST_CASE("coordinator: processes that gave it up while it was frozen are no bug of theirs") {
+    Scene scene;
+    scene.train();
+    scene.world.now += seconds(60);  // frozen; what they said meanwhile is read now
+    const Stopped cut_off{.failed = true,
+                          .code = ErrorCode::cancelled,
+                          .error = "the coordinator on here gave no sign of life"};
+    scene.world.receive(Scene::worker(0), cut_off);
+    CHECK(scene.node.view().stage == Stage::training);
+    scene.world.receive(Scene::shard(0), Stopped{});
+    scene.all([&](NodeId id) {
+        if (scene.node.view().find(id)->live()) scene.world.receive(id, Stopped{});
+    });
+    REQUIRE(scene.world.finished);
+    CHECK(scene.world.finished->error.code == ErrorCode::peer_lost);
+    REQUIRE(scene.node.view().failures.size() == 2);
+    CHECK(scene.node.view().failures[0].code == ErrorCode::peer_lost);
+    CHECK_THAT(scene.node.view().failures[0].text, Catch::Contains("gave no sign of life"));
+    CHECK_THAT(scene.node.view().failures[1].text, Catch::Contains("coordinator was silent"));
 }
 
 TEST_CASE("coordinator: a lost worker is told to all, and the rest goes on") {
@@ -335,13 +455,40 @@ TEST_CASE("coordinator: with no worker left the run fails, but its weights are s
     Scene scene;
     scene.train();
     scene.world.give(PeerDown{Scene::worker(0), {1}, "killed by signal 9 (SIGKILL)"});
-    Stopped failed{.failed = true, .code = ErrorCode::not_finite, .error = "loss of a is NaN"};
+    Stopped failed{.failed = true, .code = ErrorCode::bad_dataset, .error = "a file is gone"};
     scene.world.receive(Scene::worker(1), failed);
     scene.answer_checkpoint();
     scene.stop_shards();
     REQUIRE(scene.world.finished);
     CHECK_THAT(scene.world.finished->error.text,
                Catch::Contains("no worker is left") && Catch::Contains("worker:0"));
+}
+
+TEST_CASE("coordinator: a worker that finds NaN ends the run though others could go on") {
+    const Stopped failed{
+        .failed = true, .code = ErrorCode::not_finite, .error = "the loss of task a is NaN"};
+    Scene scene;
+    scene.train();
+    scene.world.receive(Scene::worker(1), failed);
+    CHECK(scene.node.view().stage == Stage::draining);
+    REQUIRE(scene.world.of<Stop>().size() == 1);
+    CHECK(scene.world.of<Stop>()[0].first == Scene::worker(0));
+    CHECK(scene.world.of<Stop>()[0].second.drain);
+    CHECK_THAT(scene.world.of<Stop>()[0].second.reason,
+               Catch::Contains("conflict.on_not_finite = \"stop\""));
+    scene.world.receive(Scene::worker(0), Stopped{});
+    scene.answer_checkpoint();  // and no evaluation
+    scene.stop_shards();
+    REQUIRE(scene.world.finished);
+    CHECK(scene.world.finished->error.code == ErrorCode::not_finite);
+    CHECK(scene.world.finished->error.text == "worker:1: the loss of task a is NaN");
+
+    Job job = small_job();
+    job.on_not_finite = OnNotFinite::skip;  // then it is a worker lost as any other
+    Scene skipping(job);
+    skipping.train();
+    skipping.world.receive(Scene::worker(1), failed);
+    CHECK(skipping.node.view().stage == Stage::training);
 }
 
 TEST_CASE("coordinator: a lost shard ends the job in seconds and names the checkpoint") {

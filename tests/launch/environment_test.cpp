@@ -119,13 +119,122 @@ TEST_CASE("environment: sources that agree are no contradiction") {
     CHECK(placement.local_rank == 3U);
 }
 
+const Set kStep = {{"SLURM_PROCID", "2"},
+                   {"SLURM_STEP_NUM_TASKS", "9"},
+                   {"SLURM_LOCALID", "0"},
+                   {"SLURM_STEP_ID", "0"},
+                   {"SLURM_STEP_NODELIST", "daemons[2-9]"}};
+
+Set both(Set first, const Set& second) {
+    first.insert(second.begin(), second.end());
+    return first;
+}
+
+TEST_CASE("environment: a step of Slurm contradicts what is said by hand") {
+    const std::string step = "but Slurm's SLURM_PROCID = 2 and SLURM_STEP_NUM_TASKS = 9";
+    CHECK(refusal(kStep, {0, 6, std::nullopt}).find(step) != std::string::npos);
+    CHECK(refusal(both(kStep, {{"DETENTE_RANK", "2"}, {"DETENTE_SIZE", "6"}})).find(step) !=
+          std::string::npos);
+    CHECK(refusal(both(kStep, {{"RANK", "0"}, {"WORLD_SIZE", "9"}})).find(step) !=
+          std::string::npos);
+    CHECK(placed(kStep, {2, 9, std::nullopt}).source == "the flags --rank = 2 and --size = 9");
+    const Set of_pmix = both(kStep, {{"PMIX_RANK", "2"}});
+    CHECK(refusal(of_pmix, {0, 6, std::nullopt})
+              .find("but PMIx's PMIX_RANK = 2 and SLURM_STEP_NUM_TASKS = 9") != std::string::npos);
+    CHECK(placed(of_pmix, {2, 9, std::nullopt}).local_rank == 0U);
+}
+
+TEST_CASE("environment: ranks within the host contradict each other too") {
+    const Set three = {{"DETENTE_RANK", "2"},         {"DETENTE_SIZE", "6"},
+                       {"DETENTE_LOCAL_RANK", "0"},   {"RANK", "2"},
+                       {"WORLD_SIZE", "6"},           {"LOCAL_RANK", "1"},
+                       {"OMPI_COMM_WORLD_RANK", "2"}, {"OMPI_COMM_WORLD_SIZE", "6"}};
+    CHECK(refusal(three) ==
+          "two launchers contradict each other: Détente's own DETENTE_LOCAL_RANK = 0, but "
+          "torchrun's LOCAL_RANK = 1. Unset the variables of the one that did not start this "
+          "process");
+    Set two = three;
+    two.erase("LOCAL_RANK");
+    CHECK(placed(two).local_rank == 0U);
+    two["OMPI_COMM_WORLD_LOCAL_RANK"] = "2";
+    CHECK(refusal(two).find("DETENTE_LOCAL_RANK = 0, but Open MPI's OMPI_COMM_WORLD_LOCAL_RANK = "
+                            "2") != std::string::npos);
+}
+
+TEST_CASE("environment: torchrun's ranks do not look at what placed their agent") {
+    const Set torchrun = {
+        {"RANK", "3"}, {"WORLD_SIZE", "6"}, {"LOCAL_RANK", "1"}, {"TORCHELASTIC_RUN_ID", "none"}};
+    // srun --mpi=pmix, one agent for each node.
+    const Placement beneath_srun = placed(
+        both(both(torchrun, kStep), {{"PMIX_RANK", "2"}, {"PMIX_NAMESPACE", "slurm.pmix.7.0"}}));
+    CHECK(beneath_srun.rank == 3);
+    CHECK(beneath_srun.size == 6);
+    CHECK(beneath_srun.local_rank == 1U);
+    CHECK(beneath_srun.source == "torchrun's RANK = 3 and WORLD_SIZE = 6");
+    const Set agent_of_mpirun = {{"OMPI_COMM_WORLD_RANK", "1"},
+                                 {"OMPI_COMM_WORLD_SIZE", "2"},
+                                 {"OMPI_COMM_WORLD_LOCAL_RANK", "0"},
+                                 {"PMIX_RANK", "1"}};
+    CHECK(placed(both(torchrun, agent_of_mpirun)).local_rank == 1U);
+    // What is said by hand beneath the agent is compared with the agent's.
+    CHECK(refusal(torchrun, {2, 6, std::nullopt}).find("but torchrun's RANK = 3") !=
+          std::string::npos);
+    // Set by a script and not by an agent: they are this process's own.
+    Set by_hand = torchrun;
+    by_hand.erase("TORCHELASTIC_RUN_ID");
+    CHECK(refusal(both(by_hand, agent_of_mpirun)).find("but Open MPI's") != std::string::npos);
+}
+
+TEST_CASE("environment: a launch of one process contradicts nobody") {
+    const Set shell = {{"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "1"}, {"SLURM_STEP_ID", "4"}};
+    CHECK(placed(shell, {3, 6, std::nullopt}).rank == 3);
+    const Set agents = {{"OMPI_COMM_WORLD_RANK", "0"},
+                        {"OMPI_COMM_WORLD_SIZE", "1"},
+                        {"OMPI_COMM_WORLD_LOCAL_RANK", "0"}};
+    const Placement placement =
+        placed(both(agents, {{"DETENTE_RANK", "3"}, {"DETENTE_SIZE", "6"}}));
+    CHECK(placement.rank == 3);
+    CHECK_FALSE(placement.local_rank.has_value());
+}
+
+TEST_CASE("environment: two places of the coordinator contradict each other") {
+    Set set = {{"RANK", "0"},
+               {"WORLD_SIZE", "3"},
+               {"MASTER_ADDR", "one"},
+               {"MASTER_PORT", "29500"},
+               {"DETENTE_COORDINATOR", "two:29500"}};
+    CHECK(refusal(set) ==
+          "two places of the coordinator contradict each other: DETENTE_COORDINATOR = two:29500, "
+          "but MASTER_ADDR:MASTER_PORT = one:29500. Unset the one that is wrong, or write both "
+          "alike");
+    set["DETENTE_COORDINATOR"] = "one:7";
+    CHECK(refusal(set).find("DETENTE_COORDINATOR = one:7, but MASTER_ADDR") != std::string::npos);
+    set["DETENTE_COORDINATOR"] = "one:29500";
+    RankFlags flags;
+    flags.coordinator = "one:7";
+    CHECK(refusal(set, flags).find("--coordinator = one:7, but DETENTE_COORDINATOR = one:29500") !=
+          std::string::npos);
+    // Where torchrun's agent has its store there, it says nothing of another place.
+    set["DETENTE_COORDINATOR"] = "two:7";
+    set["TORCHELASTIC_USE_AGENT_STORE"] = "True";
+    const Placement placement = placed(set);
+    CHECK(placement.coordinator_host == "two");
+    CHECK(placement.coordinator_port == std::uint16_t{7});
+}
+
 TEST_CASE("environment: Slurm's variables are not looked at beneath another launcher") {
-    const Set inherited = {{"SLURM_PROCID", "0"},
-                           {"SLURM_NTASKS", "1"},
-                           {"SLURM_STEP_ID", "0"},
-                           {"OMPI_COMM_WORLD_RANK", "3"},
-                           {"OMPI_COMM_WORLD_SIZE", "4"}};
-    CHECK(placed(inherited).rank == 3);
+    const Placement beneath_mpirun =
+        placed(both(kStep, {{"OMPI_COMM_WORLD_RANK", "3"}, {"OMPI_COMM_WORLD_SIZE", "4"}}));
+    CHECK(beneath_mpirun.rank == 3);
+    CHECK_FALSE(beneath_mpirun.local_rank.has_value());
+    CHECK(beneath_mpirun.coordinator_host.empty());
+    // MPICH's proxies, by a Slurm whose MpiDefault is pmix.
+    CHECK(placed(both(kStep, {{"PMI_RANK", "3"}, {"PMI_SIZE", "4"}, {"PMIX_RANK", "2"}})).rank ==
+          3);
+    // A PMIX_RANK that is not the step's is mpirun's, and says no size.
+    CHECK(refusal(both(kStep, {{"PMIX_RANK", "3"}})).find("PMIx's PMIX_RANK = 3 says no size") ==
+          0);
+    CHECK(placed(both(kStep, {{"PMIX_RANK", "3"}}), {3, 4, std::nullopt}).rank == 3);
     // Nor in a batch script, which is no rank of a step.
     const auto batch = find_placement({}, reading({{"SLURM_JOB_ID", "7"}, {"SLURM_NTASKS", "4"}}));
     REQUIRE(batch.has_value());
@@ -154,17 +263,19 @@ TEST_CASE("environment: the coordinator's place is read in the order of trust") 
     CHECK(placement.coordinator_port == std::uint16_t{29500});
     CHECK(placement.coordinator_source == "MASTER_ADDR:MASTER_PORT = one:29500");
 
-    set["DETENTE_COORDINATOR"] = "[::1]:7";
-    placement = placed(set);
-    CHECK(placement.coordinator_host == "::1");
-    CHECK(placement.coordinator_port == std::uint16_t{7});
-
+    set["DETENTE_COORDINATOR"] = "one:29500";
+    CHECK(placed(set).coordinator_source == "DETENTE_COORDINATOR = one:29500");
     RankFlags flags;
-    flags.coordinator = "three:9";
-    CHECK(placed(set, flags).coordinator_host == "three");
+    flags.coordinator = "one";
+    placement = placed(set, flags);
+    CHECK(placement.coordinator_source == "--coordinator = one");
+    CHECK_FALSE(placement.coordinator_port.has_value());
     flags.coordinator = "three:99999";
     CHECK(refusal(set, flags) ==
           "--coordinator: expected HOST:PORT like node1:5555, found 'three:99999'");
+    placement = placed({{"RANK", "0"}, {"WORLD_SIZE", "3"}, {"DETENTE_COORDINATOR", "[::1]:7"}});
+    CHECK(placement.coordinator_host == "::1");
+    CHECK(placement.coordinator_port == std::uint16_t{7});
 
     CHECK(placed({{"RANK", "0"}, {"WORLD_SIZE", "1"}}).coordinator_host.empty());
     const Placement slurm = placed({{"SLURM_PROCID", "0"},

@@ -64,6 +64,31 @@ TEST_CASE("explain: says what the sum and what the method do for a task") {
                          Catch::Contains("progress +400 % beside the plain sum"));
 }
 
+TEST_CASE("explain: tasks that share nothing are no pair and a layer of one task is not theirs") {
+    // Layer a is of the first two tasks, layer b of the last two.
+    ResolvedStep step = opposed_step();
+    step.losses = {1, 2, 3};
+    step.weights = {{1, 1, 1}};
+    step.gramians.assign(2, Gramian(3));
+    const auto fill = [](Gramian& gramian, std::size_t i, std::size_t j, double product) {
+        gramian.at(i, i) = gramian.at(j, j) = 4;
+        gramian.at(i, j) = gramian.at(j, i) = product;
+    };
+    fill(step.gramians[0], 0, 1, -2);
+    fill(step.gramians[1], 1, 2, 2);
+    NamesRecord names = kNames;
+    names.tasks = {"x", "y", "z"};
+    const ExplainedStep explained = explain(names, step);
+    REQUIRE(explained.pairs.size() == 2);
+    CHECK(explained.pairs[0].b == 1);
+    REQUIRE(explained.pairs[0].layers.size() == 1);
+    CHECK(explained.pairs[0].layers[0].layer == "trunk.a");
+    CHECK(explained.pairs[1].a == 1);
+    REQUIRE(explained.pairs[1].layers.size() == 1);
+    CHECK(explained.pairs[1].layers[0].layer == "trunk.b");
+    CHECK_THAT(to_text(explained), !Catch::Contains("x / z"));
+}
+
 TEST_CASE("explain: layers with weights of their own add up layer by layer") {
     ResolvedStep step = opposed_step();
     step.weights = {{1, 2}, {1, 1}};
@@ -179,7 +204,7 @@ TEST_CASE("conflicts: what workers record of a run is read back step by step and
         REQUIRE(step.weights.size() == 1);
         REQUIRE(step.step.value > last[step.worker.value]);
         last[step.worker.value] = step.step.value;
-        const double cosine = mean_cosine(step.whole());
+        const double cosine = cosines_of(step.whole())[1];
         cosines += cosine;
         negative += cosine < 0 ? 1 : 0;
         for (std::size_t task = 0; task < 2; ++task) {

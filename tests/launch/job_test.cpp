@@ -188,12 +188,12 @@ stop_s = 4
 
 TEST_CASE("job: texts survive the resolved form, whatever is in them") {
     Job job = parsed(kSmallest);
-    job.name = "a \"b\" \\ c\n\t\x7f # ö";
+    job.dataset_dir = "a \"b\" \\ c\n\t\x7f # ö";
     job.model_options = {{"an odd key", "x"}, {"empty", ""},    {"float", "1e-05"},
                          {"number", "08"},    {"plus", "+8"},   {"text", "'\"\"\""},
                          {"truth", "true"},   {"whole", "-12"}, {"wide", "0x10"}};
     const Job again = parsed(to_toml(job));
-    CHECK(again.name == job.name);
+    CHECK(again.dataset_dir == job.dataset_dir);
     auto expected = job.model_options;
     std::sort(expected.begin(), expected.end());
     CHECK(again.model_options == expected);
@@ -369,6 +369,50 @@ TEST_CASE("job: what does not go together is refused at the key to change") {
         const std::string found = mistake(std::string(kSmallest) + c.text + "\n");
         CHECK(found.substr(0, c.message.size()) == c.message);
     }
+}
+
+TEST_CASE("job: a name that could lead out of the folder of runs is refused") {
+    for (const char* name : {"a", "3", "a-b_c.d", "A..b", "multifashion"}) {
+        CAPTURE(name);
+        CHECK(parsed(std::string("name = '") + name + "'\n" + kSmallest).name == name);
+    }
+    const std::string longest(100, 'x');
+    CHECK(parsed("name = '" + longest + "'\n" + kSmallest).name == longest);
+    for (const std::string& name :
+         {std::string(""), std::string("../../esc"), std::string("a/b"), std::string(".."),
+          std::string(".hidden"), std::string("-out"), std::string("a b"), std::string("a\\b"),
+          std::string("ö"), longest + "x"}) {
+        CAPTURE(name);
+        const std::string expected =
+            "job.toml:1: name: must be 1 to 100 letters (a to z, A to Z), digits, '.', '_' or '-'";
+        const std::string found = mistake("name = '" + name + "'\n" + kSmallest);
+        CHECK(found.substr(0, expected.size()) == expected);
+    }
+    const std::string set = mistake(kSmallest, {"name=../x"});
+    CHECK(set.find("--set name=../x: name: must be ") == 0);
+    CHECK(set.find("found \"../x\". To choose where a run is kept use --out DIR") !=
+          std::string::npos);
+    CHECK(mistake("name = \"a\\nb\"\n" + std::string(kSmallest)).find("\\u000A") !=
+          std::string::npos);
+}
+
+TEST_CASE("job: fixed ports leave room for every shard below the last port there is") {
+    const auto at = [](const std::string& top, int port) {
+        return top + kSmallest + "[transport]\nport = " + std::to_string(port) + "\n";
+    };
+    const std::string six = "servers = 2\nshards_per_server = 3\n";
+    CHECK(parsed(at(six, 65529)).port == 65529);
+    CHECK(mistake(at(six, 65530)) ==
+          "job.toml:6: transport.port: the coordinator listens there and the job's 6 shards on the "
+          "ports above it, up to 65536, but the last port is 65535: found 65530, set at most "
+          "65529, or 0 for free ports");
+    CHECK(parsed(at("", 65534)).port == 65534);
+    CHECK(mistake(at("", 65535)).find("set at most 65534, or 0 for free ports") !=
+          std::string::npos);
+    const std::string most = "servers = 1024\nshards_per_server = 256\n";
+    CHECK(parsed(at(most, 0)).shards() == 262144);
+    CHECK(mistake(at(most, 1)).find("set 0 for free ports: no port leaves room for so many") !=
+          std::string::npos);
 }
 
 TEST_CASE("job: every mistake is told, not only the first") {

@@ -116,6 +116,7 @@ TEST_CASE("node groups: what fails for all is tried three times and then each go
         } else {
             CHECK(members(next) == Members{{0}, {1}});
         }
+        CHECK(nodes.gave_up() == (attempt == NodeGroups::kMostAttempts));
     }
 }
 

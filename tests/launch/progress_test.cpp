@@ -3,6 +3,8 @@
 #include <catch2/catch.hpp>
 #include <cstdio>
 
+#include "common/staleness/staleness_bins.h"
+
 namespace detente {
 namespace {
 
@@ -72,7 +74,7 @@ TEST_CASE("progress: in short, the share done stands where no time left is known
           "step 12 · 0/s · item 0.50 parity 0.25 · stale 0/0 · ok 99 % · 0 % done");
 }
 
-TEST_CASE("progress: staleness quantiles, mean and the open last bin") {
+TEST_CASE("progress: staleness quantiles and mean") {
     const StalenessSummary summary = summarise(view_at(seconds(1), 0, 0));
     CHECK(summary.count == 90);
     CHECK(summary.mean == Approx(30.0 / 90));
@@ -80,6 +82,39 @@ TEST_CASE("progress: staleness quantiles, mean and the open last bin") {
     CHECK(summary.p99 == 3);  // the 90th of 90
     CHECK(summary.max == 3);
     CHECK(summarise(ClusterView{}).count == 0);
+}
+
+TEST_CASE("progress: staleness past the last bin of the histogram is told within a 32nd") {
+    ClusterView view = view_at(seconds(1), 0, 0);
+    view.processes.resize(1);
+    ProcessView other = view.processes[0];
+    other.node = node_of(ShardId{1});
+    view.processes.push_back(other);
+    // 300 updates of each shard between 100 and 399, and two far ones.
+    std::uint64_t sum = 0;
+    for (ProcessView& shard : view.processes) {
+        shard.last.staleness.clear();
+        for (std::uint64_t staleness = 100; staleness < 400; ++staleness) {
+            count_staleness(shard.last.staleness, staleness);
+            sum += staleness;
+        }
+        shard.last.values = {{"staleness.sum", static_cast<double>(sum / 2)},
+                             {"staleness.max", 399}};
+    }
+    count_staleness(view.processes[1].last.staleness, 5000);
+    view.processes[1].last.values[1].value = 5000;
+    const StalenessSummary summary = summarise(view);
+    CHECK(summary.count == 601);
+    CHECK(summary.p50 >= 250);  // the 301st of 601
+    CHECK(summary.p50 <= 250 + 250 / 32);
+    CHECK(summary.p99 >= 397);
+    CHECK(summary.p99 <= 397 + 397 / 32);
+    CHECK(summary.max == 5000);
+    // For people and for /metrics: a bin per version, the last is open.
+    const std::vector<std::uint64_t> histogram = total_staleness(view);
+    REQUIRE(histogram.size() == 64);
+    CHECK(histogram[62] == 0);
+    CHECK(histogram[63] == 601);
 }
 
 std::string written(std::FILE* file) {

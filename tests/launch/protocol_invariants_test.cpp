@@ -25,8 +25,10 @@ Job bounded(std::uint64_t tau_max) {
 // the invariants read it, as a faulty shard would write it.
 class Watched {
   public:
-    explicit Watched(Job job = bounded(1)) : shard_(40, std::move(job)) {
-        auto made = ProtocolInvariants::create(shard_.job(), std::make_shared<Plan>(shard_.plan()));
+    explicit Watched(const Job& job = bounded(1)) : Watched(job, job) {}
+    // A shard that follows another policy than the one it is held to.
+    Watched(const Job& job, const Job& promised) : shard_(40, job) {
+        auto made = ProtocolInvariants::create(promised, std::make_shared<Plan>(shard_.plan()));
         REQUIRE(made.has_value());
         invariants_ = std::move(*made);
         shard_.initialise();
@@ -38,7 +40,14 @@ class Watched {
         REQUIRE_FALSE(invariants_->broken());
     }
     void push(std::uint32_t worker, std::uint64_t base, float value = 1) {
-        const Push push = shard_.push_of(1, {shard_.gradient(kTrunk, value, Version{base})});
+        push(worker, shard_.push_of(1, {shard_.gradient(kTrunk, value, Version{base})}));
+    }
+    // Of all blocks that are trained, as step scope has it.
+    void push_whole(std::uint32_t worker, std::uint64_t base) {
+        push(worker, shard_.push_of(1, {shard_.gradient(kTrunk, 1, Version{base}),
+                                        shard_.gradient(kHead, 1, Version{base})}));
+    }
+    void push(std::uint32_t worker, const Push& push) {
         Message message{{}, push};
         message.envelope.from = {Role::worker, worker};
         message.envelope.to = node_of(kLeadShard);
@@ -110,6 +119,117 @@ TEST_CASE("protocol invariants: a gradient past the bound is found, and one reje
         watched.doctor = [](VerdictRecord& record) { record.rows.front().staleness = 1; };
         watched.push(0, 0);
         CHECK(watched.broken().find("within the bound 1") != std::string::npos);
+    }
+}
+
+namespace {
+
+Job by_steps(Job job) {
+    job.admission = Admission::step;
+    return job;
+}
+
+Job ringmaster(std::uint64_t r) {
+    Job job = test::job_of();
+    job.policy = {"ringmaster", {{"r", std::to_string(r)}}};
+    return job;
+}
+
+}  // namespace
+
+TEST_CASE("protocol invariants: a whole push past the bound is found and one rejected within it") {
+    SECTION("a staleness that is not what the versions say") {
+        Watched watched(by_steps(bounded(5)));
+        watched.push_whole(1, 0);
+        REQUIRE(watched.broken().empty());
+        watched.doctor = [](VerdictRecord& record) { record.rows.front().staleness = 0; };
+        watched.push_whole(2, 0);
+        CHECK(watched.broken().find("staleness 0; the versions say 1") != std::string::npos);
+    }
+    SECTION("too lax") {
+        const bool ring = GENERATE(false, true);
+        Watched watched(ring ? ringmaster(9) : by_steps(bounded(5)),
+                        ring ? ringmaster(2) : by_steps(bounded(1)));
+        watched.push_whole(1, 0);
+        watched.push_whole(2, 0);
+        REQUIRE(watched.broken().empty());
+        watched.push_whole(0, 0);
+        CHECK(watched.broken().find("the versions say 2, the bound is 1") != std::string::npos);
+    }
+    SECTION("too strict") {
+        const bool ring = GENERATE(false, true);
+        Watched watched(ring ? ringmaster(1) : by_steps(bounded(0)),
+                        ring ? ringmaster(2) : by_steps(bounded(1)));
+        watched.push_whole(1, 0);
+        REQUIRE(watched.broken().empty());
+        watched.push_whole(2, 0);
+        CHECK(watched.broken().find("too stale at staleness 1, within the bound 1") !=
+              std::string::npos);
+    }
+    SECTION("as it should be") {
+        Watched watched(by_steps(bounded(0)));
+        watched.push_whole(1, 0);
+        watched.push_whole(2, 0);
+        CHECK(watched.broken().empty());
+        CHECK(watched.shard().books().rejected == 2);
+    }
+}
+
+TEST_CASE("protocol invariants: a push is as stale as its stalest block") {
+    Watched watched(by_steps(bounded(1)));
+    watched.push_whole(1, 0);
+    watched.push_whole(2, 1);
+    // The head alone is too stale: rejecting all of it is right.
+    watched.push(0, watched.shard().push_of(1, {watched.shard().gradient(kTrunk, 1, Version{2}),
+                                                watched.shard().gradient(kHead, 1, Version{0})}));
+    CHECK(watched.broken().empty());
+    CHECK(watched.shard().books().rejected == 2);
+}
+
+TEST_CASE("protocol invariants: after a live change the bound is the new policy's") {
+    Watched watched(by_steps(bounded(5)));
+    watched.push_whole(1, 0);
+    PolicyChange change;
+    change.policy = "bounded_reject";
+    change.parameters = {{"tau_max", "0"}};
+    change.by = "a test";
+    watched.shard().world().receive(kCoordinator, change);
+    watched.look();
+    watched.push_whole(2, 0);
+    CHECK(watched.shard().books().rejected == 2);
+    CHECK(watched.broken().empty());
+}
+
+TEST_CASE("protocol invariants: a worker that computes at an older version than before is found") {
+    auto plan = make_plan(model_of(40), bounded(5));
+    REQUIRE(plan.has_value());
+    auto made = ProtocolInvariants::create(bounded(5), std::make_shared<Plan>(*plan));
+    REQUIRE(made.has_value());
+    ProtocolInvariants& invariants = **made;
+    const auto pushes = [&](std::uint64_t step, std::uint64_t base, std::uint32_t epoch = 1) {
+        Push push;
+        push.step = {step};
+        push.blocks.push_back({kTrunk, TaskSet{3}, Epoch{epoch}, Version{base}, floats(40, 1), {}});
+        Message message{{}, std::move(push)};
+        message.envelope.from = {Role::worker, 1};
+        message.envelope.to = node_of(kLeadShard);
+        invariants.sent(message);
+    };
+    pushes(1, 3);
+    pushes(2, 3);
+    pushes(3, 5);
+    pushes(2, 3);  // sent again
+    CHECK_FALSE(invariants.broken());
+    SECTION("within an epoch") {
+        pushes(4, 4);
+        REQUIRE(invariants.broken());
+        CHECK(invariants.broken()->find("after it had computed step 3 at version 5") !=
+              std::string::npos);
+    }
+    SECTION("a new epoch is another count") {
+        pushes(4, 1, 2);
+        pushes(5, 1, 2);
+        CHECK_FALSE(invariants.broken());
     }
 }
 
@@ -267,7 +387,8 @@ const FuzzNames kThen = {{"async",
                           "cagrad", "nash",   "fairgrad",   "imtl_g",  "aligned",  "dualproj",
                           "upgrad", "config", "gradnorm",   "sdmgrad", "modo",     "moco",
                           "uw",     "imtl_l", "dwa",        "rlw",     "gls",      "famo",
-                          "stch",   "db_mtl", "excess_mtl", "krum",    "graddrop", "trimmed_mean"}};
+                          "stch",   "db_mtl", "excess_mtl", "krum",    "graddrop", "trimmed_mean"},
+                         9};
 
 // Each broke an invariant once.
 TEST_CASE("fuzz: seeds that were found stay found") {

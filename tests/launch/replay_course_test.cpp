@@ -122,6 +122,35 @@ TEST_CASE("replay: a run whose policy was changed while it went on comes out aga
     }
 }
 
+TEST_CASE("policy change: a run that is watched thoroughly holds each policy to its own bound") {
+    struct Case {
+        const char* from;
+        std::vector<PolicyChange> to;
+        std::vector<std::string> more;
+    };
+    const std::vector<Case> cases = {
+        {"bounded_reject",
+         {change(1, "bounded_reject", {{"tau_max", "0"}}),
+          change(2, "delay_adaptive", {{"form", "drop"}, {"tau_c", "1"}})},
+         {}},
+        {"bounded_reject",
+         {change(1, "ringmaster", {{"r", "2"}}), change(2, "bsp")},
+         {"staleness.admission=step"}},
+        {"bsp", {change(1, "fedbuff", {{"k", "2"}}), change(2, "ringmaster", {{"r", "1"}})}, {}},
+        {"async", {change(1, "dc_asgd"), change(2, "rennala")}, {"staleness.admission=step"}},
+    };
+    for (const Case& one : cases) {
+        INFO(one.from << " to " << one.to.front().policy);
+        std::vector<std::string> more = one.more;
+        more.emplace_back("simulate.thorough=true");
+        more.emplace_back("data.epochs=2");
+        Course course;
+        course.changes = one.to;
+        const LeftBehind left(settings(one.from, more), "", course);
+        CHECK(changes_in(left.recording()) == one.to.size() * left.job().shards());
+    }
+}
+
 TEST_CASE("ledger: a change of policy and a restore are read back as they were written") {
     const PolicyChange plain = change(1, "async");
     const PolicyChange full = change(2, "cipher", {{"a", "1"}, {"mode", "two words"}, {"b", "x"}});

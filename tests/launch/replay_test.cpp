@@ -72,7 +72,7 @@ at_s = 0.2
     }
 }
 
-TEST_CASE("replay: weights that were handed out older than they were are found by their version") {
+TEST_CASE("replay: weights that were older than those handed out are found by their version") {
     auto overrides = with_policy("async");
     overrides.emplace_back("simulate.staleness.distribution=constant");
     overrides.emplace_back("simulate.staleness.mean=5");
@@ -186,6 +186,60 @@ TEST_CASE("replay: recorded arrivals judged by the same policy come to the same 
     for (std::size_t i = 0; i < a.size(); ++i) {
         INFO("arrival " << i);
         REQUIRE(a[i] == b[i]);
+    }
+}
+
+TEST_CASE("replay: what made the recorded arrivals is not done again when they are judged") {
+    auto overrides = with_policy("async");
+    for (const char* more :
+         {"model.options.samples=3200", "simulate.shard.message_s=0.002",
+          "simulate.compute.factors=[1, 2]", "simulate.staleness.distribution=constant",
+          "simulate.staleness.mean=5"}) {
+        overrides.emplace_back(more);
+    }
+    const auto judged_again = [&](const LeftBehind& left) {
+        const auto times = arrival_times(left.recording());
+        REQUIRE(times.has_value());
+        const TemporaryFolder folder;
+        write_file(folder / "times.txt", *times);
+        // As the verb hands it on: by way of a file.
+        const Job job = job_of(to_toml(job_of_arrivals(left.job(), folder / "times.txt")));
+        const SimulatedRun again = simulate(job);
+        require_whole(again);
+        return again;
+    };
+    SECTION("queues, a pause and imposed staleness") {
+        const LeftBehind left(overrides, R"([[simulate.fault]]
+kind = "pause"
+node = "worker:2"
+at_s = 0.2
+lasts_s = 0.3
+)");
+        const SimulatedRun again = judged_again(left);
+        CHECK(again.figures.virtual_s ==
+              Approx(simulate(left.job()).figures.virtual_s).epsilon(0.04));
+        double staleness = 0;
+        double rows = 0;
+        for (const LedgerEntry& entry : again.ledger) {
+            const auto* push = std::get_if<VerdictRecord>(&entry.record);
+            if (push == nullptr) continue;
+            staleness += static_cast<double>(push->rows[0].staleness);
+            rows += 1;
+        }
+        CHECK(staleness / rows < 4);  // three others: that of the arrivals alone
+    }
+    SECTION("a crash") {
+        const LeftBehind left(overrides, R"([[simulate.fault]]
+kind = "crash"
+node = "worker:2"
+at_s = 0.2
+)");
+        const SimulatedRun again = judged_again(left);
+        CHECK(again.summary.books.lost == 0);
+        for (const ProcessView& process : again.view.processes) {
+            INFO(to_string(process.node));
+            CHECK(process.phase != Phase::lost);
+        }
     }
 }
 

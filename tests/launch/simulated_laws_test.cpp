@@ -1,4 +1,5 @@
 // Laws of staleness that must come out of whole simulated runs.
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <numbers>
@@ -59,24 +60,68 @@ TEST_CASE(
 
 TEST_CASE("imposed staleness: its mean is the one asked for, whatever the distribution") {
     for (const char* distribution : {"constant", "uniform", "geometric", "poisson"}) {
-        INFO(distribution);
-        const SimulatedRun run =
-            simulate(kParabola, {std::string("simulate.staleness.distribution=") + distribution,
-                                 "simulate.staleness.mean=4", "model.options.samples=4000",
-                                 "rule.learning_rate=0.01"});
-        require_whole(run);
-        CHECK(run.summary.staleness.mean == Approx(4).margin(0.25));
-        CHECK((run.summary.staleness.max == 4) == (std::string(distribution) == "constant"));
+        for (const std::uint32_t workers : {1U, 4U}) {
+            INFO(distribution << ", " << workers << " workers");
+            const SimulatedRun run = simulate(
+                kParabola, {std::string("simulate.staleness.distribution=") + distribution,
+                            "simulate.staleness.mean=4", "model.options.samples=4000",
+                            "workers=" + std::to_string(workers), "rule.learning_rate=0.01"});
+            require_whole(run);
+            CHECK(run.summary.staleness.mean == Approx(4).margin(0.25));
+            CHECK((run.summary.staleness.max == 4) == (std::string(distribution) == "constant"));
+        }
     }
 }
 
+TEST_CASE("imposed staleness: every verdict is on a gradient exactly so old, for any workers") {
+    // Also where many are done at one instant, and while messages are on their way.
+    for (const char* distribution : {"constant", "exponential", "pareto"}) {
+        for (const std::uint32_t workers : {2U, 5U}) {
+            INFO(distribution << ", " << workers << " workers");
+            const SimulatedRun run =
+                simulate(kQuadraticJob,
+                         {"workers=" + std::to_string(workers),
+                          std::string("simulate.compute.distribution=") + distribution,
+                          "simulate.staleness.distribution=constant", "simulate.staleness.mean=6",
+                          "simulate.thorough=true", "simulate.network.latency_s=0.004"});
+            require_whole(run);
+            std::uint64_t rows = 0;
+            for (const LedgerEntry& entry : run.ledger) {
+                const auto* verdict = std::get_if<VerdictRecord>(&entry.record);
+                if (verdict == nullptr) continue;
+                for (const auto& row : verdict->rows) {
+                    REQUIRE(row.verdict == Verdict::applied);
+                    REQUIRE(row.staleness == std::min<std::uint64_t>(6, row.version.value - 1));
+                    ++rows;
+                }
+            }
+            CHECK(rows == run.summary.books.applied);
+        }
+    }
+}
+
+// Every distribution there is; a trace of times that are far apart, and some the same.
+const std::vector<std::string> kDistributions = {"constant",    "gamma",     "exponential",
+                                                 "half_normal", "lognormal", "pareto",
+                                                 "markov",      "index",     "trace"};
+
+class Trace {
+  public:
+    Trace() { write_file(file(), "0 0.3\n0 0.1\n1 0.7\n1 0.05\n1 0.2\n2 0.4\n"); }
+    std::string setting() const { return "simulate.compute.trace=" + file(); }
+
+  private:
+    std::string file() const { return folder_ / "times.txt"; }
+    TemporaryFolder folder_;
+};
+
 TEST_CASE("law: Σ staleness + Σ ages in flight = (N−1)·updates, for any distribution of times") {
-    for (const char* distribution : {"constant", "gamma", "exponential", "half_normal", "lognormal",
-                                     "pareto", "markov", "index"}) {
+    const Trace trace;
+    for (const std::string& distribution : kDistributions) {
         for (const std::uint32_t workers : {2U, 5U, 9U}) {
             INFO(distribution << ", " << workers << " workers");
             const SimulatedRun run = simulate(
-                kParabola, {std::string("simulate.compute.distribution=") + distribution,
+                kParabola, {"simulate.compute.distribution=" + distribution, trace.setting(),
                             "workers=" + std::to_string(workers), "simulate.compute.spread=1",
                             "simulate.compute.alpha=1.5", "rule.learning_rate=0.001"});
             require_whole(run);
@@ -101,6 +146,23 @@ TEST_CASE("law: Σ staleness + Σ ages in flight = (N−1)·updates, for any dis
                 version = verdict->rows.front().version.value;
             }
             CHECK(checked > 300);
+        }
+    }
+}
+
+TEST_CASE("law: with pull_ahead = 1 mean staleness goes to 2N−1 for any distribution of times") {
+    const Trace trace;
+    for (const std::string& distribution : kDistributions) {
+        for (const std::uint32_t workers : {2U, 5U}) {
+            INFO(distribution << ", " << workers << " workers");
+            const SimulatedRun run =
+                simulate(kParabola, {"simulate.compute.distribution=" + distribution,
+                                     trace.setting(), "workers=" + std::to_string(workers),
+                                     "simulate.compute.spread=1", "simulate.compute.alpha=1.5",
+                                     "rule.learning_rate=0.0001", "model.options.samples=2000",
+                                     "worker.pull_ahead=1", "worker.push_pull=false"});
+            require_whole(run);
+            CHECK(run.summary.staleness.mean == Approx(2.0 * workers - 1).margin(0.1));
         }
     }
 }

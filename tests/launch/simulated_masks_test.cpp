@@ -123,5 +123,85 @@ TEST_CASE("masks: a strided run goes on with other servers and not with runs in 
     CHECK_THAT(other.refused.text, Catch::Contains("dealt out otherwise"));
 }
 
+// Of three tasks two share w0; w1 is the third's alone.
+const std::string kApart = R"(
+[[task]]
+name = "task0"
+exclude = ["w1"]
+[[task]]
+name = "task1"
+exclude = ["w1"]
+[[task]]
+name = "task2"
+exclude = ["w0"]
+)";
+// The third is kept off w0 only.
+const std::string kKeptOff = R"(
+[[task]]
+name = "task2"
+exclude = ["w0"]
+)";
+
+TEST_CASE(
+    "masks: a tensor that two of three tasks share is trained under methods that weigh them") {
+    for (const char* method : {"mgda", "modo", "moco", "cagrad", "nash"}) {
+        for (const auto& [owners, scope] :
+             {std::pair{&kApart, "global"}, std::pair{&kKeptOff, "layer"},
+              std::pair{&kKeptOff, "block"}}) {
+            CAPTURE(method, scope);
+            const TemporaryFolder folder;
+            const Job job = job_of(
+                kQuadraticJob + *owners,
+                {std::string("conflict.method=") + method, std::string("conflict.scope=") + scope,
+                 "workers=1", "model.options.tasks=3", "model.options.tensors=2",
+                 "model.options.start=4", "model.options.noise=0"});
+            const Ended run = run_in(folder / "run", job);
+            INFO(run.refused.text << run.outcome.error.text);
+            REQUIRE(run.refused.text.empty());
+            REQUIRE_FALSE(run.outcome.failed);
+            CHECK(run.books.balance("the run").has_value());
+            auto engine = load_engine(job.model_library, engine_options_of(job));
+            REQUIRE(engine.has_value());
+            REQUIRE(
+                load_weights(**engine, folder / "run/checkpoints/1/model.safetensors").has_value());
+            // Tasks' optima are draws of N(0, 1) around 0.
+            double sum = 0;
+            for (const float w : (*engine)->tensor(0)) sum += double{w} / 20;
+            REQUIRE((*engine)->tensor(0).size() == 20);
+            CHECK(sum < 2);
+        }
+    }
+}
+
+TEST_CASE("masks: tasks that share nothing have no cosine and are not averaged in as one of zero") {
+    const SimulatedRun run = simulate(
+        kQuadraticJob + kApart,
+        {"conflict.method=sum", "model.options.tasks=3", "model.options.tensors=2", "workers=2"});
+    require_whole(run);
+    REQUIRE(run.summary.pairs.size() == 1);
+    CHECK(run.summary.pairs[0].a == "task0");
+    CHECK(run.summary.pairs[0].b == "task1");
+    REQUIRE(run.summary.mean_cosine.has_value());
+    CHECK(*run.summary.mean_cosine == Approx(run.summary.pairs[0].mean));
+    CHECK(std::abs(run.summary.pairs[0].mean) > 1e-3);
+    REQUIRE(run.summary.cosines.size() == 3);
+    CHECK(run.summary.cosines[0][1] == Approx(run.summary.pairs[0].mean));
+    CHECK(std::isnan(run.summary.cosines[0][2]));
+    CHECK(std::isnan(run.summary.cosines[2][1]));
+    const boost::json::value written = boost::json::parse(to_json(run.summary));
+    CHECK(written.at("conflict").at("cosines").at(0).at(2).is_null());
+    CHECK(written.at("conflict").at("pairs").at("task0").as_object().size() == 1);
+}
+
+TEST_CASE("masks: where no two tasks share anything there are no cosines at all") {
+    const SimulatedRun run = simulate(kQuadraticJob + "[[mask]]\npattern = \"w*\"\nshared = 0\n",
+                                      {"conflict.method=mgda"});
+    require_whole(run);
+    CHECK_FALSE(run.summary.mean_cosine.has_value());
+    CHECK(run.summary.pairs.empty());
+    CHECK(run.summary.cosines.empty());
+    CHECK_FALSE(run.summary.conflict_share.has_value());
+}
+
 }  // namespace
 }  // namespace detente::test

@@ -76,8 +76,12 @@ TEST_CASE("simulate keys: what cannot be is refused by file, line and key") {
                Catch::Contains("the coordinator cannot be lost"));
     CHECK_THAT(mistake(fault + "kind = \"nan\"\nnode = \"server:0\"\n"),
                Catch::Contains("only workers have gradients"));
-    CHECK_THAT(mistake(fault + "kind = \"restart\"\nnode = \"worker:0\"\nlasts_s = 1\n"),
+    CHECK_THAT(mistake(fault + "kind = \"torn_slice\"\nnode = \"worker:0\"\n"),
                Catch::Contains("only servers and shards have checkpoints"));
+    CHECK(mistake(fault + "kind = \"restart\"\nnode = \"worker:0\"\nlasts_s = 1\n") ==
+          "no mistake");
+    CHECK_THAT(mistake(fault + "kind = \"drain\"\nnode = \"server:0\"\n"),
+               Catch::Contains("only workers leave and join"));
     CHECK_THAT(mistake(fault + "kind = \"restart\"\nnode = \"server:0\"\n"),
                Catch::Contains("simulate.fault.0.lasts_s: must say how long"));
     CHECK_THAT(mistake(fault + "kind = \"pause\"\nnode = \"worker:0\"\n"),
@@ -93,6 +97,11 @@ TEST_CASE("simulate keys: what cannot be is refused by file, line and key") {
                Catch::Contains("simulate.compute.trace: is missing"));
     CHECK_THAT(mistake("[simulate.staleness]\ndistribution = \"constant\"\nmean = 100\n"),
                Catch::Contains("must not be above most = 64"));
+    const std::string imposed = "[simulate.staleness]\ndistribution = \"constant\"\nmean = 4\n";
+    CHECK_THAT(mistake(imposed + "[staleness]\npolicy = \"dc_asgd\"\n"),
+               Catch::Contains("does not go with staleness.policy = \"dc_asgd\""));
+    CHECK_THAT(mistake(imposed + "[staleness]\npolicy = \"bounded_reject\"\ntau_max = 3\n"),
+               Catch::Contains("must not be above 3, found 4"));
 }
 
 TEST_CASE("simulate keys: a server is all its shards") {

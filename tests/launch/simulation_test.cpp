@@ -96,6 +96,56 @@ TEST_CASE("simulate: summary.json has every key of a real run's, and digest, eve
     CHECK_THAT(table(run.summary), Catch::Contains("simulated:"));
 }
 
+TEST_CASE("simulate: a run says how torn its pulls were as far as versions tell it") {
+    const auto pulls = [](const SimulatedRun& run) {
+        return boost::json::parse(to_json(run.summary)).as_object().at("pulls").as_object();
+    };
+    const std::vector<std::string> apart = {"worker.push_pull=false",
+                                            "simulate.network.jitter_s=0.05"};
+    const SimulatedRun run = simulate(kQuadraticJob, apart);
+    // All blocks are of both tasks: what a gradient is based on has one version, or is torn.
+    std::map<std::pair<std::uint32_t, std::uint64_t>, std::pair<std::uint64_t, std::uint64_t>> base;
+    for (const LedgerEntry& entry : run.ledger) {
+        const auto* verdict = std::get_if<VerdictRecord>(&entry.record);
+        if (verdict == nullptr) continue;
+        for (const VerdictRecord::Row& row : verdict->rows) {
+            const std::uint64_t version = row.base.value;
+            auto& [lowest, highest] =
+                base.try_emplace({verdict->worker.value, verdict->step.value}, version, version)
+                    .first->second;
+            lowest = std::min(lowest, version);
+            highest = std::max(highest, version);
+        }
+    }
+    std::uint64_t torn = 0;
+    for (const auto& [step, versions] : base) torn += versions.first < versions.second ? 1 : 0;
+    REQUIRE(torn > 10);
+    const TornPulls& told = run.summary.torn;
+    // Gradients that were computed and not pushed, at the end, are told of too.
+    CHECK(told.steps >= torn);
+    CHECK(told.steps <= torn + (told.told - base.size()));
+    CHECK(told.told >= base.size());
+    CHECK(told.sum >= told.steps);
+    CHECK(told.largest >= 1);
+    CHECK(pulls(run).at("torn_share").to_number<double>() ==
+          Approx(static_cast<double>(told.steps) / static_cast<double>(told.told)));
+    CHECK(pulls(run).at("torn_mean").to_number<double>() >=
+          pulls(run).at("torn_share").to_number<double>());
+
+    std::vector<std::string> one_shard = apart;
+    one_shard.emplace_back("servers=1");
+    const SimulatedRun whole = simulate(kQuadraticJob, one_shard);
+    CHECK(whole.summary.torn.told > 0);
+    CHECK(whole.summary.torn.steps == 0);
+
+    // Versions of blocks that reject for themselves tell nothing.
+    std::vector<std::string> rejects = apart;
+    rejects.emplace_back("staleness.policy=bounded_reject");
+    const SimulatedRun bounded = simulate(kQuadraticJob, rejects);
+    CHECK(bounded.summary.torn.told == 0);
+    CHECK_FALSE(pulls(bounded).contains("torn_share"));
+}
+
 TEST_CASE("simulate: the ledger on disk tells of every update") {
     const SimulatedRun run = simulate(kQuadraticJob, {});
     std::uint64_t applied = 0;

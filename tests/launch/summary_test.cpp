@@ -35,12 +35,13 @@ ClusterView finished_view() {
                           {"cosine.sum", -5},
                           {"cosine.count", 25},
                           {"cosine.mean.a.b", -0.2},
-                          {"compute_ms", 6000},
-                          {"wait_ms", 500},
+                          {"steps.degenerate", 4},
                           {"norm.sum.a", 50},
                           {"norm.sum.b", 100},
                           {"weight.sum.a", 25},
                           {"weight.sum.b", 37.5},
+                          {"compute_ms", 6000},
+                          {"wait_ms", 500},
                           {"step_time.steps", 24},
                           {"step_time.compute_ms", 4800},
                           {"step_time.wait_ms", 240},
@@ -77,6 +78,7 @@ TEST_CASE("summary: summary.json has every promised key, counts as numbers") {
     CHECK(object.at("conflict").at("cosines").at(0).at(1).to_number<double>() == Approx(-0.2));
     CHECK(object.at("conflict").at("cosines").at(1).at(1).to_number<double>() == 1);
     CHECK(object.at("conflict").at("tasks").at(1).as_string() == "b");
+    CHECK(object.at("conflict").at("degenerate_steps").to_number<int>() == 4);
     CHECK(object.at("workers").at(0).at("computing_s").to_number<double>() == 6);
     CHECK(object.at("workers").at(0).at("waiting_s").to_number<double>() == 0.5);
     for (const json::value& times :
@@ -88,8 +90,22 @@ TEST_CASE("summary: summary.json has every promised key, counts as numbers") {
         CHECK(times.at("queue_ms").to_number<double>() == 1.5);
         CHECK(times.at("apply_ms").to_number<double>() == 0.5);
     }
+    CHECK(object.at("refused").as_object().empty());
     CHECK(object.at("wall_s").to_number<double>() == 12);
     CHECK(object.at("samples_per_s").to_number<double>() == 200);
+}
+
+TEST_CASE("summary: refused messages are added up over all processes, by reason") {
+    ClusterView view = finished_view();
+    view.processes[0].last.values.push_back({"refused.not_finite", 2});
+    view.processes[0].last.values.push_back({"refused.transport.bad_checksum", 3});
+    view.processes[1].last.values.push_back({"refused.transport.bad_checksum", 4});
+    view.processes[2].last.values.push_back({"refused.transport.wrong_build", 1});
+    const json::object object =
+        json::parse(to_json(summary_of(view, Outcome{}, RunDirectory{"/r"}))).as_object();
+    CHECK(object.at("refused") == json::object{{"not_finite", 2},
+                                               {"transport.bad_checksum", 7},
+                                               {"transport.wrong_build", 1}});
 }
 
 TEST_CASE("summary: each task has the mean norm of its gradient and its mean weight") {
@@ -149,8 +165,8 @@ TEST_CASE("summary: the table shows accuracies, updates, staleness and where the
     CHECK_THAT(text, Catch::Contains("a                     75.00 %") &&
                          Catch::Contains("computed                100") &&
                          Catch::Contains("mean 0.20, p50 0, p99 4, max 4") &&
-                         Catch::Contains("-0.200") && Catch::Contains("/runs/small") &&
-                         Catch::Contains("   0 ████"));
+                         Catch::Contains("-0.200") && Catch::Contains("gradients) in 4 steps") &&
+                         Catch::Contains("/runs/small") && Catch::Contains("   0 ████"));
 }
 
 TEST_CASE("summary: step times are means over the steps of all workers, told in one line") {

@@ -1,12 +1,16 @@
 """Faults planted in a copy of the sources, one at a time; `detente fuzz` must find each.
 
 A mutant is one replacement in one file; what it replaces must stand there exactly once, so that a
-mutant that no longer fits says so instead of surviving. scripts/mutants runs this.
+mutant that no longer fits says so instead of surviving. scripts/mutants runs this; --fit SOURCES
+only says which no longer fit.
 """
 
 import pathlib
 import subprocess
 import sys
+
+# The share that must be found, or this fails.
+LEAST_FOUND = 0.95
 
 # name, file, what stands there, what the mutant has instead.
 MUTANTS = [
@@ -14,6 +18,20 @@ MUTANTS = [
      "arrived->staleness > tau_max_", "arrived->staleness > tau_max_ + 1"),
     ("bound too strict", "common/staleness/bounded_reject.cpp",
      "arrived->staleness > tau_max_", "arrived->staleness >= tau_max_"),
+    ("ringmaster too strict", "common/staleness/ringmaster.cpp",
+     "arrived->staleness >= r_", "arrived->staleness + 1 >= r_"),
+    ("an average takes stale gradients", "common/staleness/averaging.cpp",
+     "arrived->staleness > *bound()", "arrived->staleness > *bound() + 1"),
+    ("reply before apply", "ps/shard_steps.cpp",
+     "    wait(from, body.step, body.part, 0, WaitFor::verdict);\n"
+     "    if (step.complete()) notify_lead(step);\n",
+     "    std::vector<BlockVerdict> early;\n"
+     "    for (const LiveBlock* block : blocks) {\n"
+     "        early.push_back({block->plan->id, Verdict::applied, Advice::none, ErrorCode::internal,"
+     " 0, 1, block->epoch, next(block->version)});\n"
+     "    }\n"
+     "    reply_to_push(from, body, early);\n"
+     "    if (step.complete()) notify_lead(step);\n"),
     ("version not bumped", "ps/block_store.cpp",
      "    block.version = next(block.version);\n", ""),
     ("version bumped twice", "ps/block_store.cpp",
@@ -122,17 +140,29 @@ def verdict_of(tree, build, seeds):
     return ("found" if fuzzed.returncode in (1, 5, 10) else "survives"), fuzzed.stdout
 
 
+def enough(rows):
+    """What does not fit or build was not looked for, and counts as not found."""
+    return sum(verdict == "found" for _, verdict, _ in rows) >= LEAST_FOUND * len(rows)
+
+
 def write_table(rows, seeds):
     found = sum(verdict == "found" for _, verdict, _ in rows)
     lines = ["# Planted faults and what `detente fuzz` says of them", "",
              f"Made by `scripts/mutants {seeds}`; the faults are in `mutants.py`.", "",
              "| mutant | | first finding |", "|---|---|---|"]
     lines += [f"| {name} | {verdict} | {text.replace('|', '/')} |" for name, verdict, text in rows]
-    lines += ["", f"{found} of {len(rows)} found within {seeds} seeds."]
+    lines += ["", f"{found} of {len(rows)} found within {seeds} seeds: "
+              f"{'enough' if enough(rows) else 'too few'}, {LEAST_FOUND:.0%} must be."]
     if len(rows) < len(MUTANTS):
         lines += [f"{len(MUTANTS) - len(rows)} more were not reached: the run was interrupted."]
     pathlib.Path("tests/mutants/table.md").write_text("\n".join(lines) + "\n")
     return lines[-1]
+
+
+def unfit(tree):
+    """The mutants that this tree's sources no longer have exactly one place for."""
+    return [(name, file) for name, file, before, _ in MUTANTS
+            if (tree / file).read_text().count(before) != 1]
 
 
 def main(tree, build, seeds):
@@ -153,8 +183,15 @@ def main(tree, build, seeds):
         print(*rows[-1], sep=": ", flush=True)
         last = write_table(rows, seeds)
     print(last)
-    return 0 if all(verdict in ("found", "survives") for _, verdict, _ in rows) else 1
+    planted = all(verdict in ("found", "survives") for _, verdict, _ in rows)
+    if not planted:
+        print("some mutants no longer fit the sources or do not build: repair tests/mutants/mutants.py")
+    return 0 if planted and enough(rows) else 1
 
 
 if __name__ == "__main__":
+    if sys.argv[1] == "--fit":  # a test: nothing is planted
+        for name, file in unfit(pathlib.Path(sys.argv[2])):
+            print(f"{name}: not exactly one place in {file}: repair tests/mutants/mutants.py")
+        sys.exit(1 if unfit(pathlib.Path(sys.argv[2])) else 0)
     sys.exit(main(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), int(sys.argv[3])))

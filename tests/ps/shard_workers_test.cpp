@@ -164,6 +164,28 @@ TEST_CASE("a lost worker's batches are leased to the next who asks") {
     CHECK(records[2].range == first);
 }
 
+TEST_CASE("a lease request that has to wait is told so when it is asked again") {
+    OneShard shard;
+    shard.initialise();
+    const Leases& leases = shard.shard().leases();
+    for (std::uint32_t request = 1; leases.leased() < leases.total(); ++request) {
+        REQUIRE(request <= leases.total());
+        shard.from(0, LeaseRequest{request, {}, true});
+    }
+    shard.from(1, LeaseRequest{1, {}, true});
+    CHECK(shard.count<Wait>() == 0);  // a batch may come back any moment
+    shard.from(1, LeaseRequest{1, {}, true});
+    REQUIRE(shard.count<Wait>() == 1);
+    CHECK(shard.world().of<Wait>().back().first == node_of(WorkerId{1}));
+    CHECK(shard.last<Wait>().request == 1);
+    CHECK(shard.last<Wait>().step.value == 0);
+    shard.world().give(PeerDown{node_of(WorkerId{0}), {1}, "gone"});
+    CHECK(shard.world().of<LeaseReply>().back().first == node_of(WorkerId{1}));
+    CHECK_FALSE(shard.last<LeaseReply>().granted.empty());
+    shard.from(1, LeaseRequest{1, {}, true});  // its answer was lost
+    CHECK(shard.count<Wait>() == 1);
+}
+
 TEST_CASE("batches are leased by the lead shard only") {
     Job job = test::job_of();
     job.servers = 2;

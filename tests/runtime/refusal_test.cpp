@@ -1,76 +1,14 @@
 // What a server does with peers that speak wrongly: typed no, counted, logged once, and on it goes.
-#include <zmq.h>
-
 #include <catch2/catch.hpp>
 #include <cstring>
 
 #include "common/codec/codec.h"
 #include "common/runtime/zmq/routing_id.h"
+#include "tests/runtime/raw_dealer.h"
 #include "tests/runtime/running_loop.h"
 
 namespace detente::testing {
 namespace {
-
-// A plain libzmq dealer, to say what no loop of ours would.
-class RawDealer {
-  public:
-    RawDealer(const std::string& address, const std::string& routing_id)
-        : context_(zmq_ctx_new()), socket_(zmq_socket(context_, ZMQ_DEALER)) {
-        const int linger_ms = 0;
-        const int wait_ms = 20000;
-        zmq_setsockopt(socket_, ZMQ_LINGER, &linger_ms, sizeof linger_ms);
-        zmq_setsockopt(socket_, ZMQ_RCVTIMEO, &wait_ms, sizeof wait_ms);
-        if (!routing_id.empty()) {
-            zmq_setsockopt(socket_, ZMQ_ROUTING_ID, routing_id.data(), routing_id.size());
-        }
-        zmq_connect(socket_, address.c_str());
-    }
-    ~RawDealer() {
-        zmq_close(socket_);
-        zmq_ctx_term(context_);
-    }
-    RawDealer(const RawDealer&) = delete;
-    RawDealer& operator=(const RawDealer&) = delete;
-
-    void send(const std::vector<std::string>& frames) {
-        for (std::size_t i = 0; i < frames.size(); ++i) {
-            zmq_send(socket_, frames[i].data(), frames[i].size(),
-                     i + 1 < frames.size() ? ZMQ_SNDMORE : 0);
-        }
-    }
-    void send(const Message& message) {
-        const Frames frames = encode(message, true);
-        std::vector<std::string> texts;
-        texts.push_back(text_of(frames.header));
-        for (const Payload& payload : frames.payloads) texts.push_back(text_of(payload));
-        send(texts);
-    }
-    std::optional<Message> receive() {
-        std::vector<Payload> frames;
-        int more = 1;
-        while (more != 0) {
-            zmq_msg_t frame;
-            zmq_msg_init(&frame);
-            if (zmq_msg_recv(&frame, socket_, 0) < 0) return std::nullopt;
-            more = zmq_msg_more(&frame);
-            frames.push_back(copy_of(
-                {static_cast<const std::byte*>(zmq_msg_data(&frame)), zmq_msg_size(&frame)}));
-            zmq_msg_close(&frame);
-        }
-        const Payload header = frames.front();
-        frames.erase(frames.begin());
-        auto message = decode(header.bytes, std::move(frames));
-        if (!message) return std::nullopt;
-        return std::move(*message);
-    }
-
-  private:
-    static std::string text_of(const Payload& payload) {
-        return {reinterpret_cast<const char*>(payload.bytes.data()), payload.size()};
-    }
-    void* context_;
-    void* socket_;
-};
 
 struct Server {
     std::vector<std::uint64_t> heard;
@@ -124,6 +62,57 @@ TEST_CASE("zmq: garbage is refused, counted, logged once, answered, and the serv
     server.loop.stop();
     REQUIRE(server.loop.ended_within(kTestDeadline));
     CHECK(server.heard == std::vector<std::uint64_t>{5});
+}
+
+TEST_CASE("zmq: what was refused goes to the coordinator with what the node reports") {
+    struct Control : ControlLink {
+        void send(Message message) override { reports.push_back(std::move(message.body)); }
+        std::vector<Body> reports;  // read when the loop has ended
+    } control;
+    auto options = options_of(kShard0);
+    options.generation = Generation{3};
+    options.build = 77;
+    options.control = &control;
+    RunningLoop server(std::move(options), [](Event&& event, Time, Effects& effects) {
+        Status status;
+        status.values = {{"pushes", 4}};
+        if (is_stop(event)) {
+            effects.send(kCoordinator, {Envelope{}, Stopped{false, {}, "", status, {}}});
+            effects.finish({});
+        }
+        if (number_of(event) == 0) return;
+        effects.send(kCoordinator, {Envelope{}, status});
+        effects.send(std::get<Received>(event).message.envelope.from, numbered(number_of(event)));
+    });
+    server.start();
+    RawDealer peer(server.loop().endpoint().tcp, kWorkerName);
+    peer.send(from_worker(1));
+    REQUIRE(peer.receive().has_value());
+    for (int i = 0; i < 2; ++i) {
+        peer.send({"this is no message of ours"});
+        CHECK(refusal_in(peer.receive()) == ErrorCode::bad_message);
+    }
+    Message other_build = from_worker(2);
+    other_build.envelope.build = 78;
+    peer.send(other_build);
+    CHECK(refusal_in(peer.receive()) == ErrorCode::wrong_build);
+    peer.send(from_worker(3));
+    REQUIRE(peer.receive().has_value());
+    server.stop();
+    REQUIRE(server.ended_within(kTestDeadline));
+
+    using Values = std::map<std::string, double>;
+    const auto values_of = [](const Status& status) {
+        Values values;
+        for (const NamedValue& value : status.values) values[value.name] = value.value;
+        return values;
+    };
+    const Values all{
+        {"pushes", 4}, {"refused.transport.bad_message", 2}, {"refused.transport.wrong_build", 1}};
+    REQUIRE(control.reports.size() == 3);
+    CHECK(values_of(std::get<Status>(control.reports[0])) == Values{{"pushes", 4}});
+    CHECK(values_of(std::get<Status>(control.reports[1])) == all);
+    CHECK(values_of(std::get<Stopped>(control.reports[2]).last) == all);
 }
 
 TEST_CASE("zmq: a truncated header, a lost payload frame and a frame too many are refused") {

@@ -92,6 +92,49 @@ TEST_CASE("compute times: index grows with the worker's number") {
     }
 }
 
+TEST_CASE("compute times: an index formula is what it says") {
+    const auto value = [](const std::string& text, double i) {
+        auto formula = sim::IndexFormula::parse(text);
+        INFO(text << ": " << (formula ? "" : formula.error().text));
+        REQUIRE(formula.has_value());
+        Random random(1);
+        return formula->at(i, random);
+    };
+    CHECK(value("1 + 2 * i - 6 / 3", 4) == 7);
+    CHECK(value("-2^2 + (i - 1)^2^0.5", 2) == -3);
+    CHECK(value("min(i, 3) + max(i, 3) + abs(-1) + sqrt(16)", 5) == 13);
+    CHECK(value("log(exp(2e0))", 0) == Approx(2));
+    CHECK(value("10 - 2 - 3", 0) == 5);
+    ComputeTimeConfig config;
+    config.distribution = "index";
+    config.formula = "2 + i * uniform(0, 1) + exponential(0.5) + normal(1, 0.04)";
+    CHECK(mean_of(drawn(config, 3, 20'000)) == Approx(0.02 * 5).epsilon(0.02));
+    config.formula = "i - 1";
+    CHECK(drawn(config, 0, 1).front() == Approx(1e-9));
+    CHECK(drawn(config, 3, 1).front() == Approx(0.04));
+}
+
+TEST_CASE("compute times: what is wrong in an index formula is said with its place") {
+    const auto mistake = [](const std::string& text) {
+        const auto formula = sim::IndexFormula::parse(text);
+        return formula ? std::string("no mistake") : formula.error().text;
+    };
+    CHECK_THAT(mistake("1 + "), Catch::Contains("a number, i, a function or '('") &&
+                                    Catch::Contains("character 5, found its end"));
+    CHECK_THAT(mistake("1 + sqr(i)"), Catch::Contains("one of sqrt, abs") &&
+                                          Catch::Contains("character 5, found 'sqr(i)'"));
+    CHECK_THAT(mistake("normal(0)"), Catch::Contains("expected ',' at character 9"));
+    CHECK_THAT(mistake("(1"), Catch::Contains("expected ')' at character 3"));
+    CHECK_THAT(mistake("1 2"), Catch::Contains("an operator or the end at character 3"));
+    CHECK_THAT(mistake(std::string(501, '(')), Catch::Contains("at most 500 characters"));
+    ComputeTimeConfig config;
+    config.distribution = "index";
+    config.formula = "";
+    const auto times = sim::ComputeTimes::create(config, 1);
+    REQUIRE(times.has_error());
+    CHECK_THAT(times.error().text, Catch::Contains("simulate.compute.formula: expected"));
+}
+
 TEST_CASE("compute times: factors go by worker, and one worker may be a straggler") {
     ComputeTimeConfig config;
     config.distribution = "constant";
@@ -111,6 +154,19 @@ TEST_CASE("compute times: a draw is a function of seed, worker and number") {
     CHECK(first != drawn(config, 1, 50, 2));
 }
 
+TEST_CASE("compute times: a trace's times stay with their worker, one without any takes all") {
+    const TemporaryFolder folder;
+    write_file(folder / "trace", "0 0.125\n2 0.5\n2 0.25\n");
+    ComputeTimeConfig config;
+    config.distribution = "trace";
+    config.trace = folder / "trace";
+    CHECK(drawn(config, 0, 2) == std::vector<double>{0.125, 0.125});
+    CHECK(drawn(config, 2, 3) == std::vector<double>{0.5, 0.25, 0.5});
+    CHECK(drawn(config, 1, 4) == std::vector<double>{0.5, 0.25, 0.125, 0.5});
+    CHECK(drawn(config, 3, 2) == std::vector<double>{0.125, 0.5});
+    CHECK(drawn(config, 7, 2) == std::vector<double>{0.5, 0.25});
+}
+
 TEST_CASE("compute times: a trace is repeated, a line that is none is named") {
     const TemporaryFolder folder;
     write_file(folder / "trace", "# worker seconds\n0 0.5\n0 0.25\n1 3\n");
@@ -119,7 +175,6 @@ TEST_CASE("compute times: a trace is repeated, a line that is none is named") {
     config.trace = folder / "trace";
     CHECK(drawn(config, 0, 3) == std::vector<double>{0.5, 0.25, 0.5});
     CHECK(drawn(config, 1, 2) == std::vector<double>{3, 3});
-    CHECK(drawn(config, 2, 1) == std::vector<double>{0.5});
     write_file(folder / "trace", "0 0.5\nfast\n");
     auto wrong = sim::ComputeTimes::create(config, 1);
     REQUIRE(wrong.has_error());

@@ -67,15 +67,15 @@ struct Bench {
         REQUIRE(computer.run(work, never, keep).has_value());
         return all;
     }
-    // The trunk's rows for this key.
-    Rows rows(std::uint64_t key) {
+    // The rows of a tensor's owners for this key; tensor 0 is the trunk.
+    Rows rows(std::uint64_t key, std::size_t tensor = 0) {
         GradientRequest request;
         request.random_key = key;
         const auto report = engine.gradients(request);
         Rows all;
         for (std::uint32_t task = 0; task < options.model.tasks; ++task) {
-            const float* row = report->gradients->gradient(TaskId{task}, 0);
-            all.emplace_back(row, row + options.model.trunk_elements);
+            const float* row = report->gradients->gradient(TaskId{task}, tensor);
+            if (row != nullptr) all.emplace_back(row, row + engine.tensor(tensor).size());
         }
         return all;
     }
@@ -186,6 +186,69 @@ TEST_CASE("conflict: scopes give each layer or block weights of its own") {
     }
 }
 
+TEST_CASE("conflict: a layer that some tasks own is resolved among those") {
+    for (const ConflictScope scope : {ConflictScope::layer, ConflictScope::block}) {
+        for (const char* method : {"mgda", "cagrad", "upgrad", "nash", "moco"}) {
+            CAPTURE(method);
+            ClusterOptions options = three_tasks(method);
+            options.job.conflict_scope = scope;
+            options.model.neck_elements = 30;
+            Bench bench(options);
+            const auto outcome = bench.gradients(1);
+            REQUIRE(outcome->groups.size() == 2);
+            CHECK(outcome->groups[0].members == TaskSet{0b111});
+            CHECK(outcome->groups[1].members == TaskSet{0b011});
+            auto resolver = Resolver::create(options.job, 3);
+            REQUIRE(resolver.has_value());
+            auto work = resolver->resolve(GradientOutcome(*outcome), 1);
+            REQUIRE(work.has_value());
+            work->layout = {{BlockId{0}}, {BlockId{1}}};
+            std::vector<std::vector<float>> found(2);
+            const auto keep = [&](std::uint32_t part, const Payload& payload) {
+                found[part].resize(payload.size() / sizeof(float));
+                std::memcpy(found[part].data(), payload.bytes.data(), payload.size());
+            };
+            REQUIRE(bench.computer.run(*work, bench.never, keep).has_value());
+            for (std::size_t tensor = 0; tensor < 2; ++tensor) {
+                CAPTURE(tensor);
+                DenseAggregation dense(bench.aggregator, 1);
+                const auto expected = dense.step({bench.rows(1, tensor), {}, {}});
+                REQUIRE(expected.has_value());
+                REQUIRE(found[tensor].size() == expected->result.size());
+                for (std::size_t k = 0; k < found[tensor].size(); ++k) {
+                    REQUIRE(found[tensor][k] == Approx(expected->result[k]).margin(1e-4));
+                }
+            }
+        }
+    }
+}
+
+TEST_CASE("conflict: every method moves a layer that some of the tasks own under every scope") {
+    for (const ConflictScope scope : {ConflictScope::global, ConflictScope::layer}) {
+        for (const std::string& method : aggregator_names()) {
+            const auto made = make_aggregator({method, {}});
+            REQUIRE(made.has_value());
+            const bool alone = scope == ConflictScope::global;
+            // krum needs three tasks in a layer.
+            if (!alone && ((*made)->needs().coordinates || method == "krum")) continue;
+            CAPTURE(method, alone);
+            ClusterOptions options = three_tasks(method);
+            options.job.conflict_scope = scope;
+            options.job.clip_norm = 3;
+            options.model.neck_elements = 30;
+            Cluster cluster(options);
+            REQUIRE(cluster.run());
+            CHECK(cluster.books().in_flight == 0);
+            const QuadraticEngine first(options.model);
+            const std::vector<float>& neck = cluster.weights_by_block().at(BlockId{1});
+            REQUIRE(neck.size() == 30);
+            CHECK(neck[0] != first.tensor(1)[0]);
+            CHECK(neck[29] != first.tensor(1)[29]);
+            for (const float w : neck) REQUIRE(std::isfinite(w));
+        }
+    }
+}
+
 TEST_CASE("conflict: the global norm is clipped for methods by coordinates too") {
     Bench bench(three_tasks("graddrop"));
     const auto outcome = bench.gradients(1);
@@ -293,6 +356,46 @@ TEST_CASE("conflict: of skipped steps nothing enters the figures") {
     for (const auto& [name, value] : status.values) {
         INFO(name);
         CHECK(std::isfinite(value));
+    }
+}
+
+TEST_CASE("conflict: steps without a solution of the method's own are counted and told once") {
+    for (const bool zero : {false, true}) {
+        ClusterOptions options = three_tasks("mgda");
+        options.job.workers = 1;
+        options.model.noise = 0;
+        options.model.trunk_elements = 1;  // which is to be the same for all tasks
+        options.model.gradient_factor = zero ? 0 : 1;
+        Cluster cluster(options);
+        REQUIRE(cluster.run());
+        double steps = 0;
+        double degenerate = 0;
+        for (const auto& [name, value] :
+             cluster.coordinator().last.at(node_of(WorkerId{0})).last.values) {
+            if (name == "steps") steps = value;
+            if (name == "steps.degenerate") degenerate = value;
+        }
+        CHECK(steps == 20);
+        CHECK(degenerate == steps);
+        std::string told;
+        for (const std::string& line : cluster.world().log()) {
+            if (line.find("conflict.method 'mgda'") == std::string::npos) continue;
+            CHECK(told.empty());
+            told = line;
+        }
+        CHECK_THAT(told, Catch::Contains(zero ? "every gradient is zero" : "'degenerate'") &&
+                             Catch::Contains("step 1:"));
+    }
+}
+
+TEST_CASE("conflict: steps that a method has solved are not counted as degenerate") {
+    Cluster cluster(three_tasks("mgda"));
+    REQUIRE(cluster.run());
+    for (const std::uint32_t worker : {0U, 1U}) {
+        for (const auto& [name, value] :
+             cluster.coordinator().last.at(node_of(WorkerId{worker})).last.values) {
+            if (name == "steps.degenerate") CHECK(value == 0);
+        }
     }
 }
 

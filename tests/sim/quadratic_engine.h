@@ -17,6 +17,7 @@ struct QuadraticOptions {
     std::size_t tasks = 2;
     std::size_t trunk_elements = 40;
     std::size_t head_elements = 6;  // per task; 0 = no heads
+    std::size_t neck_elements = 0;  // a second layer, of all tasks but the last
     std::uint64_t samples = 640;
     double noise = 0.1;
     float gradient_factor = 1;  // what a Byzantine worker makes of its gradients …
@@ -60,6 +61,9 @@ class QuadraticEngine : public Engine {
             everyone.insert(TaskId{t});
         }
         add("trunk.weight", options.trunk_elements, everyone);
+        TaskSet all_but_last = everyone;
+        all_but_last.bits >>= 1U;
+        if (options.neck_elements > 0) add("neck.weight", options.neck_elements, all_but_last);
         for (std::uint32_t t = 0; options.head_elements > 0 && t < options.tasks; ++t) {
             TaskSet only;
             only.insert(TaskId{t});

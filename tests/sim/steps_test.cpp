@@ -1,10 +1,23 @@
 // Step scope on whole simulated clusters: the lead shard decides, all shards do the same in the
 // same order, whatever the network loses, doubles and reorders, and whoever is lost.
+#include <algorithm>
 #include <cmath>
 
 #include "tests/sim/steps_cluster.h"
 
 namespace detente::test {
+
+TEST_CASE("step scope: the policies under test are those of the catalog that decide steps") {
+    CHECK(step_policies().size() >= 11);
+    for (const std::string& name : policy_names()) {
+        INFO(name);
+        const auto& tested = step_policies();
+        Job job;
+        job.policy = policy_of(name);
+        CHECK(decides_steps(job) ==
+              (std::find(tested.begin(), tested.end(), name) != tested.end()));
+    }
+}
 
 TEST_CASE("step scope: every policy finishes every batch, the same on all shards") {
     for (const std::string& policy : step_policies()) {

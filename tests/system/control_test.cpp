@@ -140,10 +140,10 @@ TEST_CASE("join: a worker takes the place of a killed one and of a drained one i
     for (const std::string policy : {"async", "bsp"}) {
         INFO(policy);
         const TinyRun run("step_ms = 10\n");
-        Launched launched(run.folder(),
-                          run.arguments({"--set", "workers=3", "--set",
-                                         "staleness.policy=" + policy, "--set", "data.epochs=2",
-                                         "--set", "conflict.method=famo"}));
+        Launched launched(
+            run.folder(),
+            run.arguments({"--set", "workers=3", "--set", "staleness.policy=" + policy, "--set",
+                           "data.epochs=2", "--set", "conflict.method=famo"}));
         REQUIRE(run.reaches_training());
         const std::vector<std::string> joins = {"join", run.job_file(), "--worker", "--out",
                                                 run.run_dir()};
@@ -174,6 +174,41 @@ TEST_CASE("join: a worker takes the place of a killed one and of a drained one i
         CHECK(second.wait(seconds(20)) == 0);
         const json::object summary = run.summary();
         CHECK(summary.at("processes_lost").to_number<int>() == 1);
+        CHECK(summary.at("batches").as_object().at("done").to_number<double>() == 1);
+        CHECK_FALSE(summary.at("failed").as_bool());  // books balance
+        Launched again(run.folder(), {"replay", run.run_dir()});
+        const auto code = again.wait(seconds(60));
+        INFO(again.output());
+        CHECK(code == 0);
+        CHECK_THAT(again.output(), Catch::Contains("bit for bit those of checkpoint"));
+    }
+}
+
+TEST_CASE("join: a worker takes part beyond those the job began with, where it has places for it") {
+    const std::vector<std::vector<std::string>> jobs = {
+        {"staleness.policy=async"}, {"staleness.policy=bsp"}, {"worker.split_tasks=true"}};
+    for (const std::vector<std::string>& job : jobs) {
+        INFO(job.front());
+        const TinyRun run("step_ms = 10\n");
+        Launched launched(
+            run.folder(),
+            run.arguments({"--set", "workers=1", "--set", "places=2", "--set", "data.epochs=2",
+                           "--set", job.front(), "--set", "conflict.method=mean"}));
+        REQUIRE(run.reaches_training());
+        const TemporaryFolder folder;
+        const std::vector<std::string> joins = {"join", run.job_file(), "--worker", "--out",
+                                                run.run_dir()};
+        Launched joined(folder, joins);
+        REQUIRE(eventually(seconds(20), [&] { return run.value("worker:1", "steps") > 3; }));
+        CHECK_THAT(joined.output(), Catch::Contains("joins as worker:1, incarnation 1"));
+        const TemporaryFolder late_folder;
+        Launched too_many(late_folder, joins);
+        CHECK(too_many.wait(seconds(20)) == value_of(ExitCode::usage));
+        CHECK_THAT(too_many.output(), Catch::Contains("no place is free"));
+        REQUIRE(launched.wait(seconds(90)) == 0);
+        CAPTURE(launched.output(), joined.output());
+        CHECK(joined.wait(seconds(20)) == 0);
+        const json::object summary = run.summary();
         CHECK(summary.at("batches").as_object().at("done").to_number<double>() == 1);
         CHECK_FALSE(summary.at("failed").as_bool());  // books balance
         Launched again(run.folder(), {"replay", run.run_dir()});

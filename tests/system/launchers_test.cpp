@@ -44,20 +44,34 @@ std::vector<std::string> join_words(const TinyRun& run) {
     return {DETENTE_PROGRAM, "join", run.job_file(), "--out", run.run_dir()};
 }
 
+// There is one block of failures, with the first one's host.
+void check_block(const std::string& output) {
+    const std::size_t at = output.find("FAILED: shard:1");
+    REQUIRE(at != std::string::npos);
+    CHECK(output.find("FAILED", at + 1) == std::string::npos);
+    CHECK_THAT(output, Catch::Contains("first:      shard:1 (server:1) on " + this_host()));
+}
+
+// Kills a server of a job that these words start.
+void tells_of_a_killed_server(const std::string& program,
+                              const std::vector<std::string>& launcher_words,
+                              bool code_is_the_jobs) {
+    const TinyRun run("step_ms = 10");
+    Launched job(run.folder(), words(launcher_words, join_words(run)), program);
+    REQUIRE(run.reaches_training());
+    ::kill(run.pids().at("shard:1"), SIGKILL);
+    const auto code = job.wait(seconds(30));
+    CAPTURE(program, job.output());
+    REQUIRE(code);
+    CHECK(*code != 0);
+    if (code_is_the_jobs) CHECK(*code == value_of(ExitCode::process_lost));
+    check_block(job.output());
+}
+
 TEST_CASE("launchers: under mpirun a killed server is told once and the exit code is the job's") {
     for (const Mpi& mpi : kMpis) {
         if (skipped(mpi)) continue;
-        const TinyRun run("step_ms = 10");
-        Launched job(run.folder(), words(words(mpi.bare, {kOutlive}), join_words(run)),
-                     mpi.program);
-        REQUIRE(run.reaches_training());
-        ::kill(run.pids().at("shard:1"), SIGKILL);
-        const auto code = job.wait(seconds(30));
-        CAPTURE(mpi.program, job.output());
-        CHECK(code == value_of(ExitCode::process_lost));
-        CHECK_THAT(job.output(),
-                   Catch::Contains("FAILED: shard:1") &&
-                       Catch::Contains("first:      shard:1 (server:1) on " + this_host()));
+        tells_of_a_killed_server(mpi.program, words(mpi.bare, {kOutlive}), true);
     }
 }
 
@@ -74,8 +88,12 @@ TEST_CASE("launchers: bare mpirun ends a job whose worker was killed and nobody 
         CAPTURE(mpi.program, job.output());
         REQUIRE(code);
         CHECK(*code != 0);
-        // MPICH may end rank 0 before it has heard of anything: its own words are all there is.
-        if (mpi.program == "mpirun.openmpi") {
+        // It ends rank 0 with the others, a second later or at once: a block is not promised
+        // (README, "A rank dies"). Its own last words say what happened.
+        const bool open_mpi = mpi.program == "mpirun.openmpi";
+        CHECK_THAT(job.output(), Catch::Contains(open_mpi ? "exited on signal 9 (Killed)"
+                                                          : "EXIT STRING: Killed (signal 9)"));
+        if (open_mpi) {
             CHECK_THAT(job.output(), Catch::Contains("worker:1 lost: ") &&
                                          Catch::Contains("(pid " + std::to_string(killed) + " on " +
                                                          this_host() + ")"));
@@ -153,6 +171,33 @@ TEST_CASE("launchers: another model library on one host ends the job and both ho
                                        Catch::Contains(", on " + this_host() + " it is "));
 }
 
+// Ranks by the variables that torchrun sets; rank 0 last.
+std::vector<std::unique_ptr<Launched>> by_torchrun(const TinyRun& run, std::uint16_t port,
+                                                   const std::vector<std::string>& before = {}) {
+    std::vector<std::unique_ptr<Launched>> ranks;
+    for (int rank = 4; rank >= 0; --rank) {
+        const std::string number = std::to_string(rank);
+        const std::vector<std::string> variables = {"RANK=" + number,
+                                                    "LOCAL_RANK=" + number,
+                                                    "WORLD_SIZE=5",
+                                                    "LOCAL_WORLD_SIZE=5",
+                                                    "GROUP_RANK=0",
+                                                    "GROUP_WORLD_SIZE=1",
+                                                    "ROLE_RANK=" + number,
+                                                    "ROLE_WORLD_SIZE=5",
+                                                    "ROLE_NAME=default",
+                                                    "MASTER_ADDR=127.0.0.1",
+                                                    "TORCHELASTIC_RUN_ID=none",
+                                                    "MASTER_PORT=" + std::to_string(port),
+                                                    "TORCHELASTIC_RESTART_COUNT=0",
+                                                    "TORCHELASTIC_MAX_RESTARTS=0",
+                                                    "TORCHELASTIC_USE_AGENT_STORE=True"};
+        ranks.push_back(std::make_unique<Launched>(
+            run.folder(), words(words(variables, before), join_words(run)), "env"));
+    }
+    return ranks;
+}
+
 TEST_CASE("launchers: the variables of torchrun with its agent's port taken") {
     const TinyRun run;
     const std::uint16_t port = free_port();
@@ -163,24 +208,46 @@ TEST_CASE("launchers: the variables of torchrun with its agent's port taken") {
                    "python3");
     REQUIRE(eventually(seconds(20),
                        [&run] { return std::filesystem::exists(run.folder() / "agent"); }));
-    std::vector<std::unique_ptr<Launched>> ranks;
-    for (int rank = 4; rank >= 0; --rank) {
-        const std::string number = std::to_string(rank);
-        ranks.push_back(std::make_unique<Launched>(
-            run.folder(),
-            words({"RANK=" + number, "LOCAL_RANK=" + number, "WORLD_SIZE=5", "LOCAL_WORLD_SIZE=5",
-                   "GROUP_RANK=0", "GROUP_WORLD_SIZE=1", "ROLE_RANK=" + number, "ROLE_WORLD_SIZE=5",
-                   "ROLE_NAME=default", "MASTER_ADDR=127.0.0.1",
-                   "MASTER_PORT=" + std::to_string(port), "TORCHELASTIC_RUN_ID=none",
-                   "TORCHELASTIC_RESTART_COUNT=0", "TORCHELASTIC_MAX_RESTARTS=0",
-                   "TORCHELASTIC_USE_AGENT_STORE=True"},
-                  join_words(run)),
-            "env"));
-    }
+    const auto ranks = by_torchrun(run, port);
     for (const auto& rank : ranks) CHECK(rank->wait(seconds(40)) == 0);
     CAPTURE(ranks.back()->output());
     CHECK_THAT(ranks.back()->output(), Catch::Contains("torchrun's RANK = 0 and WORLD_SIZE = 5") &&
                                            Catch::Contains("test accuracy"));
+}
+
+TEST_CASE("launchers: under torchrun a killed server is told once though all are told to end") {
+    const TinyRun run("step_ms = 10");
+    const auto ranks = by_torchrun(run, free_port());
+    REQUIRE(run.reaches_training());
+    ::kill(run.pids().at("shard:1"), SIGKILL);
+    Launched& first = *ranks.back();
+    REQUIRE(eventually(seconds(20), [&first] {
+        return first.output().find("shard:1 lost: ") != std::string::npos;
+    }));
+    // As torchrun's agent does when a rank has ended badly; SIGKILL comes 30 s later.
+    for (const auto& rank : ranks) rank->signal(SIGTERM);
+    const auto code = first.wait(seconds(20));
+    CAPTURE(first.output());
+    REQUIRE(code);
+    // The signal may come when rank 0 has told all and is about to end.
+    CAPTURE(*code);
+    CHECK((*code == value_of(ExitCode::process_lost) || *code == 128 + SIGTERM));
+    check_block(first.output());
+    for (const auto& rank : ranks) CHECK(rank->wait(seconds(20)));
+}
+
+TEST_CASE("launchers: under torchrun a job goes on after a worker's death by the script") {
+    const TinyRun run("step_ms = 10");
+    const auto ranks = by_torchrun(run, free_port(), {kOutlive});
+    REQUIRE(run.reaches_training());
+    ::kill(run.pids().at("worker:1"), SIGKILL);
+    CAPTURE(ranks.back()->output());
+    // No rank ends badly: the agent has no reason to end the others.
+    for (const auto& rank : ranks) CHECK(rank->wait(seconds(60)) == 0);
+    const auto summary = run.summary();
+    REQUIRE_FALSE(summary.empty());
+    CHECK_FALSE(summary.at("failed").as_bool());
+    CHECK(summary.at("processes_lost").to_number<int>() == 1);
 }
 
 TEST_CASE("launchers: srun, with a rank's death and without, and an sbatch script") {
@@ -211,6 +278,10 @@ TEST_CASE("launchers: srun, with a rank's death and without, and an sbatch scrip
         goes_on_without_a_worker(run, "srun", words(words(going_on, {kOutlive}), join_words(run)),
                                  true);
     }
+    tells_of_a_killed_server("srun", words(going_on, {kOutlive}), true);
+    tells_of_a_killed_server("srun", going_on, false);
+    // Slurm ends all ranks, but gives them KillWait.
+    tells_of_a_killed_server("srun", {"-n", "5", "--overcommit", "--kill-on-bad-exit=1"}, false);
     {
         const TinyRun run;
         Launched job(run.folder(),

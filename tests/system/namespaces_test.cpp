@@ -1,4 +1,4 @@
-// Three hosts: rendezvous, training, a host cut off and back, a slow link.
+// Three hosts: rendezvous, training, a host cut off and back, a slow link, layers in step.
 #include "tests/system/namespaces.h"
 
 #include <array>
@@ -20,11 +20,13 @@ using std::chrono::seconds;
     }                                                                        \
     static_cast<void>(0)
 
-// Two servers on h1 and h2 and three workers on h2, h3 and h3, told apart as a launcher would.
+// Two servers on h1 and h2 and three workers on h2, h3 and h3, or as `ranks` says of the five
+// behind the coordinator, told apart as a launcher would.
 class ThreeHosts {
   public:
-    explicit ThreeHosts(const std::string& tables) {
-        write_file(job(), "name = \"three\"\nservers = 2\nworkers = 3\n\n" + tables +
+    explicit ThreeHosts(const std::string& tables,
+                        const std::string& ranks = "servers = 2\nworkers = 3\n") {
+        write_file(job(), "name = \"three\"\n" + ranks + "\n" + tables +
                               "\n[deadlines]\npeer_s = 2.0\nheartbeat_s = 0.1\nreply_s = 0.5\n");
     }
     void start() {
@@ -121,6 +123,25 @@ TEST_CASE("namespaces: a slow link slows the worker behind it and nobody else") 
     REQUIRE(three.ends(seconds(90)));
     CHECK(three.of_worker(0, "steps") > 2 * three.of_worker(1, "steps"));
     CHECK(three.summary().at("processes_lost").to_number<int>() == 0);
+}
+
+TEST_CASE("namespaces: the workers of each of two hosts keep layers in step among themselves") {
+    REQUIRE_NAMESPACES();
+    ThreeHosts three(kQuadratic + "[sync]\nlayers = [\"*\"]\n[staleness]\npolicy = \"async\"\n",
+                     "servers = 1\nworkers = 4\n");
+    three.start();
+    CAPTURE(three.ranks[0]->output());
+    REQUIRE(three.ends(seconds(90)));
+    CHECK_THAT(three.ranks[0]->output(),
+               Catch::Contains("in step, epoch 1: worker:0 and worker:1") &&
+                   Catch::Contains("in step, epoch 2: worker:2 and worker:3"));
+    const auto summary = three.summary();
+    CHECK(summary.at("processes_lost").to_number<int>() == 0);
+    CHECK(summary.at("batches").as_object().at("done").to_number<double>() == 1);
+    for (std::size_t worker = 0; worker < 4; ++worker) CHECK(three.of_worker(worker, "steps") > 0);
+    // Each host's push stands for two workers, of which one counts its part as cancelled.
+    CHECK(summary.at("sync").as_object().at("member_rounds").to_number<double>() > 0);
+    CHECK(summary.at("updates").as_object().at("cancelled").to_number<double>() > 0);
 }
 
 TEST_CASE("namespaces: a server on loopback beside other hosts is refused and both are named") {

@@ -3,6 +3,7 @@
 
 #include <catch2/catch.hpp>
 
+#include "tests/runtime/raw_dealer.h"
 #include "tests/system/exposition.h"
 #include "tests/system/launched.h"
 
@@ -87,6 +88,30 @@ TEST_CASE("pages: /status names every process, what it does, what it waits for a
         CHECK_FALSE(one.at("host").as_string().empty());
     }
     CHECK(names == std::vector<std::string>{"shard:0", "shard:1", "worker:0", "worker:1"});
+}
+
+TEST_CASE("pages: garbage at a shard's port is counted in /metrics and in summary.json") {
+    const TinyRun run("step_ms = 20");
+    Launched launched(run.folder(), run.arguments());
+    REQUIRE(run.reaches_training());
+    std::string address;
+    const json::object status = run.status();
+    for (const json::value& entry : status.at("processes").as_array()) {
+        const json::object& one = entry.as_object();
+        if (one.at("name").as_string() == "shard:1") address = one.at("address").as_string();
+    }
+    detente::testing::RawDealer stranger(address, "");
+    stranger.send({"this is no message of ours", "nor this"});
+    const Labels counted{{"process", "shard:1"}, {"name", "refused.transport.bad_message"}};
+    CHECK(eventually(seconds(20), [&] {
+        return read_exposition(run.page("/metrics")).value("detente_process_value", counted) == 1;
+    }));
+    CHECK(run.value("shard:1", "refused.transport.bad_message") == 1);
+    REQUIRE(launched.wait(seconds(60)) == 0);
+    const json::object summary = run.summary();
+    const json::object& refused = summary.at("refused").as_object();
+    REQUIRE(refused.contains("transport.bad_message"));
+    CHECK(refused.at("transport.bad_message").to_number<int>() == 1);
 }
 
 TEST_CASE("pages: /status says for whom a worker waits when its server is frozen") {

@@ -1,5 +1,6 @@
 // What cannot work is refused with a message that tells what to do.
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
@@ -11,6 +12,7 @@
 
 #include <catch2/catch.hpp>
 #include <cstring>
+#include <functional>
 
 #include "launch/exit_code.h"
 #include "launch/gpu.h"
@@ -100,6 +102,63 @@ TEST_CASE("refusal: a run directory that cannot be made is one clear error") {
                Catch::Contains("cannot make the run directory") && Catch::Contains("--out"));
 }
 
+// Nobody can write there any more: root on a mount of its own, gone with the process; for others
+// the folder's mode is enough.
+bool seal(const std::string& folder) {
+    if (::geteuid() != 0) return ::chmod(folder.c_str(), 0555) == 0;
+    const char* path = folder.c_str();
+    if (::unshare(CLONE_NEWNS) != 0) return false;
+    if (::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return false;
+    if (::mount(path, path, nullptr, MS_BIND, nullptr) != 0) return false;
+    return ::mount(nullptr, path, nullptr, MS_BIND | MS_REMOUNT | MS_RDONLY, nullptr) == 0;
+}
+
+// Runs `run` of that job in a child that `prepare`d; 99: that was not possible.
+int exit_code_after(const std::function<bool()>& prepare, const std::string& output,
+                    const std::vector<std::string>& arguments) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+        if (!prepare()) ::_exit(99);
+        const int out = ::open(output.c_str(), O_WRONLY | O_CREAT, 0644);
+        ::dup2(out, STDOUT_FILENO);
+        ::dup2(out, STDERR_FILENO);
+        std::vector<std::string> words = arguments;
+        std::vector<char*> pointers;
+        for (std::string& word : words) pointers.push_back(word.data());
+        pointers.push_back(nullptr);
+        ::execv(DETENTE_PROGRAM, pointers.data());
+        ::_exit(98);
+    }
+    int status = 0;
+    const bool ended =
+        eventually(seconds(60), [&] { return ::waitpid(child, &status, WNOHANG) == child; });
+    if (!ended) ::kill(child, SIGKILL);
+    REQUIRE(ended);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+TEST_CASE("refusal: a run directory that is there but cannot be written is one clear error") {
+    const TinyRun run;
+    const std::string sealed = run.run_dir();
+    // With all its folders: nothing is left to be made, and to fail at.
+    std::filesystem::create_directories(sealed + "/ledger");
+    std::filesystem::create_directories(sealed + "/checkpoints");
+    const std::string output = run.folder() / "output";
+    const int code = exit_code_after([&] { return seal(sealed); }, output,
+                                     {DETENTE_PROGRAM, "run", run.job_file(), "--out", sealed});
+    std::filesystem::permissions(sealed, std::filesystem::perms::owner_all);
+    if (code == 99) {
+        WARN("skipped: this machine does not let the test mount a folder read-only");
+        return;
+    }
+    CHECK(code == value_of(ExitCode::io));
+    const std::string why = ::geteuid() == 0 ? "Read-only file system" : "Permission denied";
+    CHECK_THAT(bytes_of_file(output),
+               Catch::Contains("detente run: cannot make the run directory " + sealed + ": " + why +
+                               "; choose another with --out DIR"));
+    CHECK_FALSE(std::filesystem::exists(sealed + "/job.toml"));
+}
+
 TEST_CASE("refusal: a folder that holds a run already is left alone") {
     const TinyRun run;
     Launched first(run.folder(), run.arguments());
@@ -136,28 +195,14 @@ TEST_CASE("refusal: a full disk ends the run and is named") {
     const std::string disk = run.folder() / "disk";
     std::filesystem::create_directory(disk);
     const std::string output = run.folder() / "output";
-    const pid_t child = ::fork();
-    if (child == 0) {
-        if (!on_small_disk(disk)) ::_exit(99);
-        const int out = ::open(output.c_str(), O_WRONLY | O_CREAT, 0644);
-        ::dup2(out, STDOUT_FILENO);
-        ::dup2(out, STDERR_FILENO);
-        const std::string job = run.job_file();
-        const std::string dir = disk + "/run";
-        ::execl(DETENTE_PROGRAM, DETENTE_PROGRAM, "run", job.c_str(), "--out", dir.c_str(), "--set",
-                "data.epochs=40", nullptr);
-        ::_exit(98);
-    }
-    int status = 0;
-    const bool ended =
-        eventually(seconds(60), [&] { return ::waitpid(child, &status, WNOHANG) == child; });
-    if (!ended) ::kill(child, SIGKILL);
-    REQUIRE(ended);
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 99) {
+    const int code = exit_code_after([&] { return on_small_disk(disk); }, output,
+                                     {DETENTE_PROGRAM, "run", run.job_file(), "--out",
+                                      disk + "/run", "--set", "data.epochs=40"});
+    if (code == 99) {
         WARN("skipped: this machine does not let the test mount a small tmpfs");
         return;
     }
-    CHECK(WEXITSTATUS(status) == value_of(ExitCode::io));
+    CHECK(code == value_of(ExitCode::io));
     CHECK_THAT(bytes_of_file(output), Catch::Contains("No space left on device"));
 }
 

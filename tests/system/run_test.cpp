@@ -143,30 +143,50 @@ TEST_CASE("run: a crashing worker's own words come first") {
                           Catch::Contains("worker-0.log"));
 }
 
-TEST_CASE("run: the launcher's own death by -9 leaves no orphan") {
-    const TinyRun run("step_ms = 10");
-    Launched launched(run.folder(), run.arguments());
-    REQUIRE(run.reaches_training());
-    const auto pids = run.pids();
-    REQUIRE(pids.size() == 4);
-    launched.signal(SIGKILL);
-    CHECK(eventually(seconds(5), [&] {
-        return std::none_of(pids.begin(), pids.end(),
-                            [](const auto& process) { return alive(process.second); });
-    }));
-}
-
-// Whether somebody listens there.
+// Whether somebody listens there: "127.0.0.1:PORT", also as an endpoint, "tcp://…".
 bool taken(const std::string& address) {
     sockaddr_in to{};
     to.sin_family = AF_INET;
     to.sin_port =
-        htons(static_cast<std::uint16_t>(std::stoi(address.substr(address.find(':') + 1))));
+        htons(static_cast<std::uint16_t>(std::stoi(address.substr(address.rfind(':') + 1))));
     ::inet_pton(AF_INET, "127.0.0.1", &to.sin_addr);
     const int socket = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     const bool connected = ::connect(socket, reinterpret_cast<sockaddr*>(&to), sizeof(to)) == 0;
     ::close(socket);
     return connected;
+}
+
+// Where a run listens: its shards, by /status, and its coordinator.
+std::vector<std::string> ports_of(const TinyRun& run) {
+    std::vector<std::string> addresses{bytes_of_file(run.run_dir() + "/coordinator"),
+                                       bytes_of_file(run.run_dir() + "/http_address")};
+    const json::object status = run.status();
+    for (const json::value& entry : status.at("processes").as_array()) {
+        const json::object& one = entry.as_object();
+        if (!one.at("name").as_string().starts_with("shard:")) continue;
+        addresses.emplace_back(one.at("address").as_string());
+    }
+    return addresses;
+}
+
+TEST_CASE("run: the launcher's own death by -9 leaves no orphan and no port bound") {
+    const TinyRun run("step_ms = 10");
+    Launched launched(run.folder(), run.arguments());
+    REQUIRE(run.reaches_training());
+    const auto pids = run.pids();
+    REQUIRE(pids.size() == 4);
+    const std::vector<std::string> ports = ports_of(run);
+    REQUIRE(ports.size() == 4);
+    for (const std::string& port : ports) REQUIRE(taken(port));
+    launched.signal(SIGKILL);
+    CHECK(eventually(seconds(5), [&] {
+        return std::none_of(pids.begin(), pids.end(),
+                            [](const auto& process) { return alive(process.second); });
+    }));
+    for (const std::string& port : ports) {
+        CAPTURE(port);
+        CHECK_FALSE(taken(port));
+    }
 }
 
 TEST_CASE("run: Ctrl-C writes a checkpoint and leaves nothing, --resume finishes the job") {
@@ -178,11 +198,16 @@ TEST_CASE("run: Ctrl-C writes a checkpoint and leaves nothing, --resume finishes
         return !all.empty() && all.at("batches_done").to_number<double>() > 0.05;
     }));
     const auto pids = run.pids();
+    const std::vector<std::string> ports = ports_of(run);
+    REQUIRE(ports.size() == 4);
+    for (const std::string& port : ports) REQUIRE(taken(port));
     launched.signal(SIGINT);
     CHECK(launched.wait(seconds(15)) == value_of(ExitCode::interrupted));
     for (const auto& [name, pid] : pids) CHECK_FALSE(alive(pid));
-    CHECK_FALSE(taken(bytes_of_file(run.run_dir() + "/coordinator")));
-    CHECK_FALSE(taken(bytes_of_file(run.run_dir() + "/http_address")));
+    for (const std::string& port : ports) {
+        CAPTURE(port);
+        CHECK_FALSE(taken(port));
+    }
     const json::object first = run.summary();
     check_books(first);
     REQUIRE(std::filesystem::exists(run.run_dir() + "/checkpoints/1/manifest.json"));
@@ -273,14 +298,65 @@ TEST_CASE("run: SIGTERM ends like Ctrl-C, with its own exit code") {
     CHECK(std::filesystem::exists(run.run_dir() + "/checkpoints/1/manifest.json"));
 }
 
+// The child of a launcher whose command is `detente VERB …`.
+std::optional<pid_t> child_that(const Launched& launched, const std::string& verb) {
+    using namespace std::string_literals;
+    for (const pid_t child : launched.children()) {
+        const std::string words = bytes_of_file("/proc/" + std::to_string(child) + "/cmdline");
+        if (words.find("\0"s + verb + "\0"s) != std::string::npos) return child;
+    }
+    return std::nullopt;
+}
+
 TEST_CASE("run: evaluates during training in a process of its own and keeps the best") {
-    const TinyRun run("step_ms = 5", "[evaluate]\nevery = 400\n\n[checkpoint]\nkeep = 1\n");
+    const TinyRun run("step_ms = 10\nevaluate_ms = 300",
+                      "[evaluate]\nevery = 400\n\n[checkpoint]\nkeep = 1\n");
     Launched launched(run.folder(), run.arguments());
+    REQUIRE(run.reaches_training());
+    // While workers train there is one more process than ranks, which /status does not know.
+    std::optional<pid_t> evaluator;
+    json::object meanwhile;
+    REQUIRE(eventually(seconds(20), [&] {
+        evaluator = child_that(launched, "evaluate");
+        if (!evaluator) return false;
+        meanwhile = run.status();
+        return !meanwhile.empty() && meanwhile.at("stage").as_string() == "training" &&
+               alive(*evaluator);
+    }));
+    std::set<std::string> ranks;
+    for (const json::value& entry : meanwhile.at("processes").as_array()) {
+        const json::object& one = entry.as_object();
+        ranks.emplace(one.at("name").as_string());
+        CHECK(one.at("pid").to_number<std::int64_t>() != *evaluator);
+    }
+    CHECK(ranks == std::set<std::string>{"shard:0", "shard:1", "worker:0", "worker:1"});
     REQUIRE(launched.wait(seconds(60)) == 0);
+    // The model was scored there, and nowhere else in this run.
+    const std::string scored = "the tiny model is scored in process ";
+    CHECK_THAT(bytes_of_file(run.run_dir() + "/evaluator.log"),
+               Catch::Contains(scored + std::to_string(*evaluator) + "\n"));
+    for (const char* log : {"worker-0.log", "worker-1.log", "server-0.log", "server-1.log"}) {
+        CHECK_THAT(bytes_of_file(run.run_dir() + "/" + log), !Catch::Contains(scored));
+    }
     CHECK_THAT(launched.output(), Catch::Contains("checkpoint 1 evaluated:  left"));
     CHECK(std::filesystem::exists(run.run_dir() + "/best/model.safetensors"));
     const Launched again(run.folder(), {"evaluate", run.run_dir()});
     CHECK(const_cast<Launched&>(again).wait(seconds(20)) == 0);
+}
+
+TEST_CASE("run: a summary that cannot be written makes the end a failure of the disk") {
+    const std::string verb = GENERATE("run", "simulate");
+    CAPTURE(verb);
+    const TinyRun run;
+    // A folder in its place: no user, root included, can rename a file over it.
+    const std::string in_the_way = run.run_dir() + "/summary.json";
+    std::filesystem::create_directories(in_the_way);
+    Launched launched(run.folder(), {verb, run.job_file(), "--out", run.run_dir()});
+    CHECK(launched.wait(seconds(60)) == value_of(ExitCode::io));
+    CHECK_THAT(launched.output(),
+               Catch::Contains("detente " + verb + ": cannot write " + in_the_way + ": ") &&
+                   Catch::Contains("its model in " + run.run_dir() + "/checkpoints/1"));
+    CHECK(std::filesystem::exists(run.run_dir() + "/checkpoints/1/manifest.json"));
 }
 
 TEST_CASE("run: --dry-run shows the plan and starts nothing") {

@@ -23,6 +23,30 @@ deadline_s = 2
 policy = "async"
 )";
 
+// What the stand-in for NCCL and CUDA is told, in processes started while this lives.
+class Told {
+  public:
+    Told(const char* name, const char* value) : name_(name) { ::setenv(name, value, 1); }
+    ~Told() { ::unsetenv(name_); }
+    Told(const Told&) = delete;
+    Told& operator=(const Told&) = delete;
+
+  private:
+    const char* name_;
+};
+
+bool nccl_is_built() {
+    if (!std::string(NCCL_STANDIN).empty()) return true;
+    WARN("skipped: the module over NCCL was not built, CUDA with NCCL was not there");
+    return false;
+}
+
+std::vector<std::string> over_nccl(const TinyRun& run, const char* workers) {
+    return run.arguments({"--set", workers, "--set", "sync.backend=nccl", "--set",
+                          "sync.nccl_library=" NCCL_STANDIN, "--set",
+                          "sync.cuda_library=" NCCL_STANDIN, "--set", "sync.deadline_s=20"});
+}
+
 std::uint64_t count(const json::object& object, const char* name) {
     return object.at(name).to_number<std::uint64_t>();
 }
@@ -83,6 +107,34 @@ TEST_CASE("in step: a member that stands still is missed by name at the deadline
     CHECK_THAT(launched.output(), Catch::Contains("worker:2 had not done its part"));
 }
 
+TEST_CASE("in step: one that joins a running job is taken into its node") {
+    const TinyRun run("step_ms = 20", kInStep);
+    Launched launched(run.folder(),
+                      run.arguments({"--set", "workers=3", "--set", "data.epochs=3"}));
+    REQUIRE(run.reaches_training());
+    REQUIRE(eventually(seconds(20), [&] { return run.value("worker:1", "sync.rounds") > 3; }));
+    ::kill(run.pids().at("worker:1"), SIGKILL);
+    REQUIRE(eventually(seconds(20), [&] {
+        const std::string text = launched.output();
+        return text.find("worker:1 lost: ") != std::string::npos &&
+               text.find("in step, epoch 2: worker:0 and worker:2") != std::string::npos;
+    }));
+    const TemporaryFolder folder;
+    Launched joined(folder, {"join", run.job_file(), "--worker", "--out", run.run_dir()});
+    REQUIRE(eventually(seconds(20), [&] { return run.pids()["worker:1"] == joined.pid(); }));
+    REQUIRE(eventually(seconds(20), [&] {
+        return launched.output().find("in step, epoch 3: worker:0, worker:1 and worker:2") !=
+               std::string::npos;
+    }));
+    // What the killed one had counted stands; its own rounds come on top.
+    const double before = run.value("worker:1", "sync.rounds");
+    CHECK(eventually(seconds(20), [&] { return run.value("worker:1", "sync.rounds") > before; }));
+    const json::object summary = ended_well(run, launched);
+    INFO(joined.output());
+    CHECK(joined.wait(seconds(20)) == 0);
+    CHECK(count(summary, "processes_lost") == 1);
+}
+
 TEST_CASE("in step: over Open MPI and over MPICH where they started the job") {
     ::setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
     ::setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
@@ -124,6 +176,40 @@ TEST_CASE("in step: a backend that cannot be is said before or at the start") {
     }
     INFO(nccl.output());
     CHECK_THAT(nccl.output(), Catch::Contains("NCCL") || Catch::Contains("module of collectives"));
+}
+
+TEST_CASE("in step: over NCCL the workers of a host average on a GPU each") {
+    if (!nccl_is_built()) return;
+    const TinyRun run("step_ms = 1", kInStep);
+    Launched launched(run.folder(), over_nccl(run, "workers=3"));
+    const json::object summary = ended_well(run, launched);
+    CHECK(count(summary.at("staleness").as_object(), "max") == 0);
+    CHECK(count(summary.at("sync").as_object(), "member_rounds") > 0);
+    CHECK(count(summary, "processes_lost") == 0);
+}
+
+TEST_CASE("in step: more workers than GPUs over NCCL end the run with what to do") {
+    if (!nccl_is_built()) return;
+    const Told told("DETENTE_STANDIN_DEVICES", "1");
+    const TinyRun run("step_ms = 1", kInStep);
+    Launched launched(run.folder(), over_nccl(run, "workers=2"));
+    CHECK(launched.wait(seconds(60)) == value_of(ExitCode::usage));
+    INFO(launched.output());
+    CHECK_THAT(launched.output(), Catch::Contains("NCCL takes one worker per GPU"));
+}
+
+TEST_CASE("in step: a run in which no group could ever be formed fails and says why") {
+    if (!nccl_is_built()) return;
+    const Told told("DETENTE_STANDIN_FAULT", "no_join:0:0");
+    const TinyRun run("step_ms = 1", kInStep);
+    Launched launched(run.folder(), over_nccl(run, "workers=2"));
+    const auto code = launched.wait(seconds(60));
+    INFO(launched.output());
+    CHECK(code == value_of(ExitCode::io));
+    CHECK_THAT(launched.output(), Catch::Contains("were never in step") &&
+                                      Catch::Contains("joining NCCL's group failed") &&
+                                      Catch::Contains("in step: never"));
+    CHECK(count(run.summary().at("sync").as_object(), "member_rounds") == 0);
 }
 
 }  // namespace

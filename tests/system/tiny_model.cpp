@@ -1,7 +1,9 @@
 // A model library in plain C++, without LibTorch, for system tests that are fast: two tasks pull a
 // shared trunk to different points and each its own head to another. Options: `elements` of the
-// trunk, `samples`, `step_ms` that a gradient takes, `crash_at` and `nan_at` (which gradient of
-// each process aborts, or fails).
+// trunk, `samples`, `step_ms` that a gradient takes, `evaluate_ms` that scoring takes (it then says
+// in which process), `crash_at` and `nan_at` (which gradient of each process aborts, or fails).
+#include <unistd.h>
+
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -41,6 +43,7 @@ class TinyModel final : public Engine {
             if (key == "elements") elements_ = number;
             if (key == "samples") description_.training_samples = number;
             if (key == "step_ms") step_ = std::chrono::milliseconds(number);
+            if (key == "evaluate_ms") evaluation_ = std::chrono::milliseconds(number);
             if (key == "crash_at") crash_at_ = number;
             if (key == "nan_at") nan_at_ = number;
         }
@@ -90,6 +93,10 @@ class TinyModel final : public Engine {
 
     // A head element near its target is a right answer.
     Result<std::vector<TaskScore>> evaluate() override {
+        if (evaluation_.count() > 0) {
+            std::fprintf(stderr, "the tiny model is scored in process %d\n", ::getpid());
+            std::this_thread::sleep_for(evaluation_);
+        }
         std::vector<TaskScore> scores;
         for (std::size_t task = 0; task < kTasks; ++task) {
             std::uint64_t right = 0;
@@ -116,6 +123,7 @@ class TinyModel final : public Engine {
     std::vector<std::vector<float>> values_;
     std::size_t elements_ = 5000;
     std::chrono::milliseconds step_{0};
+    std::chrono::milliseconds evaluation_{0};
     std::uint64_t crash_at_ = 0;
     std::uint64_t nan_at_ = 0;
     std::uint64_t calls_ = 0;

@@ -6,7 +6,10 @@
 #include <fstream>
 #include <numeric>
 
+#include "common/partition/plan.h"
 #include "worker/engine.h"
+#include "worker/engine_computer.h"
+#include "worker/resolver.h"
 
 namespace detente {
 namespace {
@@ -92,6 +95,73 @@ TEST_CASE("engine library: a host without LibTorch trains and scores MultiFashio
     REQUIRE(scores.has_value());
     CHECK((*scores)[0].samples == 10000);
     CHECK((*scores)[0].accuracy > .1);
+}
+
+TEST_CASE("engine library: MultiFashion with a residual branch learns its gates in training") {
+    Job job;
+    job.batch_samples = 16;
+    job.rule.name = "sgd";
+    job.rule.learning_rate = 0.2;
+    job.aggregator.name = "sum";
+    job.gate_initial = -1;
+    EngineOptions options;
+    options.seed = job.seed;
+    options.options = {{"residual", "true"}};
+    options.gate_initial = job.gate_initial;
+    auto loaded = load_engine(MULTIFASHION_LIBRARY, options);
+    if (!loaded) FAIL(loaded.error().text);
+    const ModelDescription model = (*loaded)->description();
+    REQUIRE(model.gates.size() == 2);
+    const auto planned = make_plan(model, job);
+    REQUIRE(planned.has_value());
+    const auto plan = std::make_shared<const Plan>(*planned);
+    EngineComputer computer(std::move(*loaded), plan, job.seed);
+    REQUIRE(computer.use_methods_of(job).has_value());
+    auto resolver = Resolver::create(job, 2);
+    REQUIRE(resolver.has_value());
+    // What servers would hold, by block.
+    std::vector<std::vector<float>> weights;
+    std::vector<std::size_t> gates;
+    for (const Block& block : plan->blocks) {
+        const auto values =
+            computer.engine().tensor(block.tensor).subspan(block.offset, block.elements);
+        weights.emplace_back(values.begin(), values.end());
+        REQUIRE(block.trainable());
+        if (!model.tensors[block.tensor].name.starts_with("gates.branch.")) continue;
+        gates.push_back(block.id.value);
+        CHECK(block.owners.count() == 1);
+    }
+    REQUIRE(gates.size() == 2);
+    const std::atomic<bool> never{false};
+    for (std::uint32_t step = 0; step < 4; ++step) {
+        GradientWork work;
+        for (const Block& block : plan->blocks) {
+            const std::span<const float> values(weights[block.id.value]);
+            work.weights.push_back(
+                {block.id, Epoch{1}, Version{step}, copy_of(std::as_bytes(values)), {}});
+        }
+        work.batch = {0, step, 1};
+        work.batch_samples = job.batch_samples;
+        work.random_key = step;
+        work.tasks = {0b11};
+        resolver->prepare(work);
+        auto computed = computer.run(work, never, {});
+        if (computed.has_error()) FAIL(computed.error().text);
+        auto combine = resolver->resolve(std::move(std::get<GradientOutcome>(*computed)), step);
+        REQUIRE(combine.has_value());
+        for (const Block& block : plan->blocks) combine->layout.push_back({block.id});
+        const auto descend = [&](std::uint32_t i, const Payload& part) {
+            std::vector<float> row(part.size() / sizeof(float));
+            std::memcpy(row.data(), part.bytes.data(), part.size());
+            for (std::size_t e = 0; e < weights[i].size(); ++e) weights[i][e] -= 0.2F * row[e];
+        };
+        REQUIRE(computer.run(*combine, never, descend).has_value());
+        for (const std::size_t gate : gates) {
+            REQUIRE(std::isfinite(weights[gate][0]));
+            // The first step has none before it to look back to.
+            CHECK((weights[gate][0] == -1) == (step == 0));
+        }
+    }
 }
 
 TEST_CASE("engine library: a model that cannot open its data says so and makes no engine") {

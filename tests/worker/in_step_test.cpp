@@ -148,6 +148,12 @@ TEST_CASE(
     CHECK(over->gradient(TaskId{0}, 1) == nullptr);
 }
 
+TEST_CASE("in step: what a round brings is its notes and each task's row and the word") {
+    const Plan plan = plan_in_step();
+    // Three members say 1 + 6 · 3 numbers each; rows of 5 and 9; a number per block. In 64 bytes.
+    CHECK(round_bytes(plan, 2, 3) == 256 + 64 + 64 + 64);
+}
+
 TEST_CASE("in step: an average at an odd address is read all the same") {
     const Plan plan = plan_in_step();
     const InStepRows rows(plan, 2);

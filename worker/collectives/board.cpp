@@ -70,9 +70,10 @@ Result<std::shared_ptr<Board>> Board::form(const std::string& run, const Group& 
     if (met.has_error()) return met.error();
     std::shared_ptr<Board> board(new Board(group, self, arena, std::move(*met)));
     if (board->memory_ == nullptr) {
-        return fail(ErrorCode::io, "mapping " + std::to_string(bytes) +
-                                       " bytes of shared memory failed: " + std::strerror(errno) +
-                                       "; raise ulimit -v or make the arena smaller");
+        return fail(ErrorCode::not_supported,
+                    "mapping " + std::to_string(bytes) +
+                        " bytes of shared memory failed: " + std::strerror(errno) +
+                        "; raise ulimit -v, or keep fewer layers in step (sync.layers)");
     }
     return board;
 }
@@ -190,7 +191,7 @@ Error Board::error_of(std::uint64_t missing, BreakReason reason, std::size_t aut
                         names + " found no room for " + key + " in its " +
                             std::to_string(arena_bytes_) +
                             " bytes of shared memory before the deadline: gradients and means "
-                            "that are still held fill it; drop them, or make it larger");
+                            "that are still held fill it");
         case BreakReason::failed:
             break;
     }

@@ -1,6 +1,8 @@
 // The contract of a collective: the members of a group average their gradients, bucket by bucket,
-// and every member gets the same mean. Backends: local (threads, the simulator), shared memory
-// (processes of one host), and the modules nccl and mpi (collective_library.h).
+// and every member gets the same mean. Backends: shared memory (processes of one host), the modules
+// nccl and mpi (collective_module.h), and local (threads of one process, for tests: the plainest
+// one). The simulator has averages of its own, on virtual time (common/runtime/sim/groups.h), by
+// the same invariants; tests/sim/groups_test.cpp asks for them there.
 //
 //   mean = Σᵢ wᵢ·gᵢ / Σᵢ wᵢ,  computed as Σᵢ float(wᵢ / W)·gᵢ with W = Σᵢ wᵢ in double,
 //
@@ -66,6 +68,11 @@ class Collective {
     // the group, bad_length and not_finite (check_share), over_limit (kMostKeysInFlight).
     // Requires: the key is not in flight at this member.
     virtual Result<void> begin(const CollectiveKey& key, GradientShare share, Time deadline) = 0;
+
+    // Breaks the group over this member, which cannot bring its share of a key that the others wait
+    // for: they are told at once, instead of missing it at a deadline. No effect if the group is
+    // broken already. As of the next poll().
+    virtual void give_up(const CollectiveKey& key, const Error& why) = 0;
 
     // Does what there is to do without waiting, this member's part of the sums included, and
     // returns the keys that have ended since.

@@ -116,7 +116,12 @@ void CollectiveThread::do_begin(Beginning beginning) {
         return;
     }
     Broken broken{begun.error(), {}};
-    if (collective_ && collective_->broken()) broken.missing = collective_->broken()->missing;
+    if (collective_ && collective_->broken()) {
+        broken.missing = collective_->broken()->missing;
+    } else if (collective_ && beginning.key.epoch == collective_->group().epoch) {
+        // The others would wait for it until their deadline, and then take it for late.
+        collective_->give_up(beginning.key, begun.error());
+    }
     beginning.share.gradient = {};
     sink_.ended({beginning.key, std::move(broken), std::move(gradient)});
 }

@@ -17,8 +17,9 @@ namespace detente {
 // Called on the collective thread; each hands what it is told to the loop, as an event.
 struct CollectiveSink {
     std::function<void(GroupEpoch, Result<void>)> formed;
-    // What begin() was refused ends broken too, with nobody missing unless the group is broken. The
-    // gradient comes back with it, to be dropped on the loop's thread.
+    // What begin() was refused ends broken too, with nobody missing unless the group is broken;
+    // the group then breaks over this member, as `broken` says next, unless the key is of another
+    // one. The gradient comes back with it, to be dropped on the loop's thread.
     std::function<void(CollectiveEnd)> ended;
     // Once per group, also if nothing was in flight.
     std::function<void(GroupEpoch, Broken)> broken;

@@ -35,6 +35,10 @@ class LocalCollective final : public Collective {
         return {};
     }
 
+    void give_up(const CollectiveKey& key, const Error& why) override {
+        shared_->give_up(index_, key, why);
+    }
+
     std::vector<CollectiveEnd> poll(Time now) override {
         seen_ = shared_->notices();
         std::vector<CollectiveEnd> ends;

@@ -1,5 +1,6 @@
-// Members within one process: threads, or the nodes of a simulation on one thread. The member that
-// arrives last sums; nobody has to wait for a thread to run.
+// Members within one process, for tests: what the contract asks at its plainest, to hold the other
+// backends against, and a group without processes for tests of what uses one. No job can ask for
+// it. The member that arrives last sums; nobody has to wait for a thread to run.
 //
 // Threads: members may live on different threads, each collective on its own. What they share is
 // behind one mutex per group, held for bookkeeping and never while summing.

@@ -54,6 +54,13 @@ void LocalGroup::join(std::size_t member, const Place& place, GradientShare shar
     changed_.notify_all();
 }
 
+void LocalGroup::give_up(std::size_t member, const CollectiveKey& key, const Error& why) {
+    const std::lock_guard lock(mutex_);
+    break_locked(bit(member), ErrorCode::io,
+                 to_string(node_of(group_.members[member])) + " could not bring its share of " +
+                     to_string(key) + ": " + why.text);
+}
+
 void LocalGroup::miss(const Place& place) {
     const std::lock_guard lock(mutex_);
     const auto found = entries_.find(place);

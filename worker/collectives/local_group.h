@@ -23,6 +23,8 @@ class LocalGroup {
     bool attach(std::size_t member);  // false: it was there already
     void leave(std::size_t member);
     void join(std::size_t member, const Place& place, GradientShare share);
+    // Breaks the group over this member; see Collective::give_up.
+    void give_up(std::size_t member, const CollectiveKey& key, const Error& why);
     // Breaks the group for a key whose deadline has passed, unless it is settled by now.
     void miss(const Place& place);
     // The outcome of a key this member has joined, once it is settled; then the member has it. Sums

@@ -1,5 +1,7 @@
 #include "worker/collectives/shared_memory.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstring>
 #include <list>
@@ -90,6 +92,12 @@ class SharedMemoryCollective final : public Collective {
         return {};
     }
 
+    void give_up(const CollectiveKey& key, const Error& why) override {
+        if (board_->is_broken()) return;
+        if (own_failure_.empty()) own_failure_ = why.text;
+        board_->break_group(board_->self_bit(), BreakReason::failed, key);
+    }
+
     std::vector<CollectiveEnd> poll(Time now) override {
         board_->look();
         board_->look_for_losses();
@@ -100,7 +108,7 @@ class SharedMemoryCollective final : public Collective {
         for (const CollectiveKey& key : keys_.overdue(now)) miss(key);
         if (board_->is_broken()) {
             for (Entry& entry : entries_) advance(entry, ends);
-            broken_ = board_->broken();
+            note_broken();
         }
         entries_.remove_if([](const Entry& entry) { return entry.has_ended; });
         return ends;
@@ -120,13 +128,20 @@ class SharedMemoryCollective final : public Collective {
         bool has_ended = false;
     };
 
+    // The others are told that this member failed, and it alone knows how.
+    void note_broken() {
+        if (broken_) return;
+        broken_ = board_->broken();
+        if (broken_ && !own_failure_.empty()) broken_->error.text += "; here: " + own_failure_;
+    }
+
     Error no_room(std::size_t bytes) const {
         return fail(ErrorCode::over_limit,
                     to_string(node_of(self_)) + " has no room for " + std::to_string(bytes) +
                         " bytes in its " + std::to_string(arena_->bytes()) +
                         " of shared memory, of which its gradients and means that are still held "
                         "take " +
-                        std::to_string(arena_->used_bytes()) + "; drop them, or make it larger");
+                        std::to_string(arena_->used_bytes()));
     }
 
     bool is_in_arena(const Payload& payload) const {
@@ -282,15 +297,38 @@ class SharedMemoryCollective final : public Collective {
     KeysInFlight keys_;
     std::list<Entry> entries_;                      // in the order in which they were begun
     std::map<Post*, std::shared_ptr<Room>> means_;  // by post; the first member's only
+    std::string own_failure_;
     std::optional<Broken> broken_;
 };
 
 }  // namespace
 
+Result<void> check_memory(const Group& group, const SharedMemoryOptions& options,
+                          std::uint64_t host_bytes) {
+    const std::uint64_t wanted = (group.members.size() + 1) * options.round_bytes;
+    if (wanted <= host_bytes) return {};
+    return fail(ErrorCode::not_supported,
+                "the averages of " + std::to_string(group.members.size()) + " workers take up to " +
+                    std::to_string(wanted) + " bytes of shared memory in a round (" +
+                    std::to_string(options.round_bytes) +
+                    " of each, and as many for the means), this host has " +
+                    std::to_string(host_bytes) +
+                    " bytes of memory; keep fewer layers in step (sync.layers), or fewer workers "
+                    "on a host");
+}
+
+std::uint64_t memory_of_host() {
+    const auto pages = static_cast<std::uint64_t>(std::max(0L, ::sysconf(_SC_PHYS_PAGES)));
+    return pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+}
+
 Result<std::unique_ptr<Collective>> SharedMemoryBackend::form(const Group& group, WorkerId self,
                                                               Nanos deadline) {
     if (auto refused = check_epoch(group, self, last_); refused.has_error()) {
         return refused.error();
+    }
+    if (auto checked = check_memory(group, options_, memory_of_host()); checked.has_error()) {
+        return checked.error();
     }
     auto board = Board::form(options_.run, group, self, options_.arena_bytes, deadline);
     if (board.has_error()) return board.error();

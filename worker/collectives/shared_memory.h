@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -21,8 +22,20 @@ struct SharedMemoryOptions {
     std::string run;
     // Room per member for its gradients in flight; the first member's also holds the means, until
     // all have dropped them. Memory is taken only as it is used. The same at all members.
-    std::size_t arena_bytes = std::size_t{256} << 20U;
+    std::size_t arena_bytes = 0;
+    // What a member brings to a round, its means as much again at the first; 0: not known. A host
+    // with less memory than that takes is refused.
+    std::size_t round_bytes = 0;
 };
+
+// Room for rounds to which a member brings so many bytes. At the first member it holds its own
+// gradients and the means, and a member may be a round ahead of one that still holds means.
+inline std::size_t arena_for(std::size_t round_bytes) { return 2 * (2 * round_bytes); }
+
+// not_supported: a round would take more than the host's memory; the text says what of.
+Result<void> check_memory(const Group& group, const SharedMemoryOptions& options,
+                          std::uint64_t host_bytes);
+std::uint64_t memory_of_host();
 
 class SharedMemoryBackend final : public CollectiveBackend {
   public:

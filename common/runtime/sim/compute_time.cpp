@@ -50,6 +50,13 @@ Result<ComputeTimes> ComputeTimes::create(const ComputeTimeConfig& config, std::
     if (times.kind_ == Kind::trace) {
         if (auto read = times.read_trace(); !read) return read.error();
     }
+    if (times.kind_ == Kind::index) {
+        auto formula = IndexFormula::parse(config.formula);
+        if (!formula) {
+            return fail(ErrorCode::bad_job, "simulate.compute.formula: " + formula.error().text);
+        }
+        times.formula_ = std::move(*formula);
+    }
     return times;
 }
 
@@ -76,12 +83,21 @@ Result<void> ComputeTimes::read_trace() {
         }
         if (trace_.size() <= worker) trace_.resize(worker + 1);
         trace_[worker].push_back(seconds);
+        all_traced_.push_back(seconds);
     }
-    std::erase_if(trace_, [](const auto& times) { return times.empty(); });
-    if (trace_.empty()) {
+    if (all_traced_.empty()) {
         return fail(ErrorCode::bad_job, config_.trace + ": no line WORKER SECONDS in it");
     }
     return {};
+}
+
+double ComputeTimes::next_traced(std::uint32_t worker) {
+    if (asked_.size() <= worker) asked_.resize(worker + 1, 0);
+    const std::size_t asked = asked_[worker]++;
+    const bool has_own = worker < trace_.size() && !trace_[worker].empty();
+    if (has_own) return trace_[worker][asked % trace_[worker].size()];
+    // Each from another line on: two such workers are not to go in step.
+    return all_traced_[(worker + asked) % all_traced_.size()];
 }
 
 double ComputeTimes::factor(std::uint32_t worker) const {
@@ -122,9 +138,8 @@ double ComputeTimes::draw(std::uint32_t worker, std::uint64_t count) {
             return gamma_of(shape, random) / shape * (slow_[worker] ? config_.slow_factor : 1);
         }
         case Kind::index: {
-            const double i = worker;
-            const double deviation = std::pow(i + 1, 0.25);  // of variance √(i+1)
-            return 1 + std::sqrt(i) + std::abs(deviation * random.normal());
+            const double times = formula_->at(worker, random);
+            return times > 0 ? times : 0;  // also where it is not a number
         }
     }
     return 1;
@@ -132,11 +147,7 @@ double ComputeTimes::draw(std::uint32_t worker, std::uint64_t count) {
 
 Nanos ComputeTimes::next(std::uint32_t worker, std::uint64_t count) {
     double seconds = std::chrono::duration<double>(config_.mean).count();
-    if (kind_ == Kind::trace) {
-        const std::vector<double>& times = trace_[worker % trace_.size()];
-        if (asked_.size() <= worker) asked_.resize(worker + 1, 0);
-        seconds = times[asked_[worker]++ % times.size()];
-    }
+    if (kind_ == Kind::trace) seconds = next_traced(worker);
     seconds *= draw(worker, count) * factor(worker);
     constexpr double kLongest = 1e9;  // a heavy tail must not overflow the clock
     // A gradient takes time: two of one worker do not end at one instant.

@@ -1,9 +1,14 @@
 // Averages among the members of simulated groups, on virtual time: what worker/collectives
-// promises, with losses seen at once and durations of a ring's kind.
+// promises, with losses seen at once and durations of a ring's kind. In place of a backend there:
+// a backend has threads and waits, a simulation has one thread and never does.
 //
 // A key of n members and B bytes ends at all of them `latency` · (n − 1) + 2 · (n − 1)/n · B /
 // bandwidth after its last member has joined (Thakur, Rabenseifner and Gropp 2005, section 4: a
 // ring of reduce-scatter and allgather moves that much per member).
+//
+// A computation's parts come at its virtual end (world_compute.cpp), all at once. So nothing here
+// overlaps: a task's average is never underway while the next task's backward computes, as it is in
+// a real worker, and a simulated node waits for all its averages after its gradients.
 //
 // Thread: the world's.
 #pragma once

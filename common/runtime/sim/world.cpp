@@ -19,7 +19,10 @@ World::World(WorldOptions options)
           [this](Nanos delay, std::function<void()> action) {
               at(now_ + delay, std::move(action));
           }),
-      effects_(std::make_unique<NodeEffects>(*this)) {}
+      effects_(std::make_unique<NodeEffects>(*this)) {
+    invariant(options_.pool == nullptr || !options_.about_to_run,
+              "what may still be altered is not run beforehand");
+}
 
 World::~World() {
     for (std::vector<Seat>& row : seats_) {

@@ -50,6 +50,9 @@ struct WorldOptions {
     std::function<Nanos(NodeId, const Message&)> service_time;
     // Where computations that take time run; none: on the world's thread, at their virtual finish.
     ComputePool* pool = nullptr;
+    // Sees a computation as it is about to be run, at its virtual finish; may alter it. Requires
+    // that there is no pool, which has run it by then.
+    std::function<void(NodeId, Work&)> about_to_run;
     // Bytes and back, for tests (tests/sim/codec_wire.h): this runtime does not depend on the
     // codec. None: messages arrive as they are, copied.
     Wire wire;

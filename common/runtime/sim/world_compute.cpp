@@ -72,6 +72,9 @@ void World::due(ComputeDue&& compute, std::uint64_t /*handle*/) {
     if (running.on_pool) {
         options_.pool->wait(job);
     } else if (running.begun) {
+        if (options_.about_to_run && !running.cancelled) {
+            options_.about_to_run(found->id, job.work);
+        }
         job.run();
     }
     // Before the parts are delivered: a node may ask for more work when it gets one, which starts

@@ -219,7 +219,22 @@ void ZmqLoop::send(NodeId to, Message&& message, Time emitted) {
         return;
     }
     transport_->fill_envelope(message.envelope, to);
+    report_refusals(message.body);
     options_.control->send(std::move(message));
+}
+
+// What the transport refuses never reaches the node: what the node reports goes out with it.
+void ZmqLoop::report_refusals(Body& body) const {
+    auto* status = std::get_if<Status>(&body);
+    if (auto* stopped = std::get_if<Stopped>(&body)) status = &stopped->last;
+    if (status == nullptr) return;
+    for (std::size_t code = 0; code < kErrorCodes; ++code) {
+        const std::uint64_t count = counters_.refused[code].read();
+        if (count == 0) continue;
+        status->values.push_back(
+            {std::string("refused.transport.") + name_of(static_cast<ErrorCode>(code)),
+             static_cast<double>(count)});
+    }
 }
 
 void ZmqLoop::start_compute(Ticket ticket, Work&& work) {

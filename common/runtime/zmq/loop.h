@@ -58,6 +58,7 @@ class ZmqLoop final : public EventSink {
     void release(Time emitted);
     void apply(Effect&& effect, Time emitted);
     void send(NodeId to, Message&& message, Time emitted);
+    void report_refusals(Body& body) const;
     void start_compute(Ticket ticket, Work&& work);
     void start_store(Ticket ticket, StoreOp&& operation);
     void start_form(Group&& group, Nanos deadline);

@@ -1,5 +1,5 @@
-// CUDA's runtime, as far as the module of collectives uses it, without a device. Two devices, so
-// that a wrong number can be refused.
+// CUDA's runtime, as far as the module of collectives uses it, without a device. Sixteen devices
+// of one host, or as many as DETENTE_STANDIN_DEVICES says.
 #include <cuda_runtime_api.h>
 
 #include <atomic>
@@ -10,6 +10,11 @@
 #include "tests/collectives/standin/stream.h"
 
 namespace detente::standin {
+
+int& current_device() {
+    thread_local int device = 0;
+    return device;
+}
 
 Stream::~Stream() {
     {
@@ -46,6 +51,11 @@ struct Event {
     std::shared_ptr<std::atomic<bool>> happened = std::make_shared<std::atomic<bool>>(true);
 };
 
+int devices() {
+    const char* text = std::getenv("DETENTE_STANDIN_DEVICES");
+    return text != nullptr ? std::atoi(text) : 16;
+}
+
 Stream* stream_of(cudaStream_t stream) { return reinterpret_cast<Stream*>(stream); }
 Event* event_of(cudaEvent_t event) { return reinterpret_cast<Event*>(event); }
 
@@ -54,16 +64,21 @@ Event* event_of(cudaEvent_t event) { return reinterpret_cast<Event*>(event); }
 
 using detente::standin::bytes_at;
 using detente::standin::device_address;
+using detente::standin::devices;
 using detente::standin::event_of;
 using detente::standin::stream_of;
 
 extern "C" {
 
 cudaError_t cudaGetDeviceCount(int* count) {
-    *count = std::getenv("DETENTE_STANDIN_NO_DEVICE") != nullptr ? 0 : 2;
+    *count = devices();
     return *count == 0 ? cudaErrorNoDevice : cudaSuccess;
 }
-cudaError_t cudaSetDevice(int device) { return device < 2 ? cudaSuccess : cudaErrorInvalidDevice; }
+cudaError_t cudaSetDevice(int device) {
+    if (device < 0 || device >= devices()) return cudaErrorInvalidDevice;
+    detente::standin::current_device() = device;
+    return cudaSuccess;
+}
 cudaError_t cudaMalloc(void** device, size_t bytes) {
     *device = device_address(std::malloc(bytes));
     return cudaSuccess;

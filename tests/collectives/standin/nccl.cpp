@@ -6,7 +6,9 @@
 //   hang  and never end, until the communicator is aborted
 //   fail  come to an asynchronous error
 //   lose  be the last thing its process does (SIGKILL), with the sum half done
-// and "hang_join:RANK:0" makes joining hang.
+// "hang_join:RANK:0" makes joining hang, and "no_join:0:0" makes it fail, for all and always.
+//
+// As NCCL does, it refuses two ranks of one communicator on one device (all are of one host).
 #include <fcntl.h>
 #include <nccl.h>
 #include <sys/mman.h>
@@ -40,6 +42,7 @@ struct Shared {
     struct alignas(64) Rank {
         std::atomic<std::uint64_t> written;  // chunks so far
         std::atomic<std::uint64_t> summed;
+        std::atomic<int> device;
     };
     Rank ranks[kMostRanks];
     float chunks[kMostRanks][kChunkFloats];
@@ -73,6 +76,7 @@ struct State {
     std::string name;
     int ranks = 0;
     int rank = 0;
+    int device = 0;
     Fault fault;
     std::atomic<bool> aborted{false};
     std::atomic<int> result{ncclInProgress};
@@ -82,15 +86,31 @@ struct State {
     std::vector<float> scales;
 };
 
+// Those on a device of their own find that the others are gone.
+ncclResult_t result_of_joining(const State& state) {
+    ncclResult_t result = ncclSuccess;
+    for (int i = 0; i < state.ranks; ++i) {
+        for (int j = 0; j < i; ++j) {
+            if (state.shared->ranks[i].device.load() != state.shared->ranks[j].device.load()) {
+                continue;
+            }
+            if (i == state.rank || j == state.rank) return ncclInvalidUsage;
+            result = ncclRemoteError;
+        }
+    }
+    return result;
+}
+
 void join_all(const std::shared_ptr<State>& state) {
     if (state->fault.what == "hang_join" && state->fault.rank == state->rank) return;
+    state->shared->ranks[state->rank].device.store(state->device);
     state->shared->attached.fetch_add(1);
     while (state->shared->attached.load() < static_cast<std::uint32_t>(state->ranks)) {
         if (state->aborted.load()) return;
         rest();
     }
     ::shm_unlink(state->name.c_str());  // by whoever is last to see all; the others find it gone
-    state->result.store(ncclSuccess);
+    state->result.store(result_of_joining(*state));
 }
 
 // Until all ranks have done so many chunks of something; false if the communicator is aborted.
@@ -167,6 +187,7 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int ranks, ncclUniqueId id
                                     ncclConfig_t* config) {
     if (config->blocking != 0 || config->magic != 0xcafebeef) return ncclInvalidArgument;
     if (ranks > kMostRanks || rank < 0 || rank >= ranks) return ncclInvalidArgument;
+    if (fault_from_environment().what == "no_join") return ncclSystemError;
     const int file = ::shm_open(id.internal, O_RDWR, 0600);
     if (file < 0) return ncclSystemError;
     void* mapped = ::mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
@@ -178,6 +199,7 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int ranks, ncclUniqueId id
     state.name = id.internal;
     state.ranks = ranks;
     state.rank = rank;
+    state.device = detente::standin::current_device();
     if (++communicators == 1) state.fault = fault_from_environment();
     *comm = made;
     std::thread([shared = made->state] { join_all(shared); }).detach();

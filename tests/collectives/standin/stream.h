@@ -30,6 +30,9 @@ class Stream {
     std::thread thread_;
 };
 
+// As cudaSetDevice last said on this thread.
+int& current_device();
+
 // Device address ↔ where its bytes are. Beyond what any process can map.
 inline constexpr std::uintptr_t kFarAway = std::uintptr_t{1} << 62U;
 inline void* device_address(void* bytes) {

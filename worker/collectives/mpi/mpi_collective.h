@@ -36,6 +36,7 @@ class MpiCollective final : public Collective {
     WorkerId self() const override { return self_; }
     Result<GradientBuffer> buffer(std::size_t bytes) override;
     Result<void> begin(const CollectiveKey& key, GradientShare share, Time deadline) override;
+    void give_up(const CollectiveKey& key, const Error& why) override { fail_here(why, key); }
     std::vector<CollectiveEnd> poll(Time now) override;
     const std::optional<Broken>& broken() const override { return broken_; }
     std::optional<Time> next_deadline() const override { return keys_.next_deadline(); }

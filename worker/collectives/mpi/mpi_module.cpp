@@ -135,22 +135,40 @@ class MpiBackend final : public CollectiveBackend {
         }
     }
 
+    // The next hello for this group; none by then. wrong_epoch: a member is at a later group, of
+    // which this one has not heard yet; its hello is kept for that.
+    Result<std::optional<Note>> next_hello(const Group& group, Clock::time_point until) {
+        for (;;) {
+            auto note = notes_->take();
+            if (note.has_error()) return note.error();
+            if (note->has_value()) continue;  // what still comes from an earlier group
+            if (notes_->has_later_hello(group.epoch.value)) {
+                return fail(ErrorCode::wrong_epoch,
+                            "a member asks for a later group than that of epoch " +
+                                std::to_string(group.epoch.value) + ", which is given up");
+            }
+            if (auto hello = notes_->take_hello(group.epoch.value)) return hello;
+            if (Clock::now() >= until) return std::optional<Note>();
+            std::this_thread::sleep_for(std::chrono::microseconds(200));
+        }
+    }
+
     Result<void> host(const Group& group, const std::vector<int>& ranks, Clock::time_point until) {
         std::uint64_t missing = (std::uint64_t{1} << ranks.size()) - 2;
         while (missing != 0) {
-            auto note = next_note(group, until);
-            if (note.has_error()) return note.error();
-            if (!note->has_value()) return missed(group, missing);
-            if ((*note)->kind != NoteKind::hello || (*note)->index >= ranks.size()) continue;
-            const Note expected = note_of(NoteKind::hello, group, (*note)->index);
-            if ((*note)->epoch != expected.epoch || (*note)->members != expected.members) {
+            auto hello = next_hello(group, until);
+            if (hello.has_error()) return hello.error();
+            if (!hello->has_value()) return missed(group, missing);
+            const Note& note = **hello;
+            if (note.index >= ranks.size()) continue;
+            if (note.members != note_of(NoteKind::hello, group, note.index).members) {
                 const Note refused = note_of(NoteKind::refused, group, 0);
                 for (std::size_t i = 1; i < ranks.size(); ++i) {
                     if (auto sent = notes_->send(ranks[i], refused); sent.has_error()) return sent;
                 }
                 return other_group(group);
             }
-            missing &= ~(std::uint64_t{1} << (*note)->index);
+            missing &= ~(std::uint64_t{1} << note.index);
         }
         for (std::size_t i = 1; i < ranks.size(); ++i) {
             auto sent = notes_->send(ranks[i], note_of(NoteKind::welcome, group, 0));

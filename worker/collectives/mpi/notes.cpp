@@ -1,5 +1,6 @@
 #include "worker/collectives/mpi/notes.h"
 
+#include <algorithm>
 #include <string>
 
 namespace detente {
@@ -54,6 +55,30 @@ Result<void> Notes::listen() {
 }
 
 Result<std::optional<Note>> Notes::take() {
+    for (;;) {
+        auto note = take_any();
+        if (note.has_error() || !note->has_value()) return note;
+        if ((*note)->kind != NoteKind::hello) return note;
+        hellos_.push_back(**note);
+    }
+}
+
+std::optional<Note> Notes::take_hello(std::uint64_t epoch) {
+    hellos_.remove_if([epoch](const Note& hello) { return hello.epoch < epoch; });
+    const auto found = std::find_if(hellos_.begin(), hellos_.end(),
+                                    [epoch](const Note& hello) { return hello.epoch == epoch; });
+    if (found == hellos_.end()) return std::nullopt;
+    const Note hello = *found;
+    hellos_.erase(found);
+    return hello;
+}
+
+bool Notes::has_later_hello(std::uint64_t epoch) const {
+    return std::any_of(hellos_.begin(), hellos_.end(),
+                       [epoch](const Note& hello) { return hello.epoch > epoch; });
+}
+
+Result<std::optional<Note>> Notes::take_any() {
     if (auto listening = listen(); listening.has_error()) return listening.error();
     int came = 0;
     const int code = MPI_Test(&receiving_, &came, MPI_STATUS_IGNORE);

@@ -52,8 +52,13 @@ class Notes {
 
     // io: MPI's own words.
     Result<void> send(int rank, const Note& note);
-    // The next note that has come; nothing: none has.
+    // The next note that has come; nothing: none has. Hellos are put aside: whoever says one may be
+    // a group ahead of who hears it, and says it once.
     Result<std::optional<Note>> take();
+    // A hello for the group of this epoch that was put aside; those for earlier ones are forgotten.
+    std::optional<Note> take_hello(std::uint64_t epoch);
+    // Whether somebody waits for a later group already.
+    bool has_later_hello(std::uint64_t epoch) const;
 
   private:
     struct Sent {
@@ -61,9 +66,11 @@ class Notes {
         Note note;
     };
     Result<void> listen();
+    Result<std::optional<Note>> take_any();
 
     MPI_Comm world_;
     std::list<Sent> sent_;
+    std::list<Note> hellos_;  // at most one per member and group
     MPI_Request receiving_ = MPI_REQUEST_NULL;
     Note received_;
 };

@@ -32,6 +32,7 @@ class Device : public std::enable_shared_from_this<Device> {
     Device(const Device&) = delete;
     Device& operator=(const Device&) = delete;
 
+    int number() const { return number_; }
     cudaStream_t stream() const { return stream_; }
     const NcclSymbols& symbols() const { return symbols_; }
     // At least so many bytes; back in the pool when it is dropped. over_limit: no memory.

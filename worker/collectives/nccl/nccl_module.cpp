@@ -103,6 +103,10 @@ class NcclCollective final : public Collective {
         return {};
     }
 
+    void give_up(const CollectiveKey& key, const Error& why) override {
+        if (!board_->is_broken()) fail_here(why, key);
+    }
+
     std::vector<CollectiveEnd> poll(Time now) override {
         board_->look();
         board_->look_for_losses();
@@ -384,13 +388,21 @@ Result<void> NcclCollective::connect(Nanos deadline) {
             return late("NCCL did not connect " + group().names_of(board_->all()));
         }
         board_->look();
+        // What NCCL says comes first: a member that it refused has left by now.
+        state = communicator_.state();
+        if (state != ncclInProgress) break;
         board_->look_for_losses();
         if (board_->is_broken()) return board_->broken()->error;
-        state = communicator_.state();
-        if (state == ncclInProgress) board_->wait(10 * kAskEvery, false);
+        board_->wait(10 * kAskEvery, false);
     }
     if (state == ncclSuccess) return {};
-    return nccl_error(cuda(), "joining NCCL's group", state, communicator_.get());
+    Error error = nccl_error(cuda(), "joining NCCL's group", state, communicator_.get());
+    if (state != ncclInvalidUsage) return error;
+    // As it answers where two members use one device; trying again would change nothing.
+    return fail(ErrorCode::not_supported,
+                error.text + ". This worker uses CUDA device " + std::to_string(device_->number()) +
+                    ", and NCCL takes one worker per GPU: start at most as many workers on a host "
+                    "as it has GPUs, or set sync.backend = \"auto\"");
 }
 
 class NcclBackend final : public CollectiveBackend {
@@ -426,35 +438,48 @@ class NcclBackend final : public CollectiveBackend {
     GroupEpoch last_;
 };
 
-Result<std::unique_ptr<NcclBackend>> make(const CollectiveOptions& options) {
-    auto known = check_options(options, {"nccl.library", "cuda.library", "device"});
-    if (known.has_error()) return known.error();
-    const std::string nccl = option_of(options, "nccl.library", "libnccl.so.2");
-    const std::string cuda =
-        option_of(options, "cuda.library", "libcudart.so." + std::to_string(CUDART_VERSION / 1000));
-    const std::string number = option_of(options, "device", "0");
-    int device = -1;
-    const char* end = number.data() + number.size();
-    if (std::from_chars(number.data(), end, device).ptr != end || device < 0) {
-        return fail(ErrorCode::not_supported,
-                    "the option device of collectives over NCCL is the "
-                    "number of a CUDA device, not '" +
-                        number + "'");
-    }
-    auto symbols = find_nccl_symbols(nccl, cuda);
-    if (symbols.has_error()) return symbols.error();
+Result<int> number_in(const CollectiveOptions& options, const std::string& name) {
+    const std::string text = option_of(options, name, "0");
+    int number = -1;
+    const char* end = text.data() + text.size();
+    if (std::from_chars(text.data(), end, number).ptr == end && number >= 0) return number;
+    return fail(
+        ErrorCode::not_supported,
+        "the option " + name + " of collectives over NCCL is a number from 0, not '" + text + "'");
+}
+
+// The device that is named, or else the one whose turn it is for a member of this place.
+Result<int> device_in(const CollectiveOptions& options, const NcclSymbols& symbols,
+                      const std::string& cuda) {
+    const auto named = number_in(options, "device");
+    if (named.has_error()) return named.error();
+    const auto place = number_in(options, "place");
+    if (place.has_error()) return place.error();
     int count = 0;
-    const auto code = symbols->device_count(&count);
-    if (code == cudaSuccess && device < count) {
-        return std::make_unique<NcclBackend>(options.run, *symbols, device);
+    const auto code = symbols.device_count(&count);
+    if (code == cudaSuccess && *named < count) {
+        return option_of(options, "device", "").empty() ? *place % count : *named;
     }
     const std::string found = code == cudaSuccess ? std::to_string(count) + " devices are there"
-                                                  : std::string(symbols->cuda_text(code));
+                                                  : std::string(symbols.cuda_text(code));
     return fail(ErrorCode::not_supported,
-                "collectives over NCCL need CUDA device " + number +
+                "collectives over NCCL need CUDA device " + std::to_string(*named) +
                     ", and an NVIDIA driver that has it: " + cuda +
                     " was found, and its cudaGetDeviceCount looked for one and said: " + found +
                     ". Use shared_memory on a machine without a GPU");
+}
+
+Result<std::unique_ptr<NcclBackend>> make(const CollectiveOptions& options) {
+    auto known = check_options(options, {"nccl_library", "cuda_library", "device", "place"});
+    if (known.has_error()) return known.error();
+    const std::string nccl = option_of(options, "nccl_library", "libnccl.so.2");
+    const std::string cuda =
+        option_of(options, "cuda_library", "libcudart.so." + std::to_string(CUDART_VERSION / 1000));
+    auto symbols = find_nccl_symbols(nccl, cuda);
+    if (symbols.has_error()) return symbols.error();
+    const auto device = device_in(options, *symbols, cuda);
+    if (device.has_error()) return device.error();
+    return std::make_unique<NcclBackend>(options.run, *symbols, *device);
 }
 
 CollectiveBackend* create(const CollectiveOptions& options, Error& error) {

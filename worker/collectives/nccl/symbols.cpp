@@ -12,8 +12,8 @@ constexpr int kOldestNccl = NCCL_VERSION(2, 18, 1);
 
 class Library {
   public:
-    Library(std::string name, const char* option, const char* package)
-        : name_(std::move(name)), option_(option), package_(package) {
+    Library(std::string name, const char* key, const char* package)
+        : name_(std::move(name)), key_(key), package_(package) {
         dlerror();
         opened_ = dlopen(name_.c_str(), RTLD_LOCAL | RTLD_NOW);
         if (opened_ != nullptr) return;
@@ -33,13 +33,13 @@ class Library {
         return fail(ErrorCode::not_supported,
                     "collectives over NCCL need " + package_ + ", looked for as " + name_ +
                         " on the system's library path (LD_LIBRARY_PATH included): " + problem_ +
-                        ". Install it, or name it with the option " + option_ +
+                        ". Install it, or name it with " + key_ +
                         "; without a GPU use shared_memory");
     }
 
   private:
     std::string name_;
-    std::string option_;
+    std::string key_;  // of the job
     std::string package_;
     void* opened_ = nullptr;
     std::string problem_;
@@ -50,7 +50,7 @@ class Library {
 Result<NcclSymbols> find_nccl_symbols(const std::string& nccl_library,
                                       const std::string& cuda_library) {
     NcclSymbols symbols;
-    Library cuda(cuda_library, "cuda.library", "CUDA's runtime");
+    Library cuda(cuda_library, "sync.cuda_library", "CUDA's runtime");
     cuda.find(symbols.device_count, "cudaGetDeviceCount");
     cuda.find(symbols.set_device, "cudaSetDevice");
     cuda.find(symbols.allocate, "cudaMalloc");
@@ -67,7 +67,7 @@ Result<NcclSymbols> find_nccl_symbols(const std::string& nccl_library,
     cuda.find(symbols.destroy_event, "cudaEventDestroy");
     cuda.find(symbols.cuda_text, "cudaGetErrorString");
     if (!cuda.is_usable()) return cuda.error();
-    Library nccl(nccl_library, "nccl.library", "NCCL");
+    Library nccl(nccl_library, "sync.nccl_library", "NCCL");
     nccl.find(symbols.version, "ncclGetVersion");
     nccl.find(symbols.unique_id, "ncclGetUniqueId");
     nccl.find(symbols.join, "ncclCommInitRankConfig");
