@@ -64,7 +64,6 @@ void draw_policy(Job& job, Random random, const std::vector<std::string>& names)
 
 void draw_weather(Job& job, Random random) {
     SimulationConfig& simulate = job.simulate;
-    simulate.limit = std::chrono::hours(1);
     simulate.thorough = true;
     simulate.compute.distribution = one_of<std::string>(
         random, {"constant", "gamma", "exponential", "pareto", "markov", "lognormal"});
@@ -129,14 +128,31 @@ void draw_faults(Job& job, Random random) {
     }
 }
 
+double model_option(const Job& job, const std::string& wanted) {
+    for (const auto& [name, value] : job.model_options) {
+        if (name == wanted) return std::stod(value);
+    }
+    return 0;
+}
+
+double batches_of(const Job& job) {
+    return std::ceil(model_option(job, "samples") / job.batch_samples) * job.data_epochs;
+}
+
+// One worker alone may have it all to do, slow as it is, with a message of each step lost.
+void allow_time(Job& job) {
+    const double steps = batches_of(job) * (job.split_tasks ? model_option(job, "tasks") : 1);
+    const std::chrono::duration<double> computes =
+        job.simulate.compute.mean * std::max(1.0, job.simulate.compute.straggler_factor);
+    const std::chrono::duration<double> waits = job.reply_deadline;
+    job.simulate.limit =
+        std::chrono::hours(1) + seconds(steps * 2 * (computes.count() + waits.count()));
+}
+
 // The expected length of training decides when, so that most restarts fall into it.
 void draw_restart(Job& job, Random random) {
     if (random.below(3) != 0) return;
-    double samples = 0;
-    for (const auto& [name, value] : job.model_options) {
-        if (name == "samples") samples = std::stod(value);
-    }
-    const double batches = std::ceil(samples / job.batch_samples) * job.data_epochs;
+    const double batches = batches_of(job);
     const double mean_s = std::chrono::duration<double>(job.simulate.compute.mean).count();
     const double training_s = batches * mean_s / job.workers;
     const auto server = [&] { return "server:" + std::to_string(random.below(job.servers)); };
@@ -303,6 +319,7 @@ Job fuzz_case(std::uint64_t seed, const FuzzNames& names) {
     if (names.parts > 10) draw_special_policy(job, part(10), 10, names.policies);
     if (names.parts > 11) draw_more_workers(job, part(11));
     if (names.parts > 12) draw_shards_apart(job, part(12));
+    allow_time(job);
     return job;
 }
 
@@ -311,6 +328,7 @@ std::vector<Job> smaller_cases(const Job& job) {
     const auto without = [&](const auto& change) {
         Job smaller = job;
         change(smaller);
+        allow_time(smaller);
         if (names_only_what_is_there(smaller)) cases.push_back(std::move(smaller));
     };
     const std::size_t faults = job.simulate.faults.size();
