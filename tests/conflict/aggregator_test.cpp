@@ -290,7 +290,7 @@ TEST_CASE(
     for (const std::string& name : aggregator_names()) {
         CAPTURE(name);
         test::ParameterTexts written;
-        for (const auto& [key, meaning, standard] : aggregator_parameters(name)) {
+        for (const auto& [key, meaning, standard, per_task] : aggregator_parameters(name)) {
             REQUIRE_FALSE(key.empty());
             REQUIRE_FALSE(meaning.empty());
             written.emplace_back(key, standard);

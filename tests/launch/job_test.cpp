@@ -202,7 +202,8 @@ TEST_CASE("job: texts survive the resolved form, whatever is in them") {
 TEST_CASE("job: an unknown key names file, line and the nearest valid key") {
     CHECK(mistake("wrokers = 2\n[model]\nlibrary = \"m\"\n") ==
           "job.toml:1: wrokers: no such key; did you mean 'workers'? Valid at the top: name, seed, "
-          "servers, shards_per_server, workers, model, task, mask, data, worker, conflict, gates, "
+          "servers, shards_per_server, workers, places, model, task, mask, data, worker, conflict, "
+          "gates, "
           "across, staleness, "
           "rule, blocks, transport, on_loss, evaluate, checkpoint, ledger, deadlines, launch, "
           "sync, simulate");
