@@ -247,6 +247,7 @@ void CoordinatorLoop::greet() {
         return control_.connected(place.node) || (!label.empty() && !locals_.at(label).told);
     });
     std::vector<std::pair<NodeId, Incarnation>> offers;
+    offers.reserve(free.size());
     for (const Endpoint& place : free) offers.emplace_back(place.node, place.incarnation);
     if (offers == offered_) return;
     offered_ = std::move(offers);
