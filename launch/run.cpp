@@ -188,7 +188,7 @@ ExitCode exit_code_for(const CoordinatorLoop& loop, const Outcome& outcome) {
 Result<void> tell_the_end(const CoordinatorLoop& loop, const Outcome& outcome,
                           const RunDirectory& run, Screen& screen) {
     const Summary summary = summary_of(loop.view(), outcome, run);
-    const auto written = write_summary(summary, run);
+    auto written = write_summary(summary, run);
     screen.end_progress();
     if (loop.view().training_began) screen.line("\n" + table(summary));
     if (!outcome.failed) return written;

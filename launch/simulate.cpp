@@ -140,7 +140,7 @@ Result<void> tell_the_end(const Simulation& simulation, const Outcome& outcome,
     const SimulationFigures figures = simulation.figures();
     summary.simulated = Summary::Simulated{figures.digest, figures.events, figures.virtual_s};
     summary.wall_s = screen.wall_s();
-    const auto written = write_summary(summary, run);
+    auto written = write_summary(summary, run);
     screen.end();
     if (view.training_began) screen.line("\n" + table(summary));
     if (!outcome.failed) return written;

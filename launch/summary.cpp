@@ -253,6 +253,32 @@ std::string metric_of(const Summary& summary, const std::string& task) {
     return "accuracy";
 }
 
+namespace {
+
+// What became of steps that were not solved, and of layers in step.
+void add_steps(const Summary& summary, std::back_insert_iterator<std::string> out) {
+    if (summary.degenerate_steps > 0) {
+        fmt::format_to(out,
+                       "  conflict.method found no solution of its own (zero or degenerate "
+                       "gradients) in {} steps; a worker's log has the first\n",
+                       with_commas(summary.degenerate_steps));
+    }
+    if (summary.in_step && summary.in_step->member_rounds == 0) {
+        fmt::format_to(out,
+                       "  in step: never; no worker averaged with its node, which was lost {} "
+                       "times\n",
+                       with_commas(summary.in_step->groups_lost));
+    } else if (summary.in_step) {
+        fmt::format_to(out,
+                       "  in step: {} averages of a worker with its node, {:.2f} ms of waiting "
+                       "each; its node was lost {} times\n",
+                       with_commas(summary.in_step->member_rounds), summary.in_step->wait_ms,
+                       with_commas(summary.in_step->groups_lost));
+    }
+}
+
+}  // namespace
+
 std::string table(const Summary& summary) {
     std::string text;
     const auto out = std::back_inserter(text);
@@ -298,24 +324,7 @@ std::string table(const Summary& summary) {
                        "{:.1f} % of the steps\n",
                        *summary.mean_cosine, 100 * summary.conflict_share.value_or(0));
     }
-    if (summary.degenerate_steps > 0) {
-        fmt::format_to(out,
-                       "  conflict.method found no solution of its own (zero or degenerate "
-                       "gradients) in {} steps; a worker's log has the first\n",
-                       with_commas(summary.degenerate_steps));
-    }
-    if (summary.in_step && summary.in_step->member_rounds == 0) {
-        fmt::format_to(out,
-                       "  in step: never; no worker averaged with its node, which was lost {} "
-                       "times\n",
-                       with_commas(summary.in_step->groups_lost));
-    } else if (summary.in_step) {
-        fmt::format_to(out,
-                       "  in step: {} averages of a worker with its node, {:.2f} ms of waiting "
-                       "each; its node was lost {} times\n",
-                       with_commas(summary.in_step->member_rounds), summary.in_step->wait_ms,
-                       with_commas(summary.in_step->groups_lost));
-    }
+    add_steps(summary, out);
     if (summary.across) {
         const double share = summary.across->arrived == 0
                                  ? 0
