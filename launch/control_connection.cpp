@@ -14,7 +14,8 @@ namespace detente {
 namespace asio = boost::asio;
 using ErrorOfAsio = boost::system::error_code;
 
-ControlConnection::ControlConnection(asio::ip::tcp::socket socket) : socket_(std::move(socket)) {
+ControlConnection::ControlConnection(asio::ip::tcp::socket socket)
+    : socket_(std::move(socket)), last_word_timer_(socket_.get_executor()) {
     ErrorOfAsio ignored;
     const auto endpoint = socket_.remote_endpoint(ignored);
     peer_ = ignored ? "a peer that left at once"
@@ -45,7 +46,7 @@ void ControlConnection::read_rest(std::size_t total) {
                          if (error) return self->closed(error.message());
                          Result<Message> message = decode_stream(self->incoming_);
                          if (message.has_error()) return self->closed(message.error().text);
-                         if (!self->open_) return;
+                         if (!self->open_ || self->ending_) return;
                          // A copy: the callback may close this connection, callbacks and all.
                          const auto received = self->callbacks_.received;
                          received(std::move(*message));
@@ -54,7 +55,7 @@ void ControlConnection::read_rest(std::size_t total) {
 }
 
 void ControlConnection::send(const Message& message) {
-    if (!open_) return;
+    if (!open_ || ending_) return;
     outgoing_.push_back(encode_stream(message));
     queued_bytes_ += outgoing_.back().size();
     if (queued_bytes_ > kMostQueuedControlBytes) {
@@ -70,7 +71,8 @@ void ControlConnection::write_next() {
                           if (error) return self->closed(error.message());
                           self->queued_bytes_ -= self->outgoing_.front().size();
                           self->outgoing_.pop_front();
-                          if (!self->outgoing_.empty()) self->write_next();
+                          if (!self->outgoing_.empty()) return self->write_next();
+                          if (self->ending_) self->close();
                       });
 }
 
@@ -78,9 +80,21 @@ void ControlConnection::close() {
     if (!open_) return;
     open_ = false;
     callbacks_ = {};
+    last_word_timer_.cancel();
     ErrorOfAsio ignored;
     socket_.shutdown(asio::ip::tcp::socket::shutdown_both, ignored);
     socket_.close(ignored);
+}
+
+void ControlConnection::close_after_last_word() {
+    if (!open_ || ending_) return;
+    if (outgoing_.empty()) return close();
+    ending_ = true;
+    callbacks_ = {};
+    last_word_timer_.expires_after(kLastWordDeadline);
+    last_word_timer_.async_wait([self = shared_from_this()](const ErrorOfAsio& cancelled) {
+        if (!cancelled) self->close();
+    });
 }
 
 void ControlConnection::closed(const std::string& reason) {

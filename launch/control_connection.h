@@ -8,6 +8,8 @@
 
 #include <array>
 #include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <chrono>
 #include <cstddef>
 #include <deque>
 #include <functional>
@@ -22,6 +24,7 @@
 namespace detente {
 
 inline constexpr std::size_t kMostQueuedControlBytes = 64U << 20U;
+inline constexpr std::chrono::seconds kLastWordDeadline{2};
 // In the coordinator's sign of life, which is a Status: the number of its process.
 inline constexpr std::string_view kProcessValue = "process";
 
@@ -35,8 +38,11 @@ class ControlConnection : public std::enable_shared_from_this<ControlConnection>
 
     void start(Callbacks callbacks);
     void send(const Message& message);
-    // No callback follows. What was sent before is still written if it can be at once.
+    // No callback follows. What was sent before is lost where it still waits to be written.
     void close();
+    // No callback follows, and no more is sent. Closes when what was sent before is written, or
+    // after kLastWordDeadline.
+    void close_after_last_word();
     std::size_t queued_bytes() const { return queued_bytes_; }
     std::string peer() const { return peer_; }
 
@@ -53,6 +59,8 @@ class ControlConnection : public std::enable_shared_from_this<ControlConnection>
     std::deque<std::vector<std::byte>> outgoing_;
     std::size_t queued_bytes_ = 0;
     bool open_ = true;
+    bool ending_ = false;  // after what waits to be written
+    boost::asio::steady_timer last_word_timer_;
 };
 
 struct HostPort {

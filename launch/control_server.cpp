@@ -154,7 +154,8 @@ void ControlServer::drop(NodeId node) {
     const auto found = by_node_.find(node);
     if (found == by_node_.end()) return;
     const auto peer = found->second;
-    peer->connection->close();
+    // A sign of life that is under way would else take the word behind it along.
+    peer->connection->close_after_last_word();
     peers_.erase(std::remove(peers_.begin(), peers_.end(), peer), peers_.end());
     for (const NodeId other : peer->nodes) by_node_.erase(other);
 }

@@ -52,6 +52,7 @@ class ControlServer {
     bool connected(NodeId node) const { return by_node_.contains(node); }
     // Everything sent has been handed to the kernel.
     bool all_written() const;
+    // Not heard any more; what was sent to it before is still written, if it can be soon.
     void drop(NodeId node);
     void close();
 

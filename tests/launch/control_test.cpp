@@ -103,6 +103,32 @@ TEST_CASE("control link: greets, carries messages both ways, and tells of its en
     CHECK_FALSE(hub.server.connected(shards[0]));
 }
 
+TEST_CASE("control link: whoever is dropped still reads what was sent to it before") {
+    Hub hub;
+    auto client = hub.connect();
+    std::promise<std::string> ended;
+    std::vector<std::string> read;  // by the link's thread, until it has ended
+    (*client)->start(
+        {.received =
+             [&](Message&& message) { read.push_back(std::get<Stop>(message.body).reason); },
+         .closed = [&](const std::string& reason) { ended.set_value(reason); }});
+    const NodeId worker = node_of(WorkerId{0});
+    (*client)->send(hello_of(worker));
+    REQUIRE(hub.run_until([&] { return hub.got.size() == 1; }));
+    for (const char* word : {"a sign of life", "given up", "for good"}) {
+        Message message;
+        message.envelope.to = worker;
+        message.body = Stop{word, false};
+        hub.server.send(worker, message);
+    }
+    hub.server.drop(worker);  // before the loop has turned once
+    CHECK_FALSE(hub.server.connected(worker));
+    auto end = ended.get_future();
+    REQUIRE(hub.run_until([&] { return end.wait_for(seconds(0)) == std::future_status::ready; }));
+    CHECK(read == std::vector<std::string>{"a sign of life", "given up", "for good"});
+    CHECK(hub.gone.empty());
+}
+
 TEST_CASE("control link: a node that is connected cannot be taken over") {
     Hub hub;
     auto first = hub.connect();

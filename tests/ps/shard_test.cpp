@@ -72,6 +72,26 @@ TEST_CASE("versions grow by exactly one per apply, whoever pushes") {
     CHECK(shard.version(kHead) == 0);
 }
 
+TEST_CASE("staleness of hundreds of versions is counted in a bin near it") {
+    Job job = test::job_of();
+    job.policy = {"async", {}};
+    OneShard shard(40, job);
+    shard.initialise();
+    for (std::uint64_t n = 0; n < 200; ++n) {
+        Push push =
+            shard.push_of(n + 1, {shard.gradient(kTrunk, 0, {n}), shard.gradient(kHead, 0, {n})});
+        push.acknowledged = {n};
+        shard.from(0, push);
+    }
+    shard.from(1, shard.push_of(1, {shard.gradient(kTrunk, 0, {0})}));
+    REQUIRE(shard.last<PushReply>().verdicts[0].staleness == 200);
+    CHECK(shard.reported("staleness.max") == 200);
+    const std::vector<std::uint64_t> bins = shard.last<Status>().staleness;
+    CHECK(bins[0] == 400);  // of two blocks
+    REQUIRE(bins.size() == staleness_bin(200) + 1);
+    CHECK(bins.back() == 1);
+}
+
 TEST_CASE("a push that is too stale is rejected by the policy and applied nowhere") {
     OneShard shard;
     shard.initialise();
