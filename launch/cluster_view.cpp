@@ -271,11 +271,7 @@ std::optional<double> conflict_share(const ClusterView& view) {
 }
 
 std::uint64_t degenerate_steps(const ClusterView& view) {
-    std::uint64_t steps = 0;
-    for (const ProcessView& process : view.processes) {
-        if (process.node.role == Role::worker) steps += count_of(process.last, "steps.degenerate");
-    }
-    return steps;
+    return sum_over_workers(view, "steps.degenerate");
 }
 
 std::vector<std::vector<double>> pairwise_cosines(const ClusterView& view) {
@@ -289,10 +285,10 @@ std::vector<std::vector<double>> pairwise_cosines(const ClusterView& view) {
         any = true;
         for (std::size_t i = 0; i < tasks; ++i) {
             for (std::size_t j = i + 1; j < tasks; ++j) {
-                const std::string name = "cosine.mean." + view.tasks[i] + "." + view.tasks[j];
-                const std::optional<double> mean = process.value(name);
-                if (!mean) continue;
-                sums[i][j] += count * *mean;
+                const std::string name = "cosine.sum." + view.tasks[i] + "." + view.tasks[j];
+                const std::optional<double> sum = process.value(name);
+                if (!sum) continue;
+                sums[i][j] += *sum;
                 steps[i][j] += count;
             }
         }

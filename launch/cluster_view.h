@@ -107,7 +107,7 @@ struct ClusterView {
 //         refused.<code>, in messages: a push with NaN in three blocks is one
 //         staleness.{sum,max}, counts in bins (common/staleness/staleness_bins.h); the lead shard
 //         also batches.{total,finished,leased,returned}
-// worker: steps, samples, cosine.{sum,count,conflict_steps}, cosine.mean.<task>.<task>,
+// worker: steps, samples, cosine.{sum,count,conflict_steps}, cosine.sum.<task>.<task>,
 //         {norm,weight}.sum.<task> over as many steps as cosine.count says,
 //         interference.{opposed,norms}, steps.{reused,degenerate}, compute_ms, wait_ms,
 //         step_time.{steps,compute_ms,wait_ms,wire_ms,queue_ms,apply_ms} (launch/step_times.h);

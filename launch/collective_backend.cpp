@@ -74,22 +74,14 @@ CollectiveOptions nccl_options(const Job& job, const CollectivePlace& place) {
 
 SharedMemoryOptions shared_memory_for(const Job& job, const Plan& plan,
                                       const CollectivePlace& place) {
-    // Every worker of the job at most is a member: the size must not change with the group.
-    const std::size_t round = round_bytes(plan, place.tasks, job.workers);
+    // All who may take part at once are members at most: the size must not change with the group.
+    const std::size_t round = round_bytes(plan, place.tasks, job.most_workers());
     return {place.run, arena_for(round), round};
 }
 
 Result<std::unique_ptr<CollectiveBackend>> make_collectives(const Job& job, const Plan& plan,
                                                             const CollectivePlace& place,
                                                             const Variables& variables) {
-    // One key per task, notes, and the word of this round and of the one before.
-    constexpr std::size_t kBesideTasks = 3;
-    if (place.tasks + kBesideTasks > kMostKeysInFlight) {
-        return fail(ErrorCode::not_supported,
-                    fmt::format("sync.layers: at most {} tasks can be averaged, this model has {}; "
-                                "set sync.layers = []",
-                                kMostKeysInFlight - kBesideTasks, place.tasks));
-    }
     if (job.sync_backend == SyncBackend::mpi) {
         if (begun_mpi() != nullptr) return std::move(begun_mpi());
         return over_mpi(job, variables);

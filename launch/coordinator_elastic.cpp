@@ -16,7 +16,9 @@ namespace {
 // What a worker counts from its own start.
 bool adds_up(const std::string& name) {
     return name == "steps" || name == "samples" || name == "compute_ms" || name == "wait_ms" ||
-           name == "cosine.sum" || name == "cosine.count" || name == "cosine.conflict_steps" ||
+           name.starts_with("cosine.sum") || name.starts_with("refused.") ||
+           name == "pull.told_steps" || name == "pull.torn_steps" || name == "pull.torn_sum" ||
+           name == "cosine.count" || name == "cosine.conflict_steps" ||
            name.starts_with("steps.") || name.starts_with("step_time.") ||
            name.starts_with("sync.") || name.starts_with("interference.") ||
            name.starts_with("norm.sum.") || name.starts_with("weight.sum.");

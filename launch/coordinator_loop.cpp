@@ -341,7 +341,14 @@ void CoordinatorLoop::wait_for_signal() {
 // The others are in process groups of their own, which a terminal's Ctrl-Z does not reach.
 void CoordinatorLoop::pause() {
     processes_.signal_all(SIGSTOP);
-    ::raise(SIGSTOP);  // until somebody continues this process
+    // As the terminal would, until somebody continues this process: not at all where nobody could,
+    // since no shell has this process group.
+    struct sigaction ours {};
+    struct sigaction standard {};
+    standard.sa_handler = SIG_DFL;
+    ::sigaction(SIGTSTP, &standard, &ours);
+    ::raise(SIGTSTP);
+    ::sigaction(SIGTSTP, &ours, nullptr);
     processes_.signal_all(SIGCONT);
 }
 

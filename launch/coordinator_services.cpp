@@ -20,7 +20,7 @@ void CoordinatorLoop::merge(const CheckpointRequest& request) {
     CheckpointOrigin origin;
     origin.generation = options_.generation;
     origin.job_text = options_.job_text;
-    origin.workers = options_.job.workers;
+    origin.workers = options_.job.most_workers();
     origin.worker_files = node_.worker_files();
     asio::post(merger_, [this, request, origin = std::move(origin)] {
         const CheckpointReply reply = merge_slices(request, options_.plan, options_.model, origin);

@@ -1,5 +1,7 @@
 #include "launch/pairs_json.h"
 
+#include <cmath>
+
 namespace detente {
 
 namespace {
@@ -13,6 +15,10 @@ boost::json::value& place_of(boost::json::object& object, const std::string& a,
 }
 
 }  // namespace
+
+boost::json::value number(double value) {
+    return std::isfinite(value) ? boost::json::value(value) : nullptr;
+}
 
 boost::json::object json_of(const std::vector<PairSummary>& pairs) {
     boost::json::object object;

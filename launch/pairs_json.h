@@ -3,12 +3,15 @@
 #pragma once
 
 #include <boost/json/object.hpp>
+#include <boost/json/value.hpp>
 #include <vector>
 
 #include "launch/cluster_view.h"
 
 namespace detente {
 
+// null where it is not finite: JSON has no NaN, and a diverged run's losses are just that.
+boost::json::value number(double value);
 boost::json::object json_of(const std::vector<PairSummary>& pairs);
 boost::json::object json_of(const std::vector<TaskSummary>& tasks);
 boost::json::object json_of(const std::vector<AcrossSummary::Pair>& pairs);  // no quantiles

@@ -12,8 +12,7 @@ namespace detente {
 namespace {
 
 std::string text_of(const VerdictRecord& record) {
-    return fmt::format("worker:{} incarnation {} step {}", record.worker.value,
-                       record.incarnation.value, record.step.value);
+    return text_of(record.worker, record.incarnation, record.step);
 }
 
 std::string text_of(const std::optional<std::uint64_t>& bound) {

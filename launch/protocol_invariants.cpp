@@ -10,12 +10,14 @@
 #include "common/ledger_controls.h"
 
 namespace detente {
-namespace {
 
 std::string text_of(WorkerId worker, Incarnation incarnation, Step step) {
     return fmt::format("worker:{} incarnation {} step {}", worker.value, incarnation.value,
                        step.value);
 }
+
+namespace {
+
 std::string text_of(const VerdictRecord& record) {
     return text_of(record.worker, record.incarnation, record.step);
 }

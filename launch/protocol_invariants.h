@@ -44,6 +44,8 @@
 
 namespace detente {
 
+std::string text_of(WorkerId worker, Incarnation incarnation, Step step);  // for messages
+
 class ProtocolInvariants {
   public:
     // bad_job: a rule or policy that cannot be made.

@@ -98,8 +98,7 @@ void ProtocolInvariants::resumed(std::optional<std::uint64_t> checkpoint) {
 
 void ProtocolInvariants::listed_as_lost(const LostRecord& record) {
     if (from_elsewhere_) return;
-    const std::string name = fmt::format("worker:{} incarnation {} step {}", record.worker.value,
-                                         record.incarnation.value, record.step.value);
+    const std::string name = text_of(record.worker, record.incarnation, record.step);
     if (record.reason.empty()) fail_with(name + " is listed as lost without a reason");
     for (std::size_t i = 0; i < record.blocks.size(); ++i) {
         const auto found =
@@ -120,9 +119,9 @@ void ProtocolInvariants::all_listed(NodeId shard) {
         const auto& [worker, incarnation, step, block] = update;
         if (plan_->block(block).home != ShardId{shard.index}) continue;
         return fail_with(fmt::format(
-            "worker:{} incarnation {} step {}: block {} was applied to version {} after the "
-            "checkpoint, and is not listed as lost",
-            worker.value, incarnation.value, step.value, block.value, at.second.value));
+            "{}: block {} was applied to version {} after the checkpoint, and is not listed as "
+            "lost",
+            text_of(worker, incarnation, step), block.value, at.second.value));
     }
 }
 

@@ -176,9 +176,14 @@ Result<Briefing> RoleLink::wait_for_welcome() {
     Briefing briefing;
     {
         std::unique_lock lock(mutex_);
-        // The coordinator's own deadline names who is missing; this one is for its silence.
-        const auto limit = start_deadline_ + std::chrono::seconds(30);
-        changed_.wait_for(lock, limit, [this] { return welcome_ || over_; });
+        // The coordinator's own deadline names who is missing, and its silence is watched: this one
+        // is for one that talks and forgets. In slices: a pause of the whole job (Ctrl-Z) uses up
+        // one of them at most.
+        const Nanos limit = start_deadline_ + std::chrono::seconds(30);
+        const auto here = [this] { return welcome_ || over_; };
+        for (Nanos left = limit; !here() && left > Nanos{0}; left -= heartbeat_interval_) {
+            changed_.wait_for(lock, heartbeat_interval_, here);
+        }
         if (over_) return *over_;
         if (!welcome_) {
             return fail(ErrorCode::timed_out,

@@ -6,10 +6,10 @@
 #include <boost/json.hpp>
 #include <cerrno>
 #include <chrono>
-#include <cmath>
 #include <span>
 
 #include "launch/books_json.h"
+#include "launch/pairs_json.h"
 #include "launch/run_directory.h"
 #include "launch/step_times.h"
 
@@ -19,9 +19,6 @@ namespace {
 namespace json = boost::json;
 
 double seconds(Time at) { return std::chrono::duration<double>(at.time_since_epoch()).count(); }
-
-// JSON has no NaN, and a diverged run's losses are just that.
-json::value number(double value) { return std::isfinite(value) ? json::value(value) : nullptr; }
 
 std::size_t count_of(const ClusterView& view, Role role, bool only_live) {
     std::size_t count = 0;

@@ -38,10 +38,7 @@ json::object conflict_of(const Summary& summary) {
         json::array rows;
         for (const auto& row : summary.cosines) {
             json::array numbers;
-            // JSON has no NaN.
-            for (const double cosine : row) {
-                numbers.push_back(std::isfinite(cosine) ? json::value(cosine) : nullptr);
-            }
+            for (const double cosine : row) numbers.push_back(number(cosine));
             rows.emplace_back(std::move(numbers));
         }
         conflict["tasks"] = json::array(summary.tasks.begin(), summary.tasks.end());
@@ -244,17 +241,6 @@ std::string bars(const std::vector<std::uint64_t>& histogram, std::uint64_t coun
     return text;
 }
 
-}  // namespace
-
-std::string metric_of(const Summary& summary, const std::string& task) {
-    for (std::size_t i = 0; i < summary.metrics.size() && i < summary.tasks.size(); ++i) {
-        if (summary.tasks[i] == task) return summary.metrics[i];
-    }
-    return "accuracy";
-}
-
-namespace {
-
 // What became of steps that were not solved, and of layers in step.
 void add_steps(const Summary& summary, std::back_insert_iterator<std::string> out) {
     if (summary.degenerate_steps > 0) {
@@ -278,6 +264,13 @@ void add_steps(const Summary& summary, std::back_insert_iterator<std::string> ou
 }
 
 }  // namespace
+
+std::string metric_of(const Summary& summary, const std::string& task) {
+    for (std::size_t i = 0; i < summary.metrics.size() && i < summary.tasks.size(); ++i) {
+        if (summary.tasks[i] == task) return summary.metrics[i];
+    }
+    return "accuracy";
+}
 
 std::string table(const Summary& summary) {
     std::string text;

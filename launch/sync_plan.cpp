@@ -7,6 +7,7 @@
 #include <map>
 #include <numeric>
 
+#include "common/collective/group.h"
 #include "common/partition/layers.h"
 #include "common/partition/plan.h"
 #include "launch/conflict_ledger.h"
@@ -116,6 +117,15 @@ std::string to_text(const SyncPlan& plan) {
 }
 
 Result<void> resolve_sync_layers(Job& job, const ModelDescription& model) {
+    // Of each step that is open a key per task, its notes and its word, and the word of one before.
+    const std::size_t keys = (model.tasks.size() + 2) * (1 + job.pull_ahead) + 1;
+    if (!job.sync_layers.empty() && keys > kMostKeysInFlight) {
+        return fail(ErrorCode::bad_job,
+                    fmt::format("sync.layers: {} tasks need {} averages in flight, at most {} may "
+                                "be: use fewer tasks, or worker.pull_ahead = 0, or set "
+                                "sync.layers = []",
+                                model.tasks.size(), keys, kMostKeysInFlight));
+    }
     const auto automatic = std::find(job.sync_layers.begin(), job.sync_layers.end(), "auto");
     if (automatic == job.sync_layers.end()) return {};
     if (job.sync_layers.size() > 1) {

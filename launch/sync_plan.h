@@ -36,7 +36,7 @@ Result<SyncPlan> plan_sync(const RunDirectory& run, const ModelDescription& mode
 std::string to_text(const SyncPlan& plan);  // a table, and the [sync] table of a job
 
 // Puts the measured layers in place of "auto"; nothing to do for others. bad_job: "auto" beside
-// other patterns, or without sync.measured.
+// other patterns, or without sync.measured; or more tasks than averages may be in flight.
 Result<void> resolve_sync_layers(Job& job, const ModelDescription& model);
 
 }  // namespace detente

@@ -33,14 +33,6 @@ Result<std::unique_ptr<Worker>> Worker::create(WorkerSetup setup) {
                     "worker.consistent_pulls: the lead shard, shard 0, has no block that is "
                     "trained, and is never asked: use fewer shards or smaller blocks.bytes");
     }
-    const std::size_t keys = (setup.tasks.size() + 2) * (1 + setup.job->pull_ahead);
-    if (!setup.job->sync_layers.empty() && keys > kMostKeysInFlight) {
-        return fail(ErrorCode::bad_job, "sync.layers: " + std::to_string(setup.tasks.size()) +
-                                            " tasks need " + std::to_string(keys) +
-                                            " averages in flight, at most " +
-                                            std::to_string(kMostKeysInFlight) +
-                                            " may be: use fewer tasks, or worker.pull_ahead = 0");
-    }
     return std::unique_ptr<Worker>(new Worker(std::move(setup), std::move(*resolver)));
 }
 

@@ -291,9 +291,8 @@ Status Worker::status() const {
     for (std::size_t i = 0; cosine_count_ > 0 && i < tasks; ++i) {
         for (std::size_t j = i + 1; j < tasks; ++j) {
             if (!shares_[i * tasks + j]) continue;
-            const std::string name = "cosine.mean." + setup_.tasks[i] + "." + setup_.tasks[j];
-            add(name.c_str(),
-                pair_cosine_sums_[i * tasks + j] / static_cast<double>(cosine_count_));
+            const std::string name = "cosine.sum." + setup_.tasks[i] + "." + setup_.tasks[j];
+            add(name.c_str(), pair_cosine_sums_[i * tasks + j]);
         }
     }
     const auto add_per_task = [&](const char* name, const std::vector<double>& sums) {

@@ -147,11 +147,11 @@ Result<void> read_workers(Recording& recording) {
         if (reader.has_error()) continue;
         const LedgerOrigin& origin = reader->origin();
         machines.insert(origin.machine);
-        auto& state = recording.workers[{WorkerId{origin.node.index}, origin.incarnation}];
         LedgerEntry entry;  // it is the first a worker writes, if anything
         const auto more = reader->next(entry);
-        if (more.has_error() || !*more) continue;
-        const auto* control = std::get_if<ControlRecord>(&entry.record);
+        if (more.has_error()) continue;
+        auto& state = recording.workers[{WorkerId{origin.node.index}, origin.incarnation}];
+        const auto* control = *more ? std::get_if<ControlRecord>(&entry.record) : nullptr;
         if (control != nullptr) state = method_went_on(*control);
     }
     recording.machines.assign(machines.begin(), machines.end());

@@ -14,8 +14,6 @@ namespace {
 
 namespace json = boost::json;
 
-json::value number(double value) { return std::isfinite(value) ? json::value(value) : nullptr; }
-
 json::object accuracies(const std::vector<std::pair<std::string, double>>& of_tasks) {
     json::object object;
     for (const auto& [task, accuracy] : of_tasks) object[task] = number(accuracy);

@@ -184,18 +184,26 @@ std::string weights_caption(const ConflictHistory& history) {
     return caption;
 }
 
+LineChart over_time(std::string title, std::string y, const RunRecord& run,
+                    const std::vector<std::string>& names,
+                    const std::vector<ConflictHistory::Series>& series) {
+    LineChart chart{
+        std::move(title), axis_title(Against::seconds, run.virtual_time), std::move(y), {}};
+    for (std::size_t i = 0; i < series.size(); ++i) {
+        chart.curves.push_back({names[i], points_of(series[i])});
+    }
+    return chart;
+}
+
 void show_weights(Page& page, const RunRecord& run, const ConflictHistory& history) {
     if (history.weighs == Weighs::nothing) {
         page.paragraph(history.method +
                        " decides coordinate by coordinate: there are no weights to show.");
     }
     if (history.weights.empty()) return;
-    LineChart weights{
-        "Weights over the run", axis_title(Against::seconds, run.virtual_time), "mean weight", {}};
-    for (std::size_t i = 0; i < history.tasks.size(); ++i) {
-        weights.curves.push_back({history.tasks[i], points_of(history.weights[i])});
-    }
-    page.figure(draw(weights), weights_caption(history));
+    page.figure(
+        draw(over_time("Weights over the run", "mean weight", run, history.tasks, history.weights)),
+        weights_caption(history));
 }
 
 void show_shares(Page& page, const RunRecord& run, const ConflictHistory& history) {
@@ -212,28 +220,16 @@ void show_shares(Page& page, const RunRecord& run, const ConflictHistory& histor
 }
 
 void show_norms(Page& page, const RunRecord& run, const ConflictHistory& history) {
-    LineChart norms{"Lengths of the tasks' gradients over the run",
-                    axis_title(Against::seconds, run.virtual_time),
-                    "mean length",
-                    {}};
-    for (std::size_t i = 0; i < history.norms.size(); ++i) {
-        norms.curves.push_back({history.tasks[i], points_of(history.norms[i])});
-    }
-    page.figure(draw(norms),
+    page.figure(draw(over_time("Lengths of the tasks' gradients over the run", "mean length", run,
+                               history.tasks, history.norms)),
                 "Mean length of each task's gradient, over what is shared: a task much longer "
                 "than the others outvotes them in a plain sum.");
 }
 
 void show_history(Page& page, const RunRecord& run, const ConflictHistory& history) {
-    LineChart cosines{"Cosine of task pairs over the run",
-                      axis_title(Against::seconds, run.virtual_time),
-                      "mean cosine",
-                      {}};
-    for (std::size_t i = 0; i < history.pairs.size(); ++i) {
-        cosines.curves.push_back({history.pairs[i], points_of(history.over_time[i])});
-    }
     page.figure(
-        draw(cosines),
+        draw(over_time("Cosine of task pairs over the run", "mean cosine", run, history.pairs,
+                       history.over_time)),
         fmt::format("Mean cosine over time, of the {} most opposed pair{}: below zero a step "
                     "that helps one task hurts the other.",
                     history.pairs.size(), history.pairs.size() == 1 ? "" : "s"));

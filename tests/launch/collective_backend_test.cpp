@@ -3,6 +3,8 @@
 
 #include <catch2/catch.hpp>
 
+#include "launch/sync_plan.h"
+
 namespace detente::test {
 namespace {
 
@@ -46,13 +48,22 @@ TEST_CASE("collective backend: shared memory has room for what the job puts in s
     }
 }
 
-TEST_CASE("collective backend: more tasks than can be averaged are refused with how many can") {
-    const auto none = [](const std::string&) { return std::optional<std::string>(); };
-    CHECK(make_collectives(job_in_step(), plan_of(10, 61), place_of(61), none).has_value());
-    const auto refused = make_collectives(job_in_step(), plan_of(10, 62), place_of(62), none);
-    REQUIRE(refused.has_error());
-    CHECK(refused.error().code == ErrorCode::not_supported);
-    CHECK_THAT(refused.error().text, Catch::Contains("at most 61 tasks"));
+TEST_CASE("sync layers: more tasks than can be averaged are refused before anything starts") {
+    const auto resolved = [](std::size_t tasks, std::uint32_t pull_ahead) {
+        Job job = job_in_step();
+        job.pull_ahead = pull_ahead;
+        ModelDescription model;
+        for (std::size_t i = 0; i < tasks; ++i) model.tasks.push_back(std::to_string(i));
+        return resolve_sync_layers(job, model);
+    };
+    CHECK(resolved(61, 0).has_value());
+    CHECK(resolved(29, 1).has_value());
+    for (const auto& [tasks, ahead] : {std::pair(62, 0U), std::pair(30, 1U)}) {
+        const auto refused = resolved(static_cast<std::size_t>(tasks), ahead);
+        REQUIRE(refused.has_error());
+        CHECK(refused.error().code == ErrorCode::bad_job);
+        CHECK_THAT(refused.error().text, Catch::Contains("averages in flight, at most 64"));
+    }
 }
 
 TEST_CASE("collective backend: over NCCL a worker uses its own GPU and the libraries of the job") {

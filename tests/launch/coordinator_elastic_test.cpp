@@ -1,5 +1,7 @@
 // Workers that leave a running job, and workers that join it, as the coordinator sees them.
 #include <catch2/catch.hpp>
+#include <map>
+#include <string>
 
 #include "launch/coordinator.h"
 #include "tests/launch/coordinator_scene.h"
@@ -76,7 +78,9 @@ TEST_CASE("coordinator: a new process takes a lost worker's place and what it co
     scene.train();
     scene.heartbeat(Scene::worker(0), {{"steps", 5},
                                        {"samples", 50},
-                                       {"cosine.mean.0.1", 0.5},
+                                       {"cosine.sum.a.b", 0.5},
+                                       {"refused.transport.bad_checksum", 1},
+                                       {"pull.torn_sum", 6},
                                        {"norm.sum.0", 4},
                                        {"weight.sum.0", 2},
                                        {"step_time.steps", 5},
@@ -109,9 +113,20 @@ TEST_CASE("coordinator: a new process takes a lost worker's place and what it co
     scene.world.receive(Scene::worker(0), Ready{});
     REQUIRE(scene.world.of<Go>().size() == started + 1);
     CHECK(scene.world.of<Go>().back().first == Scene::worker(0));
-    scene.heartbeat(
-        Scene::worker(0),
-        {{"steps", 2}, {"samples", 20}, {"step_time.steps", 2}, {"step_time.wire_ms", 3}});
+    scene.heartbeat(Scene::worker(0), {{"steps", 2},
+                                       {"samples", 20},
+                                       {"cosine.sum.a.b", -2},
+                                       {"refused.transport.bad_checksum", 2},
+                                       {"pull.torn_sum", 1},
+                                       {"step_time.steps", 2},
+                                       {"step_time.wire_ms", 3}});
+    for (const auto& [name, value] :
+         std::map<std::string, double>{{"cosine.sum.a.b", -1.5},
+                                       {"refused.transport.bad_checksum", 3},
+                                       {"pull.torn_sum", 7}}) {
+        CAPTURE(name);
+        CHECK(scene.node.view().find(Scene::worker(0))->value(name) == value);
+    }
     CHECK(scene.node.view().find(Scene::worker(0))->value("steps") == 7.0);
     CHECK(scene.node.view().find(Scene::worker(0))->value("norm.sum.0") == 4.0);
     CHECK(scene.node.view().find(Scene::worker(0))->value("weight.sum.0") == 2.0);

@@ -41,7 +41,7 @@ ClusterView view_at(int at) {
                               {"samples", done * 32},
                               {"cosine.sum", -0.25 * done},
                               {"cosine.count", done},
-                              {std::string("cosine.mean.") + kHostile + ".b", -0.25},
+                              {std::string("cosine.sum.") + kHostile + ".b", -0.25 * done},
                               {std::string("norm.sum.") + kHostile, 2 * done},
                               {"norm.sum.b", 3 * done},
                               {std::string("weight.sum.") + kHostile, done},

@@ -34,7 +34,7 @@ ClusterView finished_view() {
                           {"samples", 1600},
                           {"cosine.sum", -5},
                           {"cosine.count", 25},
-                          {"cosine.mean.a.b", -0.2},
+                          {"cosine.sum.a.b", -5},
                           {"steps.degenerate", 4},
                           {"norm.sum.a", 50},
                           {"norm.sum.b", 100},

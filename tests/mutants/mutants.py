@@ -193,5 +193,9 @@ if __name__ == "__main__":
     if sys.argv[1] == "--fit":  # a test: nothing is planted
         for name, file in unfit(pathlib.Path(sys.argv[2])):
             print(f"{name}: not exactly one place in {file}: repair tests/mutants/mutants.py")
-        sys.exit(1 if unfit(pathlib.Path(sys.argv[2])) else 0)
+        table = (pathlib.Path(sys.argv[2]) / "tests/mutants/table.md").read_text()
+        untold = [name for name, *_ in MUTANTS if f"| {name} |" not in table]
+        for name in untold:
+            print(f"{name}: not in tests/mutants/table.md: run scripts/mutants")
+        sys.exit(1 if untold or unfit(pathlib.Path(sys.argv[2])) else 0)
     sys.exit(main(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), int(sys.argv[3])))

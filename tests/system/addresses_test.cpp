@@ -30,18 +30,6 @@ struct Between {
     std::unique_ptr<DelayingProxy> proxy;
 };
 
-std::vector<std::unique_ptr<Launched>> join_by_hand(const TinyRun& run,
-                                                    const std::vector<std::string>& more = {}) {
-    std::vector<std::unique_ptr<Launched>> ranks;
-    for (int rank = 0; rank < 5; ++rank) {
-        std::vector<std::string> words = {"join",   run.job_file(),       "--out",  run.run_dir(),
-                                          "--rank", std::to_string(rank), "--size", "5"};
-        words.insert(words.end(), more.begin(), more.end());
-        ranks.push_back(std::make_unique<Launched>(run.folder(), words));
-    }
-    return ranks;
-}
-
 std::vector<std::string> ports_and(const Between& between, const std::string& bind,
                                    const std::string& advertise) {
     return {"--set", "transport.kind=tcp",

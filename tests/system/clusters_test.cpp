@@ -42,37 +42,30 @@ TEST_CASE("clusters: the example's host file under mpirun starts the ranks over 
         WARN("skipped: " << lacks);
         return;
     }
-    ::setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
-    ::setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
     const SshHosts hosts;
     REQUIRE(hosts.answers());
-    for (const std::string mpirun : {"mpirun.openmpi", "mpirun.mpich"}) {
-        const bool open_mpi = mpirun == "mpirun.openmpi";
-        const std::string lacks = missing({{mpirun, open_mpi ? "openmpi-bin" : "mpich"}});
-        if (!lacks.empty()) {
-            WARN("skipped: " << lacks);
-            continue;
-        }
+    for (const Mpi& mpi : all_mpis()) {
+        if (skipped(mpi)) continue;
         const TinyRun run;
         std::string host_file = hosts_of_example("mpi_hosts");
-        if (!open_mpi) host_file = std::regex_replace(host_file, std::regex(" slots="), ":");
+        if (!mpi.open_mpi()) host_file = std::regex_replace(host_file, std::regex(" slots="), ":");
         write_file(run.folder() / "hosts", host_file);
         const std::string client = run.folder() / "client";
         write_file(client, "#!/bin/sh\nexec " + hosts.client() + " \"$@\"\n");
         std::filesystem::permissions(client, std::filesystem::perms::owner_all);
         std::vector<std::string> words = {"-n", "6"};
         const std::vector<std::string> over_ssh =
-            open_mpi ? std::vector<std::string>{"--hostfile", run.folder() / "hosts", "--mca",
-                                                "plm_rsh_agent", client}
-                     : std::vector<std::string>{"-f",  run.folder() / "hosts", "-launcher",
-                                                "ssh", "-launcher-exec",       client};
+            mpi.open_mpi() ? std::vector<std::string>{"--hostfile", run.folder() / "hosts", "--mca",
+                                                      "plm_rsh_agent", client}
+                           : std::vector<std::string>{"-f",  run.folder() / "hosts", "-launcher",
+                                                      "ssh", "-launcher-exec",       client};
         const std::vector<std::string> joins = {DETENTE_PROGRAM, "join",  run.job_file(), "--out",
                                                 run.run_dir(),   "--set", "workers=3"};
         words.insert(words.end(), over_ssh.begin(), over_ssh.end());
         words.insert(words.end(), joins.begin(), joins.end());
-        Launched job(run.folder(), words, mpirun);
+        Launched job(run.folder(), words, mpi.program);
         const auto code = job.wait(seconds(60));
-        CAPTURE(mpirun, job.output());
+        CAPTURE(mpi.program, job.output());
         REQUIRE(code == 0);
         check_trained(run);
     }

@@ -136,6 +136,18 @@ TEST_CASE("control: a drained worker leaves in order and the job goes on with ev
     }
 }
 
+// Every batch is done, the books balance, and a replay has the same bits.
+void check_done_and_replayed(const TinyRun& run) {
+    const json::object summary = run.summary();
+    CHECK(summary.at("batches").as_object().at("done").to_number<double>() == 1);
+    CHECK_FALSE(summary.at("failed").as_bool());
+    Launched again(run.folder(), {"replay", run.run_dir()});
+    const auto code = again.wait(seconds(60));
+    INFO(again.output());
+    CHECK(code == 0);
+    CHECK_THAT(again.output(), Catch::Contains("bit for bit those of checkpoint"));
+}
+
 TEST_CASE("join: a worker takes the place of a killed one and of a drained one in a running job") {
     for (const std::string policy : {"async", "bsp"}) {
         INFO(policy);
@@ -152,6 +164,8 @@ TEST_CASE("join: a worker takes the place of a killed one and of a drained one i
         CHECK(too_many.wait(seconds(20)) == value_of(ExitCode::usage));
         CHECK_THAT(too_many.output(), Catch::Contains("no place is free"));
         const auto pids = run.pids();
+        REQUIRE(eventually(seconds(20), [&] { return run.value("worker:1", "steps") > 3; }));
+        const double counted = run.value("worker:1", "steps");
         ::kill(pids.at("worker:1"), SIGKILL);
         REQUIRE(eventually(seconds(20), [&] {
             return launched.output().find("worker:1 lost: ") != std::string::npos;
@@ -162,6 +176,7 @@ TEST_CASE("join: a worker takes the place of a killed one and of a drained one i
         CHECK_THAT(first.output(), Catch::Contains("joins as worker:1, incarnation 2"));
         // What the killed one had counted stands; this one's own comes on top.
         const double before = run.value("worker:1", "steps");
+        CHECK(before >= counted);
         REQUIRE(eventually(seconds(20), [&] { return run.value("worker:1", "steps") > before; }));
         CHECK(drain(run, "worker:2").code == 0);
         REQUIRE(eventually(seconds(20), [&] { return !alive(pids.at("worker:2")); }));
@@ -172,15 +187,8 @@ TEST_CASE("join: a worker takes the place of a killed one and of a drained one i
         CAPTURE(launched.output(), first.output(), second.output());
         CHECK(first.wait(seconds(20)) == 0);
         CHECK(second.wait(seconds(20)) == 0);
-        const json::object summary = run.summary();
-        CHECK(summary.at("processes_lost").to_number<int>() == 1);
-        CHECK(summary.at("batches").as_object().at("done").to_number<double>() == 1);
-        CHECK_FALSE(summary.at("failed").as_bool());  // books balance
-        Launched again(run.folder(), {"replay", run.run_dir()});
-        const auto code = again.wait(seconds(60));
-        INFO(again.output());
-        CHECK(code == 0);
-        CHECK_THAT(again.output(), Catch::Contains("bit for bit those of checkpoint"));
+        CHECK(run.summary().at("processes_lost").to_number<int>() == 1);
+        check_done_and_replayed(run);
     }
 }
 
@@ -208,14 +216,7 @@ TEST_CASE("join: a worker takes part beyond those the job began with, where it h
         REQUIRE(launched.wait(seconds(90)) == 0);
         CAPTURE(launched.output(), joined.output());
         CHECK(joined.wait(seconds(20)) == 0);
-        const json::object summary = run.summary();
-        CHECK(summary.at("batches").as_object().at("done").to_number<double>() == 1);
-        CHECK_FALSE(summary.at("failed").as_bool());  // books balance
-        Launched again(run.folder(), {"replay", run.run_dir()});
-        const auto code = again.wait(seconds(60));
-        INFO(again.output());
-        CHECK(code == 0);
-        CHECK_THAT(again.output(), Catch::Contains("bit for bit those of checkpoint"));
+        check_done_and_replayed(run);
     }
 }
 

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <catch2/catch.hpp>
 #include <cstdlib>
 #include <random>
 
@@ -51,6 +52,22 @@ std::string missing(const std::vector<std::pair<std::string, std::string>>& prog
         }
     }
     return "";
+}
+
+const std::vector<Mpi>& all_mpis() {
+    static const std::vector<Mpi> all = {
+        {"mpirun.openmpi", "openmpi-bin", {"--oversubscribe", "-n", "5"}},
+        {"mpirun.mpich", "mpich", {"-n", "5"}},
+    };
+    return all;
+}
+
+bool skipped(const Mpi& mpi) {
+    ::setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
+    ::setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
+    const std::string lacks = missing({{mpi.program, mpi.package}});
+    if (!lacks.empty()) WARN("skipped: " << lacks);
+    return !lacks.empty();
 }
 
 std::uint16_t free_port() {

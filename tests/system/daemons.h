@@ -16,6 +16,17 @@ namespace detente::test {
 std::string missing(const std::vector<std::pair<std::string, std::string>>& program_and_package);
 std::uint16_t free_port();
 
+// What starts ranks as a user's own mpirun does; `bare`: what it is given before their program.
+struct Mpi {
+    std::string program;
+    std::string package;  // Debian's
+    std::vector<std::string> bare;
+    bool open_mpi() const { return package == "openmpi-bin"; }
+};
+const std::vector<Mpi>& all_mpis();
+// Says so with what is missing. Open MPI is allowed to run as root from here on.
+bool skipped(const Mpi& mpi);
+
 // One machine that answers to the hosts one, two and three; nobody answers at `nowhere`.
 class SshHosts {
   public:

@@ -30,12 +30,7 @@ bool stopped(pid_t pid) {
 
 TEST_CASE("frozen: ranks whose coordinator is frozen end by themselves and name it") {
     const TinyRun run("step_ms = 200");
-    std::vector<std::unique_ptr<Launched>> ranks;
-    for (int rank = 0; rank < 5; ++rank) {
-        ranks.push_back(std::make_unique<Launched>(
-            run.folder(), std::vector<std::string>{"join", run.job_file(), "--out", run.run_dir(),
-                                                   "--rank", std::to_string(rank), "--size", "5"}));
-    }
+    const Ranks ranks = join_by_hand(run);
     REQUIRE(run.reaches_training());
     ranks[0]->signal(SIGSTOP);
     // The limit is twice deadlines.peer_s = 2 s, looked at every 0.1 s.
@@ -71,7 +66,7 @@ TEST_CASE("frozen: a launcher that is frozen alone finds its processes ended and
 }
 
 TEST_CASE("frozen: Ctrl-Z pauses the whole job and fg goes on with it") {
-    const TinyRun run("step_ms = 10");
+    const TinyRun run("step_ms = 40");
     Launched launched(run.folder(), run.arguments());
     REQUIRE(run.reaches_training());
     const auto pids = run.pids();

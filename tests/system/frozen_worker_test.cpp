@@ -62,12 +62,7 @@ TEST_CASE("frozen: with on_loss.worker = stop the job ends, naming the frozen wo
 // Ranks of `join` are not the coordinator's children: nobody can kill one that is frozen.
 TEST_CASE("frozen: a worker that comes back after it was given up is refused and ends by itself") {
     const TinyRun run("step_ms = 40");
-    std::vector<std::unique_ptr<Launched>> ranks;
-    for (int rank = 0; rank < 5; ++rank) {
-        ranks.push_back(std::make_unique<Launched>(
-            run.folder(), std::vector<std::string>{"join", run.job_file(), "--out", run.run_dir(),
-                                                   "--rank", std::to_string(rank), "--size", "5"}));
-    }
+    const Ranks ranks = join_by_hand(run);
     REQUIRE(run.reaches_training());
     REQUIRE(eventually(seconds(20), [&] { return run.value("worker:1", "steps") > 3; }));
     const Launched& coordinator = *ranks[0];

@@ -15,24 +15,6 @@ namespace {
 
 using std::chrono::seconds;
 
-std::vector<std::string> words(std::vector<std::string> first,
-                               const std::vector<std::string>& more) {
-    first.insert(first.end(), more.begin(), more.end());
-    return first;
-}
-
-using Ranks = std::vector<std::unique_ptr<Launched>>;
-
-// All five by hand; what they say is in the run's folder.
-Ranks by_hand(const TinyRun& run, const std::vector<std::string>& joins) {
-    Ranks ranks;
-    for (int rank = 0; rank < 5; ++rank) {
-        ranks.push_back(std::make_unique<Launched>(
-            run.folder(), words(joins, {"--rank", std::to_string(rank), "--size", "5"})));
-    }
-    return ranks;
-}
-
 struct Alone {
     int code = -1;
     std::string output;
@@ -62,39 +44,27 @@ TEST_CASE("join: every rank gets its role and they find each other through a fil
 }
 
 TEST_CASE("join: under Open MPI and under MPICH") {
-    ::setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
-    ::setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
-    for (const std::string mpirun : {"mpirun.openmpi", "mpirun.mpich"}) {
-        if (!std::filesystem::exists("/usr/bin/" + mpirun)) {
-            WARN("skipped: " << mpirun << " is not installed");
-            continue;
-        }
+    for (const Mpi& mpi : all_mpis()) {
+        if (skipped(mpi)) continue;
         const TinyRun run;
-        std::vector<std::string> arguments = {"-n",           "5",     DETENTE_PROGRAM, "join",
-                                              run.job_file(), "--out", run.run_dir()};
-        if (mpirun == "mpirun.openmpi") arguments.insert(arguments.begin(), "--oversubscribe");
-        Launched ranks(run.folder(), arguments, mpirun);
+        Launched ranks(
+            run.folder(),
+            words(mpi.bare, {DETENTE_PROGRAM, "join", run.job_file(), "--out", run.run_dir()}),
+            mpi.program);
         CHECK(ranks.wait(seconds(30)) == 0);
-        const std::string variable =
-            mpirun == "mpirun.openmpi" ? "OMPI_COMM_WORLD_RANK" : "PMI_RANK";
+        const std::string variable = mpi.open_mpi() ? "OMPI_COMM_WORLD_RANK" : "PMI_RANK";
         CHECK_THAT(ranks.output(), Catch::Contains(variable) && Catch::Contains("test accuracy"));
     }
 }
 
 TEST_CASE("join: two launches of one job in one folder at once are two runs") {
-    ::setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
-    ::setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
-    for (const std::string mpirun : {"mpirun.openmpi", "mpirun.mpich"}) {
-        if (!std::filesystem::exists("/usr/bin/" + mpirun)) {
-            WARN("skipped: " << mpirun << " is not installed");
-            continue;
-        }
+    for (const Mpi& mpi : all_mpis()) {
+        if (skipped(mpi)) continue;
         const TinyRun run;
-        std::vector<std::string> arguments = {"-n", "5", DETENTE_PROGRAM, "join", run.job_file()};
-        if (mpirun == "mpirun.openmpi") arguments.insert(arguments.begin(), "--oversubscribe");
-        Launched first(run.folder(), arguments, mpirun);
-        Launched second(run.folder(), arguments, mpirun);
-        CAPTURE(mpirun, first.output());
+        const auto arguments = words(mpi.bare, {DETENTE_PROGRAM, "join", run.job_file()});
+        Launched first(run.folder(), arguments, mpi.program);
+        Launched second(run.folder(), arguments, mpi.program);
+        CAPTURE(mpi.program, first.output());
         CHECK(first.wait(seconds(40)) == 0);
         CHECK(second.wait(seconds(40)) == 0);
         std::size_t summaries = 0;
@@ -127,12 +97,7 @@ TEST_CASE("join: without a key of its own a second launch beside a live one is r
 
 TEST_CASE("join: a killed rank 0 takes the others with it") {
     const TinyRun run("step_ms = 10");
-    std::vector<std::unique_ptr<Launched>> ranks;
-    for (int rank = 0; rank < 5; ++rank) {
-        ranks.push_back(std::make_unique<Launched>(
-            run.folder(), std::vector<std::string>{"join", run.job_file(), "--out", run.run_dir(),
-                                                   "--rank", std::to_string(rank), "--size", "5"}));
-    }
+    const Ranks ranks = join_by_hand(run);
     REQUIRE(run.reaches_training());
     ranks[0]->signal(SIGKILL);
     for (std::size_t rank = 1; rank < 5; ++rank) {
@@ -264,7 +229,7 @@ TEST_CASE("join: a worker takes a place among ranks started by hand and names no
 }
 
 TEST_CASE("join: ranks and worker ids are the same after a restart whoever starts them") {
-    const TinyRun run("step_ms = 10", "[checkpoint]\nevery = 256\n");
+    const TinyRun run("step_ms = 40", "[checkpoint]\nevery = 256\n");
     const std::map<std::string, std::string> placed = {{"server-0", "rank 1 of 5 is server 0"},
                                                        {"server-1", "rank 2 of 5 is server 1"},
                                                        {"worker-0", "rank 3 of 5 is worker 0"},
@@ -311,18 +276,12 @@ TEST_CASE("join: ranks and worker ids are the same after a restart whoever start
         for (const auto& rank : ranks) CHECK(rank->wait(seconds(40)) == 0);
         went_on(run_dir);
     }
-    ::setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
-    ::setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
-    for (const std::string mpirun : {"mpirun.openmpi", "mpirun.mpich"}) {
-        if (!std::filesystem::exists("/usr/bin/" + mpirun)) {
-            WARN("skipped: " << mpirun << " is not installed");
-            continue;
-        }
-        const std::string run_dir = run.folder() / mpirun;
-        std::vector<std::string> bare = {"-n", "5", DETENTE_PROGRAM};
-        if (mpirun == "mpirun.openmpi") bare.insert(bare.begin(), "--oversubscribe");
-        Launched ranks(run.folder(), words(bare, joins(run_dir)), mpirun);
-        CAPTURE(mpirun, ranks.output());
+    for (const Mpi& mpi : all_mpis()) {
+        if (skipped(mpi)) continue;
+        const std::string run_dir = run.folder() / mpi.program;
+        Launched ranks(run.folder(), words(words(mpi.bare, {DETENTE_PROGRAM}), joins(run_dir)),
+                       mpi.program);
+        CAPTURE(mpi.program, ranks.output());
         CHECK(ranks.wait(seconds(40)) == 0);
         went_on(run_dir);
     }

@@ -47,6 +47,7 @@ Launched::Launched(const TemporaryFolder& folder, const std::vector<std::string>
     const std::string path = folder.path();
     pid_ = ::fork();
     if (pid_ != 0) return;
+    ::setpgid(0, 0);  // as a shell does it: Ctrl-Z is for a group that somebody can continue
     const int out = ::open(output_file_.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0644);
     ::dup2(out, STDOUT_FILENO);
     ::dup2(out, STDERR_FILENO);
@@ -174,6 +175,25 @@ bool TinyRun::has_checkpoint() const {
 json::object TinyRun::summary() const {
     const std::string text = bytes_of_file(run_dir() + "/summary.json");
     return text.empty() ? json::object() : json::parse(text).as_object();
+}
+
+std::vector<std::string> words(std::vector<std::string> first,
+                               const std::vector<std::string>& more) {
+    first.insert(first.end(), more.begin(), more.end());
+    return first;
+}
+
+Ranks by_hand(const TinyRun& run, const std::vector<std::string>& joins) {
+    Ranks ranks;
+    for (int rank = 0; rank < 5; ++rank) {
+        ranks.push_back(std::make_unique<Launched>(
+            run.folder(), words(joins, {"--rank", std::to_string(rank), "--size", "5"})));
+    }
+    return ranks;
+}
+
+Ranks join_by_hand(const TinyRun& run, const std::vector<std::string>& more) {
+    return by_hand(run, words({"join", run.job_file(), "--out", run.run_dir()}, more));
 }
 
 }  // namespace detente::test

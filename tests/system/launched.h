@@ -8,6 +8,7 @@
 #include <chrono>
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -43,6 +44,9 @@ class Launched {
     std::string output_file_;
 };
 
+std::vector<std::string> words(std::vector<std::string> first,
+                               const std::vector<std::string>& more);
+
 // The folder of a run of the tiny model, with its job file.
 class TinyRun {
   public:
@@ -67,5 +71,10 @@ class TinyRun {
 };
 
 bool alive(pid_t pid);
+
+// Ranks 0 to 4 with these words each; and of `detente join JOB --out RUN` and `more`.
+using Ranks = std::vector<std::unique_ptr<Launched>>;
+Ranks by_hand(const TinyRun& run, const std::vector<std::string>& joins);
+Ranks join_by_hand(const TinyRun& run, const std::vector<std::string>& more = {});
 
 }  // namespace detente::test

@@ -15,30 +15,7 @@ namespace {
 
 using std::chrono::seconds;
 
-struct Mpi {
-    std::string program;
-    std::vector<std::string> bare;  // what it is given before the program of the ranks
-};
-const std::vector<Mpi> kMpis = {
-    {"mpirun.openmpi", {"--oversubscribe", "-n", "5"}},
-    {"mpirun.mpich", {"-n", "5"}},
-};
 constexpr const char* kOutlive = DETENTE_SCRIPTS "/outlive";
-
-bool skipped(const Mpi& mpi) {
-    ::setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
-    ::setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
-    const std::string lacks =
-        missing({{mpi.program, mpi.program == "mpirun.mpich" ? "mpich" : "openmpi-bin"}});
-    if (!lacks.empty()) WARN("skipped: " << lacks);
-    return !lacks.empty();
-}
-
-std::vector<std::string> words(std::vector<std::string> first,
-                               const std::vector<std::string>& more) {
-    first.insert(first.end(), more.begin(), more.end());
-    return first;
-}
 
 std::vector<std::string> join_words(const TinyRun& run) {
     return {DETENTE_PROGRAM, "join", run.job_file(), "--out", run.run_dir()};
@@ -69,14 +46,14 @@ void tells_of_a_killed_server(const std::string& program,
 }
 
 TEST_CASE("launchers: under mpirun a killed server is told once and the exit code is the job's") {
-    for (const Mpi& mpi : kMpis) {
+    for (const Mpi& mpi : all_mpis()) {
         if (skipped(mpi)) continue;
         tells_of_a_killed_server(mpi.program, words(mpi.bare, {kOutlive}), true);
     }
 }
 
 TEST_CASE("launchers: bare mpirun ends a job whose worker was killed and nobody is left") {
-    for (const Mpi& mpi : kMpis) {
+    for (const Mpi& mpi : all_mpis()) {
         if (skipped(mpi)) continue;
         const TinyRun run("step_ms = 10");
         Launched job(run.folder(), words(mpi.bare, join_words(run)), mpi.program);
@@ -122,7 +99,7 @@ void goes_on_without_a_worker(const TinyRun& run, const std::string& program,
 }
 
 TEST_CASE("launchers: under mpirun a job goes on after a worker's death by a script or a flag") {
-    for (const Mpi& mpi : kMpis) {
+    for (const Mpi& mpi : all_mpis()) {
         if (skipped(mpi)) continue;
         const TinyRun run("step_ms = 10");
         goes_on_without_a_worker(run, mpi.program,

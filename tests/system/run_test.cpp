@@ -309,7 +309,7 @@ std::optional<pid_t> child_that(const Launched& launched, const std::string& ver
 }
 
 TEST_CASE("run: evaluates during training in a process of its own and keeps the best") {
-    const TinyRun run("step_ms = 10\nevaluate_ms = 300",
+    const TinyRun run("step_ms = 40\nevaluate_ms = 300",
                       "[evaluate]\nevery = 400\n\n[checkpoint]\nkeep = 1\n");
     Launched launched(run.folder(), run.arguments());
     REQUIRE(run.reaches_training());

@@ -2,6 +2,7 @@
 #include <catch2/catch.hpp>
 
 #include "tests/recorded_effects.h"
+#include "tests/worker/one_tensor.h"
 #include "worker/worker.h"
 
 namespace detente::test {
@@ -15,17 +16,7 @@ class WaitingWorker {
     WaitingWorker() {
         auto job = std::make_shared<Job>();
         job->workers = 2;
-        ModelDescription model;
-        model.model = "one";
-        model.tasks = {"a", "b"};
-        model.tensors = {{"w", {4}, TaskSet{3}}};
-        auto plan = make_plan(model, *job);
-        REQUIRE(plan.has_value());
-        WorkerSetup setup;
-        setup.id = WorkerId{0};
-        setup.job = job;
-        setup.plan = std::make_shared<Plan>(std::move(*plan));
-        setup.tasks = model.tasks;
+        WorkerSetup setup = one_tensor_setup(job);
         setup.training_samples = 640;
         deadline = job->reply_deadline;
         auto worker = Worker::create(std::move(setup));

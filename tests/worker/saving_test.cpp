@@ -3,6 +3,7 @@
 
 #include "common/worker_file.h"
 #include "tests/recorded_effects.h"
+#include "tests/worker/one_tensor.h"
 #include "worker/worker.h"
 
 namespace detente::test {
@@ -17,17 +18,7 @@ class KeepingWorker {
         auto job = std::make_shared<Job>();
         job->workers = 1;
         job->aggregator = {"moco", {}};
-        ModelDescription model;
-        model.model = "one";
-        model.tasks = {"a", "b"};
-        model.tensors = {{"w", {4}, TaskSet{3}}};
-        auto plan = make_plan(model, *job);
-        REQUIRE(plan.has_value());
-        WorkerSetup setup;
-        setup.id = WorkerId{0};
-        setup.job = job;
-        setup.plan = std::make_shared<Plan>(std::move(*plan));
-        setup.tasks = model.tasks;
+        WorkerSetup setup = one_tensor_setup(job);
         setup.checkpoint_dir = "/run/checkpoints";
         stop_deadline = job->stop_deadline;
         auto worker = Worker::create(std::move(setup));
