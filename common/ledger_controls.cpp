@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <charconv>
-#include <cstdlib>
 #include <sstream>
 #include <string_view>
 #include <vector>
@@ -82,7 +81,7 @@ std::optional<PolicyConfig> changed_policy(const ControlRecord& record) {
 }
 
 ControlRecord method_goes_on(const MethodState& state) {
-    return {fmt::format("{}{} {} {:a}", kRemembered, state.method, state.groups,
+    return {fmt::format("{}{} {} {}", kRemembered, state.method, state.groups,
                         fmt::join(state.values, " "))};
 }
 
@@ -94,9 +93,9 @@ std::optional<MethodState> method_went_on(const ControlRecord& record) {
     MethodState state;
     if (!(words >> state.method >> state.groups)) return std::nullopt;
     for (std::string word; words >> word;) {
-        char* end = nullptr;  // strtod: a stream of GCC's does not read hexadecimal ones
-        state.values.push_back(std::strtod(word.c_str(), &end));
-        if (*end != '\0') return std::nullopt;
+        const char* last = word.data() + word.size();
+        const auto read = std::from_chars(word.data(), last, state.values.emplace_back());
+        if (read.ec != std::errc() || read.ptr != last) return std::nullopt;
     }
     return state;
 }

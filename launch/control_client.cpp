@@ -235,7 +235,7 @@ void ControlClient::look_again() {
     const Clock::time_point now = Clock::now();
     const Nanos away = now - std::exchange(watch_->looked, now);
     // What came meanwhile has not been read yet.
-    if (away > watch_->limit / 4 + watch_->interval) heard_ += away;
+    if (away > watch_->limit / 4 + watch_->interval) heard_ = std::min(now, heard_ + away);
     if (now - heard_ > watch_->limit) return watch_->silent(now - heard_);
     watch_->timer->expires_after(watch_->interval);
     watch_->timer->async_wait([this](const ErrorOfAsio& cancelled) {

@@ -332,8 +332,10 @@ void Coordinator::forgive_own_absence(Nanos gap, Effects& effects) {
     effects.log(LogLevel::warning,
                 fmt::format("the coordinator itself was suspended for {:.1f} s", seconds(gap)));
     for (ProcessView& process : view_.processes) {
-        process.heard += gap;
-        if (process.phase == Phase::preparing) process.since += gap;  // it has deadlines.start_s
+        process.heard = std::min(view_.now, process.heard + gap);
+        if (process.phase == Phase::preparing) {  // it has deadlines.start_s
+            process.since = std::min(view_.now, process.since + gap);
+        }
     }
     const auto postpone = [&](std::optional<TimerId>& timer, Time& due, TimerKind kind) {
         if (!timer) return;

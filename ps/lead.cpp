@@ -133,6 +133,7 @@ void Lead::lost(WorkerId worker, Incarnation incarnation) {
     if (known.incarnation == incarnation) known.gone = true;
     if (!torn.empty()) decide(std::move(decision));
     left(worker);
+    held_.erase(worker);  // shards have dropped it
 }
 
 // Everything one event led to is one decision, so that a shard holds a worker before it answers it.
@@ -148,9 +149,10 @@ void Lead::hand(const PolicyEvent& event, StageDecision decision) {
         } else if (const auto* buffer = std::get_if<BufferThis>(&outcome)) {
             if (!buffer->worker_waits) decision.buffered.push_back(push_of(buffer->subject));
         } else if (const auto* hold = std::get_if<HoldPull>(&outcome)) {
-            decision.hold.push_back(hold->worker);
+            if (held_.insert(hold->worker).second) decision.hold.push_back(hold->worker);
         } else if (const auto* release = std::get_if<ReleasePull>(&outcome)) {
-            // Held and released by one event is not held.
+            // Held and released by one event is not held; held before, it is let go now.
+            held_.erase(release->worker);
             if (std::erase(decision.hold, release->worker) == 0) {
                 decision.release.push_back(release->worker);
             }

@@ -116,6 +116,7 @@ class Lead {
     std::map<ShardId, std::uint64_t> confirmed_;  // highest number applied
     std::vector<StageDecision> fresh_;
     std::vector<WorkerId> restarts_;
+    std::set<WorkerId> held_;  // as shards have them
     std::uint64_t number_ = 0;
     std::uint64_t version_ = 0;
     Subject last_subject_ = 0;

@@ -303,8 +303,8 @@ Result<void> ShardClient::send_overdue_again(Time now, Effects& effects) {
     return {};
 }
 
-void ShardClient::forgive(Nanos absence) {
-    for (Outstanding& one : outstanding_) one.heard += absence;
+void ShardClient::forgive(Nanos absence, Time now) {
+    for (Outstanding& one : outstanding_) one.heard = std::min(now, one.heard + absence);
 }
 
 Time ShardClient::waiting_since() const {

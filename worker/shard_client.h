@@ -65,7 +65,7 @@ class ShardClient {
     void settled(Step step);
     Result<void> send_overdue_again(Time now, Effects& effects);
     // For so long this process stood still: the shard's silence in that time does not count.
-    void forgive(Nanos absence);
+    void forgive(Nanos absence, Time now);
 
     Step acknowledged() const { return acknowledged_; }
     bool idle() const {

@@ -205,7 +205,8 @@ class Worker : public Node {
     std::uint32_t samples_in(const Batch& batch) const;
 
     // Figures of each task beside what is counted of pairs.
-    void note_tasks(const Gramian& gramian, const CombineWork& work);
+    void note_tasks(const Gramian& gramian, const std::vector<TaskSet>& members,
+                    const CombineWork& work);
     // For the worker's ledger, as ledger.conflicts says.
     void record_resolved(const std::vector<double>& losses, const Gramian& gramian,
                          const std::vector<Gramian>& layers, const CombineWork& work);

@@ -196,8 +196,8 @@ void Worker::take_granted(const LeaseReply& reply) {
 void Worker::forgive_own_absence() {
     const Nanos away = now_ - std::exchange(looked_overdue_, now_);
     if (away < 2 * setup_.job->reply_deadline) return;
-    lease_heard_ += away;
-    for (ShardClient& client : clients_) client.forgive(away);
+    lease_heard_ = std::min(now_, lease_heard_ + away);
+    for (ShardClient& client : clients_) client.forgive(away, now_);
 }
 
 void Worker::on_overdue() {

@@ -41,6 +41,9 @@ void Worker::resolve(GradientOutcome&& outcome) {
     const std::vector<double> losses = outcome.losses;
     const Gramian gramian = outcome.gramian;
     const std::vector<Gramian> layers = std::move(outcome.layers);
+    std::vector<TaskSet> members;
+    members.reserve(outcome.groups.size());
+    for (const GroupInput& group : outcome.groups) members.push_back(group.members);
     auto work = resolver_.resolve(std::move(outcome),
                                   random_key(setup_.job->seed, Purpose::aggregator,
                                              {setup_.id.value, computing_->step.value}));
@@ -51,7 +54,7 @@ void Worker::resolve(GradientOutcome&& outcome) {
     }
     note_resolved(losses, gramian);
     note_undecided();
-    note_tasks(gramian, *work);
+    note_tasks(gramian, members, *work);
     record_resolved(losses, gramian, layers, *work);
     combine(std::move(*work));
 }
@@ -164,7 +167,8 @@ bool Worker::records_conflicts() const {
            setup_.job->ledger_conflicts != LedgerConflicts::off;
 }
 
-void Worker::note_tasks(const Gramian& gramian, const CombineWork& work) {
+void Worker::note_tasks(const Gramian& gramian, const std::vector<TaskSet>& members,
+                        const CombineWork& work) {
     const std::size_t tasks = gramian.tasks();
     if (tasks < 2 || !of_all_tasks()) return;
     norm_sums_.resize(tasks);
@@ -177,9 +181,16 @@ void Worker::note_tasks(const Gramian& gramian, const CombineWork& work) {
         for (std::size_t i = 0; i < tasks; ++i) weight_sums_[i] += work.weights[i];
         return;
     }
-    const auto groups = static_cast<double>(work.group_weights.size());
-    for (const std::vector<double>& group : work.group_weights) {
-        for (std::size_t i = 0; i < tasks; ++i) weight_sums_[i] += group[i] / groups;
+    // Of the groups that a task has a part in: elsewhere it was given none.
+    for (std::uint32_t i = 0; i < tasks; ++i) {
+        double sum = 0;
+        std::size_t groups = 0;
+        for (std::size_t group = 0; group < work.group_weights.size(); ++group) {
+            if (!members[group].contains(TaskId{i})) continue;
+            sum += work.group_weights[group][i];
+            ++groups;
+        }
+        if (groups > 0) weight_sums_[i] += sum / static_cast<double>(groups);
     }
 }
 

@@ -38,7 +38,8 @@ class Capacity final : public Policy {
             if (known == state.workers.end()) return;
             if (known->second[kHeld] != 0) outcomes.emplace_back(ReleasePull{left->worker});
             state.workers.erase(known);
-            if (state.workers.empty() && !state.kept.empty()) apply(state, outcomes);
+            const bool enough = state.workers.empty() || state.kept.size() >= size(state);
+            if (enough && !state.kept.empty()) apply(state, outcomes);
             release(state, outcomes);
         } else if (const auto* arrived = std::get_if<Arrived>(&event)) {
             state.kept.push_back({arrived->subject, arrived->worker, 1});

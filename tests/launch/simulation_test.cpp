@@ -100,10 +100,10 @@ TEST_CASE("simulate: a run says how torn its pulls were as far as versions tell 
     const auto pulls = [](const SimulatedRun& run) {
         return boost::json::parse(to_json(run.summary)).as_object().at("pulls").as_object();
     };
-    const std::vector<std::string> apart = {"worker.push_pull=false",
+    const std::vector<std::string> apart = {"staleness.policy=ssp", "worker.push_pull=false",
                                             "simulate.network.jitter_s=0.05"};
     const SimulatedRun run = simulate(kQuadraticJob, apart);
-    // All blocks are of both tasks: what a gradient is based on has one version, or is torn.
+    // Every update is of all blocks: what a gradient is based on has one version, or is torn.
     std::map<std::pair<std::uint32_t, std::uint64_t>, std::pair<std::uint64_t, std::uint64_t>> base;
     for (const LedgerEntry& entry : run.ledger) {
         const auto* verdict = std::get_if<VerdictRecord>(&entry.record);
@@ -138,12 +138,11 @@ TEST_CASE("simulate: a run says how torn its pulls were as far as versions tell 
     CHECK(whole.summary.torn.told > 0);
     CHECK(whole.summary.torn.steps == 0);
 
-    // Versions of blocks that reject for themselves tell nothing.
-    std::vector<std::string> rejects = apart;
-    rejects.emplace_back("staleness.policy=bounded_reject");
-    const SimulatedRun bounded = simulate(kQuadraticJob, rejects);
-    CHECK(bounded.summary.torn.told == 0);
-    CHECK_FALSE(pulls(bounded).contains("torn_share"));
+    // Versions of blocks that are judged each for itself tell nothing.
+    const SimulatedRun blocks =
+        simulate(kQuadraticJob, {"worker.push_pull=false", "simulate.network.jitter_s=0.05"});
+    CHECK(blocks.summary.torn.told == 0);
+    CHECK_FALSE(pulls(blocks).contains("torn_share"));
 }
 
 TEST_CASE("simulate: the ledger on disk tells of every update") {

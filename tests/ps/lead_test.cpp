@@ -7,8 +7,9 @@ namespace detente {
 namespace {
 
 struct Scene {
-    explicit Scene(const std::string& policy, std::uint32_t shards = 2, std::uint32_t workers = 2) {
-        auto made = make_policy({policy, {}});
+    explicit Scene(const std::string& policy, std::uint32_t shards = 2, std::uint32_t workers = 2,
+                   const decltype(PolicyConfig::parameters)& parameters = {}) {
+        auto made = make_policy({policy, parameters});
         REQUIRE(made.has_value());
         std::vector<ShardId> ids;
         for (std::uint32_t i = 0; i < shards; ++i) ids.push_back(ShardId{i});
@@ -189,6 +190,25 @@ TEST_CASE("lead: a checkpoint is a decision of its own, in the order of the othe
     CHECK(decisions[1].checkpoints[0].number == 7);
     CHECK(decisions[1].commits.empty());
     CHECK(decisions[1].sequence.number == 2);
+}
+
+// Found by `detente fuzz` (seeds 54970 and 57894 of b4524d8): a worker that was held when it came
+// back as a member pushed what it had pulled before, and waited for its answer for ever.
+TEST_CASE("lead: who was held before is let go by an event that holds and releases it") {
+    Scene scene("capacity", 1, 3, {{"eta_s", "0"}, {"b", "2"}});
+    scene.staged(0, Scene::push(1, 1));  // kept: worker 0 computes for the other half
+    scene.lead->left(WorkerId{0});       // worker 1 computes instead
+    (void)scene.lead->decisions();
+    scene.lead->joined(WorkerId{0});
+    const auto held = scene.lead->decisions();
+    REQUIRE(held.size() == 1);
+    CHECK(held[0].hold == std::vector<WorkerId>{WorkerId{0}});
+    scene.staged(0, Scene::push(0, 1));
+    const auto released = scene.lead->decisions();
+    REQUIRE(released.size() == 1);
+    CHECK(released[0].commits.size() == 1);
+    CHECK(released[0].hold.empty());
+    CHECK(released[0].release == std::vector<WorkerId>{WorkerId{0}});
 }
 
 TEST_CASE("lead: a change of policy settles what the one before kept, and the next decides") {
