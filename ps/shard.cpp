@@ -317,14 +317,15 @@ Status Shard::status() const {
         const AcrossFigures& across = store_.across();
         count("across.arrived", across.arrived);
         count("across.projected", across.projected);
-        count("across.cosines", across.cosines);
-        add("across.cosine_sum", across.cosine_sum);
+        const AcrossFigures::Cosines all = across.of_all_pairs();
+        count("across.cosines", all.count);
+        add("across.cosine_sum", all.sum);
         for (const auto& [tasks, pair] : across.pairs) {
             const std::string name = "across.pair." + std::to_string(tasks.first.value) + "." +
                                      std::to_string(tasks.second.value);
-            count((name + ".cosines").c_str(), pair.cosines);
+            count((name + ".cosines").c_str(), pair.count);
             count((name + ".negative").c_str(), pair.negative);
-            add((name + ".cosine_sum").c_str(), pair.cosine_sum);
+            add((name + ".cosine_sum").c_str(), pair.sum);
         }
     }
     if (setup_.id == kLeadShard) {
