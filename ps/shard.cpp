@@ -307,9 +307,7 @@ Status Shard::status() const {
     add("staleness.sum", staleness_sum_);
     count("staleness.max", staleness_max_);
     count("spare_bytes", store_.spare_bytes());
-    std::uint64_t staged_bytes = 0;
-    for (const auto& [id, step] : staged_) staged_bytes += step.notice.staged_bytes;
-    if (decides_steps()) count("staged_bytes", staged_bytes);
+    if (decides_steps()) count("staged_bytes", staged_bytes());
     for (const auto& [code, number] : refused_) {
         count((std::string("refused.") + name_of(code)).c_str(), number);
     }
