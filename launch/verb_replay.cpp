@@ -171,9 +171,11 @@ int judge_again(const ReplayVerbOptions& options, const Recording& recording,
                 const std::vector<std::string>& other) {
     const auto times = arrival_times(recording);
     if (times.has_error()) return report("replay", times.error());
-    const std::string trace =
-        std::filesystem::absolute(options.directory + "/arrivals.txt").string();
-    const std::string job_file = options.directory + "/arrivals.toml";
+    // `latest` points to the new run as soon as there is one.
+    std::error_code ignored;
+    const std::filesystem::path run = std::filesystem::canonical(options.directory, ignored);
+    const std::string trace = (run / "arrivals.txt").string();
+    const std::string job_file = (run / "arrivals.toml").string();
     const std::string job = to_toml(job_of_arrivals(recording.job, trace));
     for (const auto& [file, text] : {std::pair(trace, *times), std::pair(job_file, job)}) {
         if (auto written = write_text(file, text); written.has_error()) {

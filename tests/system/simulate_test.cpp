@@ -63,8 +63,10 @@ TEST_CASE("replay: a real run comes out again bit for bit, and its arrivals can 
     CHECK(again.output().find("each with the hash that was recorded") != std::string::npos);
     CHECK(again.output().find("bit for bit those of checkpoint") != std::string::npos);
     CHECK(std::filesystem::exists(run.run_dir() + "/staleness_gaps.json"));
-    Launched other(run.folder(), {"replay", run.run_dir(), "--set", "staleness.policy=fedbuff",
-                                  "--set", "staleness.k=2", "--out", run.folder() / "other"});
+    // By the link that the new run takes for itself.
+    Launched other(run.folder(),
+                   {"replay", run.folder() / "latest", "--set", "staleness.policy=fedbuff", "--set",
+                    "staleness.k=2", "--out", run.folder() / "other"});
     const auto other_code = other.wait(seconds(60));
     INFO(other.output());
     REQUIRE(other_code == 0);
