@@ -93,12 +93,15 @@ Result<void> open_ledgers(std::vector<LiveShard>& shards, const Briefing& briefi
 
 ExitCode run_server(std::unique_ptr<ControlClient> control, const RoleOptions& options) {
     RoleLink link(std::move(control), options);
-    const auto job = link.begin(fmt::format("server:{}", options.rank));
+    const auto job = link.begin();
     if (job.has_error()) return link.give_up(job.error());
     std::vector<LiveShard> shards(job->shards_per_server);
     for (std::uint32_t i = 0; i < job->shards_per_server; ++i) {
         shards[i].id = ShardId{options.rank * job->shards_per_server + i};
         link.speak_for(node_of(shards[i].id));
+    }
+    if (auto log = link.open_log(fmt::format("server:{}", options.rank)); log.has_error()) {
+        return link.give_up(log.error());
     }
     if (auto opened = open_loops(shards, *job, options, link); opened.has_error()) {
         return link.give_up(opened.error());
