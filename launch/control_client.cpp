@@ -173,7 +173,9 @@ void ControlClient::start(ControlConnection::Callbacks callbacks) {
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
-ControlClient::~ControlClient() {
+ControlClient::~ControlClient() { stop(); }
+
+void ControlClient::stop() {
     asio::post(loop_, [this] {
         for (auto& [node, announced] : announced_) announced.timer->cancel();
         if (later_) later_->cancel();

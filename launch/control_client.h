@@ -43,6 +43,8 @@ class ControlClient final : public ControlLink {
     // Once nothing has come for `limit`, calls `silent` on this thread, once, with how long it was;
     // looks every `interval`. While this process stood still itself, nobody's silence counts.
     void watch(Nanos limit, Nanos interval, std::function<void(Nanos silence)> silent);
+    // Closes, and waits for the thread: no callback runs from here on.
+    void stop();
     // Runs `action` on this thread in `delay`, unless the client is destroyed before.
     void after(Nanos delay, std::function<void()> action);
     // This end's address as the coordinator's host sees it: what peers on other hosts can reach.

@@ -41,7 +41,9 @@ RoleLink::RoleLink(std::unique_ptr<ControlClient> control, const RoleOptions& op
       log_to_file_(options.log_to_file),
       placement_(options.placement) {}
 
-RoleLink::~RoleLink() { control_.reset(); }  // its thread calls into this object
+// The link's thread calls into this object, and through it into the link: both are whole until it
+// has ended.
+RoleLink::~RoleLink() { control_->stop(); }
 
 Result<Job> RoleLink::begin() {
     auto job = parse_job(control_->job_text(), "the coordinator's job");

@@ -14,6 +14,7 @@
 #include "common/codec/codec.h"
 #include "launch/control_client.h"
 #include "launch/control_server.h"
+#include "launch/role_link.h"
 #include "launch/roles.h"
 
 namespace detente {
@@ -36,7 +37,7 @@ struct Hub {
         message.envelope.generation = Generation{77};
         message.envelope.build = build;
         Welcome welcome;
-        welcome.job = "name = \"x\"";
+        welcome.job = "[model]\nlibrary = \"m\"\n";
         welcome.model = "/runs/x";
         welcome.host = "there";
         welcome.build = "detente 0.0.9";
@@ -198,6 +199,20 @@ TEST_CASE(
     CHECK(std::get<Stopped>(hub.got.back().body).error == "the last word");
     CHECK(hub.gone == std::vector<NodeId>{worker});
     (*client)->leave(seconds(10));  // nobody is there any more: at once
+}
+
+TEST_CASE("role link: may go at the moment its coordinator does") {
+    for (int round = 0; round < 40; ++round) {
+        Hub hub;
+        auto client = hub.connect();
+        auto link = std::make_unique<RoleLink>(std::move(*client), RoleOptions{});
+        REQUIRE(link->begin().has_value());
+        link->speak_for(node_of(WorkerId{0}));
+        link->hello(node_of(WorkerId{0}), Endpoint{.node = node_of(WorkerId{0})}, false);
+        REQUIRE(hub.run_until([&] { return hub.got.size() == 1; }));
+        hub.server.close();  // which the link's thread hears while the link ends
+        link.reset();
+    }
 }
 
 TEST_CASE("control link: a node that is connected cannot be taken over") {
