@@ -2,6 +2,7 @@
 #include <arpa/inet.h>
 #include <fmt/core.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -139,6 +140,8 @@ struct RawPeer {
         to.sin_port = htons(hub.server.port());
         to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
         REQUIRE(::connect(socket, reinterpret_cast<sockaddr*>(&to), sizeof(to)) == 0);
+        const int on = 1;  // else what it says last waits here, and goes down with the socket
+        ::setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     }
     ~RawPeer() { ::close(socket); }
     RawPeer(const RawPeer&) = delete;
