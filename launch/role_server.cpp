@@ -11,6 +11,7 @@
 #include "launch/machine.h"
 #include "launch/role_ledger.h"
 #include "launch/role_link.h"
+#include "launch/staging_plan.h"
 #include "ps/restore.h"
 #include "ps/shard.h"
 
@@ -60,6 +61,11 @@ Result<void> open_loops(std::vector<LiveShard>& shards, const Job& job, const Ro
 
 Result<void> make_nodes(std::vector<LiveShard>& shards, const Briefing& briefing,
                         const RoleOptions& options, const ProcessLog& log) {
+    std::vector<ShardId> here;
+    for (const LiveShard& shard : shards) here.push_back(shard.id);
+    auto fits =
+        check_staging(*briefing.plan, *briefing.job, here, memory_of_this_machine(), this_host());
+    if (fits.has_error()) return fits;
     for (LiveShard& shard : shards) {
         ShardSetup setup;
         setup.id = shard.id;

@@ -159,6 +159,8 @@ class Policy {
     virtual PolicyState resumed(const PolicyState& /*saved*/) const { return initial_state(); }
     // Largest staleness this policy ever accepts; nothing = unbounded. Checked as an invariant.
     virtual std::optional<std::uint64_t> bound() const { return std::nullopt; }
+    // Step scope: most pushes that wait in state.kept while the workers they are of go on.
+    virtual std::size_t most_kept(std::size_t /*workers*/) const { return 0; }
     virtual void on(const PolicyEvent& event, PolicyState& state,
                     std::vector<PolicyOutcome>& outcomes) const = 0;
 
