@@ -25,8 +25,9 @@ struct ResolvedStep {
     BatchRange batch;
     Time at;
     std::vector<float> losses;
-    std::vector<Gramian> gramians;            // of every layer, or one of all
-    std::vector<std::vector<float>> weights;  // one list for all, or one per group of the scope
+    std::vector<Gramian> gramians;  // of every layer, or one of all
+    // One list for all, or one per group of conflict.scope; NaN: the task has no part in the group.
+    std::vector<std::vector<float>> weights;
     bool reused = false;
 
     Gramian whole() const;  // the sum

@@ -28,7 +28,9 @@ void add(Products& products, const Gramian& gramian, const std::vector<float>& w
     const std::size_t tasks = gramian.tasks();
     for (std::size_t i = 0; i < tasks; ++i) {
         for (std::size_t j = 0; j < tasks; ++j) {
-            const double weighted = static_cast<double>(weights[j]) * gramian.at(i, j);
+            // A task that has no part here has no weight, and only products of zero.
+            const double own = std::isnan(weights[j]) ? 0.0 : static_cast<double>(weights[j]);
+            const double weighted = own * gramian.at(i, j);
             products.with_sum[i] += gramian.at(i, j);
             products.with_result[i] += weighted;
             products.sum_sq += gramian.at(i, j);
@@ -130,7 +132,8 @@ std::string weights_by_group(const ExplainedStep& explained) {
         }
         fmt::format_to(out, "    {:<32}", explained.groups[i]);
         for (const float weight : explained.step.weights[i]) {
-            fmt::format_to(out, " {:>8.4f}", weight);
+            const bool has_part = !std::isnan(weight);
+            fmt::format_to(out, " {:>8}", has_part ? fmt::format("{:.4f}", weight) : "-");
         }
         text += "\n";
     }
@@ -250,7 +253,8 @@ std::string to_json(const ExplainedStep& explained) {
         if (step.weights.size() == 1) row["weight"] = step.weights[0][i];
         json::object by_group;
         for (std::size_t group = 0; group < explained.groups.size(); ++group) {
-            by_group[explained.groups[group]] = step.weights[group][i];
+            const float weight = step.weights[group][i];
+            if (!std::isnan(weight)) by_group[explained.groups[group]] = weight;
         }
         if (!by_group.empty()) row["weights"] = std::move(by_group);
         row["cosine_with_sum"] = task.with_sum;

@@ -307,9 +307,7 @@ Status Shard::status() const {
     add("staleness.sum", staleness_sum_);
     count("staleness.max", staleness_max_);
     count("spare_bytes", store_.spare_bytes());
-    std::uint64_t staged_bytes = 0;
-    for (const auto& [id, step] : staged_) staged_bytes += step.notice.staged_bytes;
-    if (decides_steps()) count("staged_bytes", staged_bytes);
+    if (decides_steps()) count("staged_bytes", staged_bytes());
     for (const auto& [code, number] : refused_) {
         count((std::string("refused.") + name_of(code)).c_str(), number);
     }
@@ -317,14 +315,15 @@ Status Shard::status() const {
         const AcrossFigures& across = store_.across();
         count("across.arrived", across.arrived);
         count("across.projected", across.projected);
-        count("across.cosines", across.cosines);
-        add("across.cosine_sum", across.cosine_sum);
+        const AcrossFigures::Cosines all = across.of_all_pairs();
+        count("across.cosines", all.count);
+        add("across.cosine_sum", all.sum);
         for (const auto& [tasks, pair] : across.pairs) {
             const std::string name = "across.pair." + std::to_string(tasks.first.value) + "." +
                                      std::to_string(tasks.second.value);
-            count((name + ".cosines").c_str(), pair.cosines);
+            count((name + ".cosines").c_str(), pair.count);
             count((name + ".negative").c_str(), pair.negative);
-            add((name + ".cosine_sum").c_str(), pair.cosine_sum);
+            add((name + ".cosine_sum").c_str(), pair.sum);
         }
     }
     if (setup_.id == kLeadShard) {

@@ -67,6 +67,7 @@ class Shard : public Node {
     std::size_t members() const { return workers_.size(); }
     bool drained() const { return stopping_ && stopping_->drain; }  // asked to end in good order
     const Lead* lead() const { return lead_.get(); }  // nullptr: another shard is the lead
+    std::uint64_t staged_bytes() const;               // of gradients, under step scope
     // What a shard whose workers have all left still keeps for one of them, as a sentence.
     std::optional<std::string> leftover() const;
 

@@ -62,6 +62,12 @@ Result<void> Shard::StagedStep::agrees_with(const Push& push) const {
                     ", " + std::to_string(first.samples) + ")");
 }
 
+std::uint64_t Shard::staged_bytes() const {
+    std::uint64_t bytes = 0;
+    for (const auto& [id, step] : staged_) bytes += step.notice.staged_bytes;
+    return bytes;
+}
+
 void Shard::stage(const Envelope& from, const Push& body) {
     const WorkerId worker{from.from.index};
     const PushId id{worker, from.incarnation, body.step};

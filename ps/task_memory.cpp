@@ -31,6 +31,16 @@ bool SavedMemory::operator==(const SavedMemory& other) const {
     return gramian == other.gramian && std::ranges::equal(tasks, other.tasks, same);
 }
 
+AcrossFigures::Cosines AcrossFigures::of_all_pairs() const {
+    Cosines all;
+    for (const auto& [tasks, pair] : pairs) {
+        all.count += pair.count;
+        all.negative += pair.negative;
+        all.sum += pair.sum;
+    }
+    return all;
+}
+
 TaskMemory::Row TaskMemory::row_of(std::span<const float> gradient) const {
     std::vector<const float*> rows;
     for (const Remembered& one : tasks_) rows.push_back(one.mean->data());
@@ -84,11 +94,9 @@ std::vector<double> TaskMemory::projection(const AcrossConfig& across, const Arr
         if (seen.length_sq > 0) {
             const double norms = std::sqrt(seen.length_sq) * std::sqrt(mean_sq);
             const double cosine = std::clamp(seen.products[j] / norms, -1.0, 1.0);
-            figures.cosine_sum += cosine;
-            ++figures.cosines;
-            AcrossFigures::OfPair& pair = figures.pairs[std::minmax(arrival.task, tasks_[j].task)];
-            pair.cosine_sum += cosine;
-            ++pair.cosines;
+            AcrossFigures::Cosines& pair = figures.pairs[std::minmax(arrival.task, tasks_[j].task)];
+            pair.sum += cosine;
+            ++pair.count;
             if (cosine < 0) ++pair.negative;
         }
         double product = own.products[j];

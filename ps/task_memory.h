@@ -59,15 +59,16 @@ struct SavedMemory {
 struct AcrossFigures {
     std::uint64_t arrived = 0;    // gradients of shared blocks
     std::uint64_t projected = 0;  // of those, changed
-    std::uint64_t cosines = 0;    // of an arriving gradient with another task's average …
-    double cosine_sum = 0;        // … and their sum
-    // The same of each pair of tasks, whichever of the two arrived; the first has the lower number.
-    struct OfPair {
-        std::uint64_t cosines = 0;
+    // Cosines of an arriving gradient with another task's average.
+    struct Cosines {
+        std::uint64_t count = 0;
         std::uint64_t negative = 0;
-        double cosine_sum = 0;
+        double sum = 0;
     };
-    std::map<std::pair<TaskId, TaskId>, OfPair> pairs{};
+    // Of each pair of tasks, whichever of the two arrived; the first has the lower number.
+    std::map<std::pair<TaskId, TaskId>, Cosines> pairs{};
+
+    Cosines of_all_pairs() const;
 };
 
 class TaskMemory {

@@ -209,7 +209,8 @@ class Worker : public Node {
                     const CombineWork& work);
     // For the worker's ledger, as ledger.conflicts says.
     void record_resolved(const std::vector<double>& losses, const Gramian& gramian,
-                         const std::vector<Gramian>& layers, const CombineWork& work);
+                         const std::vector<Gramian>& layers, const std::vector<TaskSet>& members,
+                         const CombineWork& work);
     bool records_conflicts() const;
     MethodState method_state();
     std::string task_list() const;

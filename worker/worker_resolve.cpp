@@ -55,7 +55,7 @@ void Worker::resolve(GradientOutcome&& outcome) {
     note_resolved(losses, gramian);
     note_undecided();
     note_tasks(gramian, members, *work);
-    record_resolved(losses, gramian, layers, *work);
+    record_resolved(losses, gramian, layers, members, *work);
     combine(std::move(*work));
 }
 
@@ -142,7 +142,8 @@ std::vector<float> triangle_of(const Gramian& gramian) {
 }  // namespace
 
 void Worker::record_resolved(const std::vector<double>& losses, const Gramian& gramian,
-                             const std::vector<Gramian>& layers, const CombineWork& work) {
+                             const std::vector<Gramian>& layers,
+                             const std::vector<TaskSet>& members, const CombineWork& work) {
     if (!records_conflicts()) return;
     ResolvedRecord record;
     record.worker = setup_.id;
@@ -158,7 +159,13 @@ void Worker::record_resolved(const std::vector<double>& losses, const Gramian& g
     if (!work.weights.empty() && work.group_weights.empty()) {
         record.weights.push_back(floats_of(work.weights));
     }
-    for (const auto& weights : work.group_weights) record.weights.push_back(floats_of(weights));
+    for (std::size_t group = 0; group < work.group_weights.size(); ++group) {
+        std::vector<float>& weights = record.weights.emplace_back();
+        weights = floats_of(work.group_weights[group]);
+        for (std::uint32_t task = 0; task < weights.size(); ++task) {
+            if (!members[group].contains(TaskId{task})) weights[task] = std::nanf("");
+        }
+    }
     effects_->record({now_, std::move(record)});
 }
 

@@ -45,11 +45,7 @@ std::string of_members(std::string_view text, const std::vector<std::size_t>& me
         }
         return chosen;
     }
-    std::string_view inner = text;
-    if (inner.size() >= 2 && inner.front() == '[' && inner.back() == ']') {
-        inner = inner.substr(1, inner.size() - 2);
-    }
-    const std::vector<std::string_view> values = methods::split(inner, ',');
+    const std::vector<std::string_view> values = methods::split(methods::unbracketed(text), ',');
     if (values.size() != tasks || tasks < 2) return std::string(text);
     for (const std::size_t i : members) append(chosen, values[i], ',', i == members.front());
     return chosen;

@@ -62,12 +62,8 @@ std::string Settings::choice(std::string_view name, const std::vector<std::strin
 std::vector<double> Settings::list(std::string_view name, std::string_view none, double lowest) {
     const auto text = parameter(config_, name);
     if (!text || *text == none) return {};
-    std::string_view inner = *text;
-    if (inner.size() >= 2 && inner.front() == '[' && inner.back() == ']') {
-        inner = inner.substr(1, inner.size() - 2);
-    }
     std::vector<double> values;
-    for (const std::string_view piece : split(inner, ',')) {
+    for (const std::string_view piece : split(unbracketed(*text), ',')) {
         double value = 0;
         const auto [end, error] = std::from_chars(piece.data(), piece.data() + piece.size(), value);
         const bool whole = error == std::errc() && end == piece.data() + piece.size();
@@ -81,6 +77,11 @@ std::vector<double> Settings::list(std::string_view name, std::string_view none,
         values.push_back(value);
     }
     return values;
+}
+
+std::string_view unbracketed(std::string_view list) {
+    const bool bracketed = list.size() >= 2 && list.front() == '[' && list.back() == ']';
+    return bracketed ? list.substr(1, list.size() - 2) : list;
 }
 
 std::vector<std::string_view> split(std::string_view text, char separator) {

@@ -57,6 +57,8 @@ class Settings {
 
 // Splits at `separator` and takes spaces off the ends; always at least one piece.
 std::vector<std::string_view> split(std::string_view text, char separator);
+// Without the brackets around a list, if it has them.
+std::string_view unbracketed(std::string_view list);
 
 // not_finite, naming the first task with NaN or Inf in its gradient, its loss, its product with a
 // second batch's gradients or its excess.

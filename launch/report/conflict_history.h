@@ -23,7 +23,7 @@ struct ConflictHistory {
     std::vector<std::string> tasks;
     std::vector<Series> norms;      // mean length of each task's gradient, where it is shared
     Series in_conflict;             // share of the steps with a pair below zero
-    std::vector<Series> weights;    // mean over steps and groups, per task; empty: none
+    std::vector<Series> weights;    // mean over steps and the task's groups, per task; empty: none
     std::size_t weight_groups = 0;  // of conflict.scope, each with weights of its own
     std::string method;
     Weighs weighs = Weighs::gradients;  // what they multiply

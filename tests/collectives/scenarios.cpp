@@ -380,8 +380,7 @@ Lines gives_up(Member& member) {
     if (!collective->broken()) return {"not broken"};
     const std::string& text = collective->broken()->error.text;
     const bool told = !gives_up || text.find("it has no room") != std::string::npos;
-    const std::string whole = text_of(*collective->broken());
-    return {whole.substr(whole.find("missing")), told ? "told" : text};
+    return {text_of(*collective->broken()), told ? "told" : text};
 }
 
 }  // namespace

@@ -30,6 +30,7 @@ TEST_CASE("members: of what a parameter lists per task they have their own part"
 
 TEST_CASE("members: a parameter that lists nothing per task is theirs as it is") {
     CHECK(member_text("constant", "weights", "2") == "2");
+    CHECK(member_text("constant", "weights", "[2]") == "[2]");
     CHECK(member_text("mgda", "preference", "none") == "none");
     CHECK(member_text("pcgrad", "order", "drawn") == "drawn");
     CHECK(member_text("cagrad", "c", "0.25") == "0.25");

@@ -97,6 +97,22 @@ TEST_CASE("explain: layers with weights of their own add up layer by layer") {
     CHECK(*explained.of_tasks[0].progress == Approx(1.5 / 3.5));
 }
 
+TEST_CASE("explain: a task that has no part in a group has no weight there") {
+    ResolvedStep step = opposed_step();
+    step.gramians[1] = gramian_of(1, 0, 0);
+    step.weights = {{1, 2}, {1.5F, std::nanf("")}};
+    const ExplainedStep explained = explain(kNames, step);
+    // g₁·r = −2 + 2·1 over the first layer, g₁·Σg = −2 + 1 there; the second has nothing of it.
+    REQUIRE(explained.of_tasks[1].with_result.has_value());
+    CHECK(explained.of_tasks[1].with_sum < 0);
+    CHECK(*explained.of_tasks[1].with_result == Approx(0).margin(1e-12));
+    CHECK_THAT(to_text(explained),
+               Catch::Contains("    trunk.b                            1.5000        -\n"));
+    const json::object object = json::parse(to_json(explained)).as_object();
+    CHECK(object.at("tasks").at(1).at("weights").as_object().size() == 1);
+    CHECK(object.at("tasks").at(0).at("weights").as_object().size() == 2);
+}
+
 TEST_CASE("explain: weights of groups are listed group by group and as JSON") {
     ResolvedStep step = opposed_step();
     step.weights = {{1, 2}, {1.5F, 0.25F}};
@@ -268,6 +284,38 @@ TEST_CASE("conflicts: under conflict.scope layer the weights over time are means
     REQUIRE(history->weights[1].size() == 1);
     CHECK(history->weights[0][0].second == Approx(2));
     CHECK(history->weights[1][0].second == Approx(1.25));
+}
+
+// w0 is of the first two tasks, w1 of all three: under a scope of blocks, groups of their own.
+TEST_CASE("conflicts: weights over time are means over the groups that a task has a part in") {
+    for (const char* scope : {"layer", "block"}) {
+        CAPTURE(scope);
+        const TemporaryFolder folder;
+        SimulationSetup setup =
+            setup_of(job_of(kQuadraticJob + "[[task]]\nname = \"task2\"\nexclude = [\"w0\"]\n",
+                            {"conflict.method=constant", "conflict.weights=[0.5,0.25,3]",
+                             std::string("conflict.scope=") + scope, "model.options.tasks=3",
+                             "model.options.tensors=2", "model.options.samples=320"}),
+                     folder / "run");
+        const RunDirectory run = setup.run;
+        auto simulation = Simulation::create(std::move(setup));
+        REQUIRE(simulation.has_value());
+        const Outcome outcome = (*simulation)->run([] { return std::nullopt; });
+        REQUIRE_FALSE(outcome.failed);
+        const Summary summary = summary_of((*simulation)->view(), outcome, run);
+        const auto history = read_conflict_history(run);
+        REQUIRE(history.has_value());
+        CHECK(history->weight_groups == 2);
+        REQUIRE(history->weights.size() == 3);
+        REQUIRE(summary.by_task.size() == 3);
+        for (std::size_t task = 0; task < 3; ++task) {
+            REQUIRE(summary.by_task[task].weight_mean.has_value());
+            for (const auto& [seconds, weight] : history->weights[task]) {
+                CHECK(weight == Approx(*summary.by_task[task].weight_mean));
+            }
+        }
+        CHECK(*summary.by_task[2].weight_mean == Approx(3));
+    }
 }
 
 TEST_CASE("conflicts: a run that recorded none says so") {

@@ -70,8 +70,8 @@ TEST_CASE("task memory: a gradient against another task's average loses that par
     CHECK(memory.give(kSecond, 0, {-2, 3, 0, 0}) == std::vector<float>{0, 3, 0, 0});
     CHECK(memory.figures.arrived == 2);
     CHECK(memory.figures.projected == 1);
-    CHECK(memory.figures.cosines == 1);
-    CHECK(memory.figures.cosine_sum == Approx(-2 / std::sqrt(13.0)));
+    CHECK(memory.figures.of_all_pairs().count == 1);
+    CHECK(memory.figures.of_all_pairs().sum == Approx(-2 / std::sqrt(13.0)));
 }
 
 TEST_CASE("task memory: cosines are counted for each pair whichever of the two arrived") {
@@ -83,13 +83,13 @@ TEST_CASE("task memory: cosines are counted for each pair whichever of the two a
     memory.give(TaskId{2}, 0, {0, 1, 0, 0});  // with both: 0
     REQUIRE(memory.figures.pairs.size() == 3);
     const auto& both = memory.figures.pairs.at({kFirst, kSecond});
-    CHECK(both.cosines == 2);
+    CHECK(both.count == 2);
     CHECK(both.negative == 1);
-    CHECK(both.cosine_sum == Approx(0).margin(1e-12));
+    CHECK(both.sum == Approx(0).margin(1e-12));
     const auto& third = memory.figures.pairs.at({kSecond, TaskId{2}});
-    CHECK(third.cosines == 1);
+    CHECK(third.count == 1);
     CHECK(third.negative == 0);
-    CHECK(memory.figures.cosines == 4);
+    CHECK(memory.figures.of_all_pairs().count == 4);
 }
 
 TEST_CASE("task memory: a gradient along the others or the first of all stays as it came") {
@@ -275,8 +275,8 @@ TEST_CASE("task memory: the compensated gradient decides and the gradient itself
         memory.give(kFirst, 5, std::move(mean));
         memory.memory.resolve(memory.across, {kSecond, Version{5}, now, stale}, gradient,
                               memory.scratch, memory.figures);
-        CHECK(memory.figures.cosines == 1);
-        return std::pair(gradient, memory.figures.cosine_sum);
+        CHECK(memory.figures.of_all_pairs().count == 1);
+        return std::pair(gradient, memory.figures.of_all_pairs().sum);
     };
     // Both in conflict: what is left is orthogonal to the mean, as without compensation.
     auto [taken, cosine] = resolved({1, 1}, {-3, 1});  // counts as (−12, 1)

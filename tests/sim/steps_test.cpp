@@ -48,6 +48,49 @@ TEST_CASE("step scope: drops, doubles and reordering change nothing, for every p
     }
 }
 
+namespace {
+
+// Steps of which gradients were staged at once, at most, on the shard that is only told of
+// decisions: the lead's own come in the event of the last arrival.
+double most_staged_steps(const ClusterOptions& options) {
+    Cluster cluster(options);
+    std::uint64_t bytes = 0;
+    std::uint64_t most = 0;
+    for (const BlockId id : cluster.plan().by_shard[1]) bytes += cluster.plan().block(id).bytes();
+    cluster.watcher = [&](NodeId id, Time) {
+        if (id != node_of(ShardId{1}) || !cluster.world().alive(id)) return;
+        most = std::max(most, cluster.shard(1).staged_bytes());
+    };
+    require_finished(cluster, options);
+    return static_cast<double>(most) / static_cast<double>(bytes);
+}
+
+}  // namespace
+
+TEST_CASE("step scope: staged are a step of each worker and what the policy keeps and no more") {
+    for (std::uint64_t seed = 1; seed <= 5; ++seed) {
+        for (const std::string& name : step_policies()) {
+            INFO(name << " seed " << seed);
+            ClusterOptions options = cluster_of(name, seed);
+            options.world.network.drop = 0.05;
+            options.world.network.jitter = Nanos(2'000'000);
+            const auto policy = make_policy(options.job.policy);
+            const double staged = most_staged_steps(options);
+            CHECK(staged > 0);
+            CHECK(staged <= static_cast<double>(4 + (*policy)->most_kept(4)));
+        }
+    }
+    CHECK(most_staged_steps(cluster_of("bsp", 3)) == 4);
+    for (const auto& [name, parameter] : {std::pair{"fedbuff", "k"}, std::pair{"capacity", "b"}}) {
+        INFO(name);
+        ClusterOptions options = cluster_of(name, 3);
+        options.job.policy.parameters = {{parameter, "12"}};
+        const double staged = most_staged_steps(options);
+        CHECK(staged >= 12);  // far more than one of each worker
+        CHECK(staged <= 4 + 12);
+    }
+}
+
 TEST_CASE("step scope: a lost worker tears no step and holds nobody up") {
     for (std::uint64_t seed = 1; seed <= 20; ++seed) {
         for (const std::string& policy : step_policies()) {

@@ -1,4 +1,5 @@
 // Policies that decide whole steps, event by event.
+#include <algorithm>
 #include <catch2/catch.hpp>
 
 #include "common/staleness/policy.h"
@@ -219,6 +220,37 @@ TEST_CASE("averages: what is left when the last member leaves is applied") {
         for (std::uint32_t worker = 0; worker < 4; ++worker) table.on(Left{WorkerId{worker}});
         INFO(name);
         CHECK(table.version == 1);
+    }
+}
+
+TEST_CASE("step policies: no more is kept of workers that go on than is said beforehand") {
+    const std::vector<std::pair<PolicyConfig, std::size_t>> all{
+        {{"bsp", {}}, 0},
+        {{"ssp", {}}, 0},
+        {{"softsync", {}}, 4},
+        {{"softsync", {{"n", "2"}}}, 2},
+        {{"softsync", {{"n", "9"}}}, 1},
+        {{"fedbuff", {{"k", "6"}}}, 6},
+        {{"rennala", {}}, 4},
+        {{"rennala", {{"b", "7"}}}, 7},
+        {{"capacity", {{"eta_s", "1"}}}, 2},
+        {{"capacity", {{"b", "3"}}}, 3},
+    };
+    for (const auto& [config, most] : all) {
+        INFO(config.name);
+        const auto policy = make_policy(config);
+        REQUIRE(policy.has_value());
+        CHECK((*policy)->most_kept(4) == most);
+        Table table(config, 4);
+        std::size_t going_on = 0;
+        for (std::uint32_t i = 0; i < 12 && table.version == 0; ++i) {
+            table.arrive(i % 4);
+            for (const BufferThis& kept : table.of<BufferThis>()) {
+                if (!kept.worker_waits) ++going_on;
+            }
+        }
+        CHECK(table.version == 1);
+        CHECK(going_on + 1 == std::max<std::size_t>(1, most));  // the last comes with the update
     }
 }
 

@@ -166,6 +166,11 @@ void Board::break_group(std::uint64_t missing, BreakReason reason, const Collect
     notify_all();
 }
 
+void Board::fail_here(const Error& why, const CollectiveKey& key) {
+    if (own_failure_.empty()) own_failure_ = why.text;
+    break_group(self_bit(), BreakReason::failed, key);
+}
+
 bool Board::is_broken() const { return head_->broken.load() != 0; }
 
 Error Board::error_of(std::uint64_t missing, BreakReason reason, std::size_t author) const {
@@ -204,7 +209,9 @@ std::optional<Broken> Board::broken() const {
     if (word == 0) return std::nullopt;
     const std::uint64_t missing = word & ((std::uint64_t{1} << kReasonAt) - 1);
     const auto reason = static_cast<BreakReason>(word >> kReasonAt & 7U);
-    return Broken{error_of(missing, reason, word >> kAuthorAt), group_.ids_of(missing)};
+    Error error = error_of(missing, reason, word >> kAuthorAt);
+    if (!own_failure_.empty()) error.text += "; here: " + own_failure_;
+    return Broken{std::move(error), group_.ids_of(missing)};
 }
 
 void Board::say(std::span<const std::byte> note) {

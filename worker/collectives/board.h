@@ -105,6 +105,9 @@ class Board {
 
     // Breaks the group, unless it is broken already. `key`: what was waited for, if anything.
     void break_group(std::uint64_t missing, BreakReason reason, const CollectiveKey& key);
+    // Likewise, over this member. The others are told that it failed; it alone knows how, and says
+    // so in its own broken().
+    void fail_here(const Error& why, const CollectiveKey& key);
     bool is_broken() const;
     std::optional<Broken> broken() const;
 
@@ -144,6 +147,7 @@ class Board {
     std::byte* memory_ = nullptr;
     Head* head_ = nullptr;
     std::uint64_t seen_ = 0;
+    std::string own_failure_;  // the first
 };
 
 }  // namespace detente

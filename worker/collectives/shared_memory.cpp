@@ -93,9 +93,7 @@ class SharedMemoryCollective final : public Collective {
     }
 
     void give_up(const CollectiveKey& key, const Error& why) override {
-        if (board_->is_broken()) return;
-        if (own_failure_.empty()) own_failure_ = why.text;
-        board_->break_group(board_->self_bit(), BreakReason::failed, key);
+        if (!board_->is_broken()) board_->fail_here(why, key);
     }
 
     std::vector<CollectiveEnd> poll(Time now) override {
@@ -108,7 +106,7 @@ class SharedMemoryCollective final : public Collective {
         for (const CollectiveKey& key : keys_.overdue(now)) miss(key);
         if (board_->is_broken()) {
             for (Entry& entry : entries_) advance(entry, ends);
-            note_broken();
+            if (!broken_) broken_ = board_->broken();
         }
         entries_.remove_if([](const Entry& entry) { return entry.has_ended; });
         return ends;
@@ -127,13 +125,6 @@ class SharedMemoryCollective final : public Collective {
         Post* post = nullptr;
         bool has_ended = false;
     };
-
-    // The others are told that this member failed, and it alone knows how.
-    void note_broken() {
-        if (broken_) return;
-        broken_ = board_->broken();
-        if (broken_ && !own_failure_.empty()) broken_->error.text += "; here: " + own_failure_;
-    }
 
     Error no_room(std::size_t bytes) const {
         return fail(ErrorCode::over_limit,
@@ -297,7 +288,6 @@ class SharedMemoryCollective final : public Collective {
     KeysInFlight keys_;
     std::list<Entry> entries_;                      // in the order in which they were begun
     std::map<Post*, std::shared_ptr<Room>> means_;  // by post; the first member's only
-    std::string own_failure_;
     std::optional<Broken> broken_;
 };
 

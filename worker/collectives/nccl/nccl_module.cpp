@@ -104,7 +104,7 @@ class NcclCollective final : public Collective {
     }
 
     void give_up(const CollectiveKey& key, const Error& why) override {
-        if (!board_->is_broken()) fail_here(why, key);
+        if (!board_->is_broken()) board_->fail_here(why, key);
     }
 
     std::vector<CollectiveEnd> poll(Time now) override {
@@ -187,7 +187,7 @@ class NcclCollective final : public Collective {
         if (entry.stage == Stage::posted && is_next) {
             const float share = static_cast<float>(shares.of[board_->self()]);
             if (const auto failed = launch(entry, share); failed.has_error()) {
-                fail_here(failed.error(), entry.key);
+                board_->fail_here(failed.error(), entry.key);
             }
         }
         if (entry.stage == Stage::launching) finish_launch(entry);
@@ -245,7 +245,7 @@ class NcclCollective final : public Collective {
                                 cudaMemcpyDeviceToHost, device_->stream());
         if (code == cudaSuccess) code = cuda().record_event(staging.done, device_->stream());
         if (code != cudaSuccess) {
-            fail_here(cuda_error(cuda(), "copying from the device", code), entry.key);
+            board_->fail_here(cuda_error(cuda(), "copying from the device", code), entry.key);
             return;
         }
         entry.stage = Stage::running;
@@ -257,7 +257,7 @@ class NcclCollective final : public Collective {
         const auto code = cuda().query_event(entry.staging->done);
         if (code == cudaSuccess) entry.stage = Stage::ran;
         if (code != cudaSuccess && code != cudaErrorNotReady) {
-            fail_here(cuda_error(cuda(), "averaging on the device", code), entry.key);
+            board_->fail_here(cuda_error(cuda(), "averaging on the device", code), entry.key);
         }
     }
 
@@ -268,14 +268,7 @@ class NcclCollective final : public Collective {
         if (state == ncclSuccess || state == ncclInProgress || state == ncclRemoteError) return;
         const CollectiveKey key =
             entries_.empty() ? CollectiveKey{group().epoch, {}, {}} : entries_.front().key;
-        fail_here(nccl_error(cuda(), "an average", state, communicator_.get()), key);
-    }
-
-    void fail_here(const Error& error, const CollectiveKey& key) {
-        if (own_failure_.empty()) own_failure_ = error.text;
-        const bool memory = error.code == ErrorCode::over_limit;
-        board_->break_group(board_->self_bit(),
-                            memory ? BreakReason::no_memory : BreakReason::failed, key);
+        board_->fail_here(nccl_error(cuda(), "an average", state, communicator_.get()), key);
     }
 
     // A deadline has passed. Missing is who has not joined; if all have, who has not called NCCL;
@@ -299,24 +292,17 @@ class NcclCollective final : public Collective {
     // The group is broken: ends what hangs on the device, and every key.
     void give_up(std::vector<CollectiveEnd>& ends) {
         communicator_.abort();
-        note_broken();
+        if (!broken_) broken_ = board_->broken();
         for (Entry& entry : entries_) {
             if (entry.stage == Stage::ended) continue;
             end(entry, settle_broken(*board_, entry.key), ends);
         }
     }
 
-    void note_broken() {
-        if (broken_) return;
-        broken_ = board_->broken();
-        if (broken_ && !own_failure_.empty()) broken_->error.text += "; here: " + own_failure_;
-    }
-
     void end(Entry& entry, KeyOutcome outcome, std::vector<CollectiveEnd>& ends) {
         CollectiveEnd ended{entry.key, Weightless{}, std::move(entry.share.gradient)};
         if (outcome == KeyOutcome::broken) {
-            note_broken();
-            ended.result = *broken_;
+            ended.result = *board_->broken();
             // The copies around the aborted sum may still run: then its memory is not used again.
             const bool runs = entry.stage == Stage::running &&
                               cuda().query_event(entry.staging->done) != cudaSuccess;
@@ -350,7 +336,6 @@ class NcclCollective final : public Collective {
     bool is_launching_ = false;
     bool still_runs_ = false;
     ncclRedOp_t operation_ = ncclSum;
-    std::string own_failure_;
     std::optional<Broken> broken_;
 };
 
