@@ -2,30 +2,19 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
-#include <string>
-#include <vector>
 
-#include "common/config.h"
-#include "common/result.h"
 #include "launch/exit_code.h"
+#include "launch/job_arguments.h"
 
 namespace detente {
 
 // Returns the process's exit code (launch/exit_code.h).
 int run_command_line(int argc, char** argv);
 
-// What every verb that reads a job takes: JOB [--set a.b=value]…
-struct JobArguments {
-    std::string job_file;
-    std::vector<std::string> overrides;
-};
 void add_job_arguments(CLI::App& verb, JobArguments& arguments);
-Result<Job> read_job(const JobArguments& arguments);
 // For options that count or seed: a whole number from 0 to 2^53, as job files take them. CLI11
 // itself reads -1 into an unsigned number of 64 bits as the largest there is.
 CLI::Validator whole_number();
-// Prints "detente VERB: text" to the standard error and returns the error's exit code.
-int report(const std::string& verb, const Error& error);
 
 // One per verb, in launch/verb_NAME.cpp: declares it and, in its callback, runs it and sets the
 // exit code.

@@ -173,7 +173,9 @@ void ControlClient::start(ControlConnection::Callbacks callbacks) {
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
-ControlClient::~ControlClient() {
+ControlClient::~ControlClient() { stop(); }
+
+void ControlClient::stop() {
     asio::post(loop_, [this] {
         for (auto& [node, announced] : announced_) announced.timer->cancel();
         if (later_) later_->cancel();
@@ -243,16 +245,14 @@ void ControlClient::look_again() {
     });
 }
 
-void ControlClient::flush(Nanos deadline) {
-    const Clock::time_point until =
-        Clock::now() + std::chrono::duration_cast<Clock::duration>(deadline);
-    // Asks on the client's thread after whatever is written now; a full turn each time.
-    while (Clock::now() < until) {
-        std::promise<std::size_t> queued;
-        asio::post(loop_, [&] { queued.set_value(connection_->queued_bytes()); });
-        if (queued.get_future().get() == 0) return;
-        std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
+void ControlClient::leave(Nanos deadline) {
+    if (!thread_.joinable()) return;  // nothing was sent
+    const auto gone = std::make_shared<std::promise<void>>();
+    asio::post(loop_, [this, gone] {
+        if (watch_) watch_->timer->cancel();
+        connection_->leave([gone] { gone->set_value(); });
+    });
+    gone->get_future().wait_for(deadline);
 }
 
 void ControlClient::after(Nanos delay, std::function<void()> action) {

@@ -1,6 +1,6 @@
 // A process's end of its control link. One per process, shared by all nodes in it.
 //
-// Thread: owns one, on which both callbacks run; send(), announce() and flush() may be called from
+// Thread: owns one, on which both callbacks run; send(), announce() and leave() may be called from
 // any. While a node is not running yet (its model loads), announce() sends its heartbeats for it.
 #pragma once
 
@@ -37,11 +37,14 @@ class ControlClient final : public ControlLink {
     // Sends a Status with this activity as `node` now and every `interval`, until called with an
     // empty activity.
     void announce(NodeId node, std::string activity, Nanos interval);
-    // Waits until everything sent has been handed to the kernel, at most so long.
-    void flush(Nanos deadline);
+    // Waits until the coordinator has everything that was sent and has closed its end, at most so
+    // long. Nothing more is sent, no callback follows.
+    void leave(Nanos deadline);
     // Once nothing has come for `limit`, calls `silent` on this thread, once, with how long it was;
     // looks every `interval`. While this process stood still itself, nobody's silence counts.
     void watch(Nanos limit, Nanos interval, std::function<void(Nanos silence)> silent);
+    // Closes, and waits for the thread: no callback runs from here on.
+    void stop();
     // Runs `action` on this thread in `delay`, unless the client is destroyed before.
     void after(Nanos delay, std::function<void()> action);
     // This end's address as the coordinator's host sees it: what peers on other hosts can reach.

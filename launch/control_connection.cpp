@@ -55,7 +55,7 @@ void ControlConnection::read_rest(std::size_t total) {
 }
 
 void ControlConnection::send(const Message& message) {
-    if (!open_ || ending_) return;
+    if (!open_ || ending_ || leaving_) return;
     outgoing_.push_back(encode_stream(message));
     queued_bytes_ += outgoing_.back().size();
     if (queued_bytes_ > kMostQueuedControlBytes) {
@@ -68,12 +68,34 @@ void ControlConnection::send(const Message& message) {
 void ControlConnection::write_next() {
     asio::async_write(socket_, asio::buffer(outgoing_.front()),
                       [self = shared_from_this()](const ErrorOfAsio& error, std::size_t) {
-                          if (error) return self->closed(error.message());
+                          if (!self->open_) return;
+                          if (error) {
+                              // What it said before it left may not have been read yet: reading
+                              // ends with its end, and closes.
+                              self->outgoing_.clear();
+                              self->queued_bytes_ = 0;
+                              self->leaving_ = true;
+                              return self->all_written();
+                          }
                           self->queued_bytes_ -= self->outgoing_.front().size();
                           self->outgoing_.pop_front();
                           if (!self->outgoing_.empty()) return self->write_next();
-                          if (self->ending_) self->close();
+                          self->all_written();
                       });
+}
+
+void ControlConnection::all_written() {
+    if (ending_) return close();
+    ErrorOfAsio ignored;  // whoever cannot be told has closed
+    if (leaving_) socket_.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
+}
+
+void ControlConnection::leave(std::function<void()> gone) {
+    if (!open_ || ending_) return gone();
+    callbacks_ = {.received = [](Message&&) {},
+                  .closed = [gone = std::move(gone)](const std::string&) { gone(); }};
+    leaving_ = true;
+    if (outgoing_.empty()) all_written();
 }
 
 void ControlConnection::close() {

@@ -3,7 +3,8 @@
 // Thread: everything, callbacks included, runs on the io_context's one thread.
 // Invariants: messages leave in the order of send(); `closed` is called exactly once, with a
 // reason, unless the owner closed it; no callback follows. What waits to be written is bounded: a
-// peer that does not read is closed.
+// peer that does not read is closed. Whatever the other end said before it left is received, also
+// where writing to it has failed already.
 #pragma once
 
 #include <array>
@@ -43,6 +44,10 @@ class ControlConnection : public std::enable_shared_from_this<ControlConnection>
     // No callback follows, and no more is sent. Closes when what was sent before is written, or
     // after kLastWordDeadline.
     void close_after_last_word();
+    // No more is sent, and what comes is thrown away. When what was sent before is written, the
+    // other end is told; once it has closed too, `gone` is called. Closing at once would lose what
+    // the network has not delivered yet, if the other end sends meanwhile.
+    void leave(std::function<void()> gone);
     std::size_t queued_bytes() const { return queued_bytes_; }
     std::string peer() const { return peer_; }
 
@@ -50,6 +55,7 @@ class ControlConnection : public std::enable_shared_from_this<ControlConnection>
     void read_length();
     void read_rest(std::size_t total);
     void write_next();
+    void all_written();
     void closed(const std::string& reason);
 
     boost::asio::ip::tcp::socket socket_;
@@ -59,7 +65,8 @@ class ControlConnection : public std::enable_shared_from_this<ControlConnection>
     std::deque<std::vector<std::byte>> outgoing_;
     std::size_t queued_bytes_ = 0;
     bool open_ = true;
-    bool ending_ = false;  // after what waits to be written
+    bool ending_ = false;   // after what waits to be written; nothing is received any more
+    bool leaving_ = false;  // the same, but reads until the other end closes
     boost::asio::steady_timer last_word_timer_;
 };
 

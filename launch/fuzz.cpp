@@ -18,11 +18,11 @@
 #include <vector>
 
 #include "common/invariant.h"
-#include "launch/cli.h"
 #include "launch/describe.h"
 #include "launch/event_trace.h"
 #include "launch/fuzz_case.h"
 #include "launch/job.h"
+#include "launch/job_arguments.h"
 #include "launch/simulation.h"
 
 namespace detente {

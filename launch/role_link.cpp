@@ -16,7 +16,8 @@ namespace {
 
 // A process whose coordinator is gone, or that was told to stop now, has this long.
 constexpr std::chrono::seconds kLastMoments{5};
-constexpr std::chrono::seconds kFlushDeadline{2};
+// Until the coordinator has the last word and has closed its end too.
+constexpr std::chrono::seconds kLeaveDeadline{2};
 // Silence of a coordinator ends the whole job, a worker's only its part: it may last longer. And
 // who is cut off from a coordinator that lives is given up by that first, with its reason.
 constexpr int kPeerDeadlinesOfCoordinator = 2;
@@ -40,23 +41,30 @@ RoleLink::RoleLink(std::unique_ptr<ControlClient> control, const RoleOptions& op
       log_to_file_(options.log_to_file),
       placement_(options.placement) {}
 
-RoleLink::~RoleLink() { control_.reset(); }  // its thread calls into this object
+// The link's thread calls into this object, and through it into the link: both are whole until it
+// has ended.
+RoleLink::~RoleLink() { control_->stop(); }
 
-Result<Job> RoleLink::begin(const std::string& label) {
+Result<Job> RoleLink::begin() {
     auto job = parse_job(control_->job_text(), "the coordinator's job");
     if (job.has_error()) return job.error();
     heartbeat_interval_ = job->heartbeat_interval;
     start_deadline_ = job->start_deadline;
     peer_deadline_ = job->peer_deadline;
-    if (log_to_file_) {
-        auto log = ProcessLog::to_file(RunDirectory{control_->run_dir()}.log_file(label), label);
-        if (log.has_error()) return log.error();
-        log_ = std::move(*log);
-    }
-    if (!placement_.empty()) log_.write(LogLevel::information, placement_);
     control_->start({.received = [this](Message&& message) { received(std::move(message)); },
                      .closed = [this](const std::string& reason) { closed(reason); }});
     return job;
+}
+
+Result<void> RoleLink::open_log(const std::string& label) {
+    if (log_to_file_) {
+        auto log = ProcessLog::to_file(RunDirectory{control_->run_dir()}.log_file(label), label);
+        if (log.has_error()) return log.error();
+        const std::lock_guard lock(mutex_);  // the link's thread may be about to write
+        log_ = std::move(*log);
+    }
+    if (!placement_.empty()) log_.write(LogLevel::information, placement_);
+    return {};
 }
 
 void RoleLink::hello(NodeId node, Endpoint endpoint, bool has_weights) {
@@ -241,7 +249,7 @@ ExitCode RoleLink::give_up(const Error& error) {
         message.body = std::move(last);
         control_->send(std::move(message));
     }
-    control_->flush(kFlushDeadline);
+    control_->leave(kLeaveDeadline);
     return exit_code_of(error.code);
 }
 
@@ -254,7 +262,7 @@ ExitCode RoleLink::end(const std::vector<Outcome>& outcomes) {
         abandoned = abandoned_;
         told_to_stop = told_to_stop_;
     }
-    control_->flush(kFlushDeadline);
+    control_->leave(kLeaveDeadline);
     for (const Outcome& outcome : outcomes) {
         if (!outcome.failed) continue;
         log_.write(LogLevel::error, outcome.error.text);

@@ -38,10 +38,12 @@ class RoleLink {
     RoleLink(const RoleLink&) = delete;
     RoleLink& operator=(const RoleLink&) = delete;
 
-    // The job as the coordinator's greeting told it; opens the log. bad_job, io.
-    Result<Job> begin(const std::string& label);
+    // The job as the coordinator's greeting told it; what it says is heard from here on. bad_job.
+    Result<Job> begin();
     // This process will be that node.
     void speak_for(NodeId node) { nodes_.push_back(node); }
+    // io: it cannot be written; give_up() tells the coordinator.
+    Result<void> open_log(const std::string& label);
     void hello(NodeId node, Endpoint endpoint, bool has_weights);
     // Heartbeats with this activity for all nodes, until hand_over().
     void announce(const std::string& activity);
@@ -53,7 +55,7 @@ class RoleLink {
     void hand_over(NodeId node, EventSink& loop, const Message& welcome);
     // The last word for nodes that never ran, and the exit code.
     ExitCode give_up(const Error& error);
-    // Lets what was sent leave. The exit code of what the nodes ended with.
+    // Waits until what was sent has arrived. The exit code of what the nodes ended with.
     ExitCode end(const std::vector<Outcome>& outcomes);
 
     ControlClient& control() { return *control_; }

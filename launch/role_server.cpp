@@ -11,6 +11,7 @@
 #include "launch/machine.h"
 #include "launch/role_ledger.h"
 #include "launch/role_link.h"
+#include "launch/staging_plan.h"
 #include "ps/restore.h"
 #include "ps/shard.h"
 
@@ -60,6 +61,11 @@ Result<void> open_loops(std::vector<LiveShard>& shards, const Job& job, const Ro
 
 Result<void> make_nodes(std::vector<LiveShard>& shards, const Briefing& briefing,
                         const RoleOptions& options, const ProcessLog& log) {
+    std::vector<ShardId> here;
+    for (const LiveShard& shard : shards) here.push_back(shard.id);
+    auto fits =
+        check_staging(*briefing.plan, *briefing.job, here, memory_of_this_machine(), this_host());
+    if (fits.has_error()) return fits;
     for (LiveShard& shard : shards) {
         ShardSetup setup;
         setup.id = shard.id;
@@ -93,12 +99,15 @@ Result<void> open_ledgers(std::vector<LiveShard>& shards, const Briefing& briefi
 
 ExitCode run_server(std::unique_ptr<ControlClient> control, const RoleOptions& options) {
     RoleLink link(std::move(control), options);
-    const auto job = link.begin(fmt::format("server:{}", options.rank));
+    const auto job = link.begin();
     if (job.has_error()) return link.give_up(job.error());
     std::vector<LiveShard> shards(job->shards_per_server);
     for (std::uint32_t i = 0; i < job->shards_per_server; ++i) {
         shards[i].id = ShardId{options.rank * job->shards_per_server + i};
         link.speak_for(node_of(shards[i].id));
+    }
+    if (auto log = link.open_log(fmt::format("server:{}", options.rank)); log.has_error()) {
+        return link.give_up(log.error());
     }
     if (auto opened = open_loops(shards, *job, options, link); opened.has_error()) {
         return link.give_up(opened.error());

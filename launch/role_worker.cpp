@@ -93,9 +93,11 @@ ExitCode run_worker(std::unique_ptr<ControlClient> control, const RoleOptions& o
     const WorkerId id{options.rank};
     const NodeId self = node_of(id);
     RoleLink link(std::move(control), options);
-    const auto job = link.begin(to_string(self));
-    if (job.has_error()) return link.give_up(job.error());
+    if (const auto job = link.begin(); job.has_error()) return link.give_up(job.error());
     link.speak_for(self);
+    if (auto log = link.open_log(to_string(self)); log.has_error()) {
+        return link.give_up(log.error());
+    }
     Endpoint endpoint;
     endpoint.node = self;
     endpoint.incarnation = options.incarnation;

@@ -11,10 +11,12 @@
 #include "launch/describe.h"
 #include "launch/gpu.h"
 #include "launch/job.h"
+#include "launch/machine.h"
 #include "launch/progress.h"
 #include "launch/resume_point.h"
 #include "launch/roles.h"
 #include "launch/series.h"
+#include "launch/staging_plan.h"
 #include "launch/summary.h"
 #include "launch/sync_plan.h"
 #include "launch/worker_vectors.h"
@@ -51,6 +53,12 @@ Result<Prepared> prepare(Coordination& wanted, Screen& screen) {
     if (auto done = resolve_sync_layers(job, *model); done.has_error()) return done.error();
     auto plan = make_plan(*model, job);
     if (plan.has_error()) return plan.error();
+    if (wanted.start_processes) {  // elsewhere each server looks at its own host
+        std::vector<ShardId> all;
+        for (std::uint32_t i = 0; i < job.shards(); ++i) all.push_back(ShardId{i});
+        auto fits = check_staging(*plan, job, all, memory_of_this_machine(), this_host());
+        if (fits.has_error()) return fits.error();
+    }
     screen.line(fmt::format(
         "model     {}: {}, {}, {}, {}", model->model, counted(model->tasks.size(), "task"),
         counted(plan->parameters, "parameter"), counted(plan->blocks.size(), "block"),

@@ -6,9 +6,9 @@
 #include <functional>
 #include <string>
 
-#include "launch/cli.h"
 #include "launch/coordinator_loop.h"
 #include "launch/exit_code.h"
+#include "launch/job_arguments.h"
 
 namespace detente {
 

@@ -5,8 +5,8 @@
 #include <optional>
 #include <string>
 
-#include "launch/cli.h"
 #include "launch/exit_code.h"
+#include "launch/job_arguments.h"
 
 namespace detente {
 

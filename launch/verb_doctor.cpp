@@ -39,7 +39,7 @@ struct Finding {
     std::string remedy;   // how to get it, where it is missing
 };
 
-std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+std::string first_line_of(const std::string& text) { return text.substr(0, text.find('\n')); }
 
 // What a tool says of its version; empty if it is not there.
 std::string ask(const std::string& tool, const char* flag = "--version") {
@@ -160,16 +160,16 @@ std::vector<Finding> launchers() {
         const bool is_open = answer.find("Open MPI") != std::string::npos ||
                              answer.find("OpenRTE") != std::string::npos;
         if (is_open && open.found.empty()) {
-            const std::string line = first_line(answer);
+            const std::string line = first_line_of(answer);
             open.found = fmt::format("{} ({})", line.substr(line.rfind(' ') + 1), tool);
         }
         const std::size_t at = answer.find("Version:");
         if (!is_open && at != std::string::npos && mpich.found.empty()) {
-            const std::string line = first_line(answer.substr(at));
+            const std::string line = first_line_of(answer.substr(at));
             mpich.found = fmt::format("{} ({})", line.substr(line.rfind(' ') + 1), tool);
         }
     }
-    Finding slurm{"Slurm", false, first_line(ask("srun")),
+    Finding slurm{"Slurm", false, first_line_of(ask("srun")),
                   "only to launch by srun: apt-get install slurm-client"};
     return {open, mpich, slurm};
 }
@@ -186,7 +186,7 @@ Finding allocator() {
 }
 
 Finding ccache() {
-    return {"ccache", false, first_line(ask("ccache")),
+    return {"ccache", false, first_line_of(ask("ccache")),
             "only to build faster the second time: apt-get install ccache"};
 }
 

@@ -8,12 +8,13 @@
 #include "launch/describe.h"
 #include "launch/mask_plan.h"
 #include "launch/split_plan.h"
+#include "launch/staging_plan.h"
 #include "launch/sync_plan.h"
 
 namespace detente {
 namespace {
 
-struct Options {
+struct PlanOptions {
     JobArguments job;
     std::string masks_from;  // a run directory; empty = print the plan
     bool strided = false;
@@ -22,7 +23,7 @@ struct Options {
     double part = 0.5;
 };
 
-int print_plan(const Options& options) {
+int print_plan(const PlanOptions& options) {
     auto job = read_job(options.job);
     if (!job) return report("plan", job.error());
     const auto model = describe_in_child(*job);
@@ -47,14 +48,17 @@ int print_plan(const Options& options) {
     }
     const auto plan = make_plan(*model, *job);
     if (!plan) return report("plan", plan.error());
-    std::fputs((describe(*plan, *model) + describe_split(*plan, *model, *job)).c_str(), stdout);
+    std::fputs((describe(*plan, *model) + describe_split(*plan, *model, *job) +
+                describe_staging(*plan, *job))
+                   .c_str(),
+               stdout);
     return 0;
 }
 
 }  // namespace
 
 void add_plan_verb(CLI::App& app, int& exit_code) {
-    const auto options = std::make_shared<Options>();
+    const auto options = std::make_shared<PlanOptions>();
     CLI::App* verb =
         app.add_subcommand("plan", "Prints which block lives on which shard, and the balance");
     add_job_arguments(*verb, options->job);

@@ -19,7 +19,9 @@ Result<std::unique_ptr<const Policy>> Shard::checked(const PolicyChange& body) c
                     "staleness.policy = '" + body.policy + "' decides per " +
                         (steps ? "step" : "block") + ", and this run decides per " +
                         (decides_steps() ? "step" : "block") +
-                        ": gradients on their way would be judged by both" + instead);
+                        ": gradients on their way would be judged by both; a run that begins with "
+                        "staleness.admission = 'step' can change between all of them" +
+                        instead);
     }
     if (setup_.job->across.method != AcrossMethod::off && !fits_across(**policy)) {
         return fail(ErrorCode::not_supported,

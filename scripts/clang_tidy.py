@@ -23,16 +23,25 @@ INCLUDE = re.compile(rb'^\s*#\s*include\s+[<"]([^">]+)[">]', re.MULTILINE)
 EXTRA = ["--extra-arg=-w", "--extra-arg=-Wno-unknown-warning-option"]
 
 
+def sources_in(compiled):
+    """What CMake compiles as one unit (clang-tidy finds a member's command by its neighbours')."""
+    if not os.path.basename(compiled).startswith("unity_"):
+        return [compiled]
+    with open(compiled) as stream:
+        return re.findall(r'^#include "([^"]+)"', stream.read(), re.MULTILINE)
+
+
 def own_sources(build):
     with open(os.path.join(build, "compile_commands.json")) as stream:
         for entry in json.load(stream):
-            path = os.path.join(entry["directory"], entry["file"])
+            compiled = os.path.join(entry["directory"], entry["file"])
             command = entry.get("command") or " ".join(entry["arguments"])
-            ours = path.startswith(ROOT + os.sep) and not path.startswith(os.path.join(ROOT, "build"))
-            # Tests and benchmarks keep the format and the sizes; tidying them too doubles the time.
-            product = os.path.relpath(path, ROOT).split(os.sep)[0] not in ("tests", "bench")
-            if ours and product and "torch/csrc/api/include" not in command:
-                yield path
+            for path in sources_in(compiled):
+                ours = path.startswith(ROOT + os.sep) and not path.startswith(os.path.join(ROOT, "build"))
+                # Tests and benchmarks keep the format and the sizes; tidying them too doubles the time.
+                product = os.path.relpath(path, ROOT).split(os.sep)[0] not in ("tests", "bench")
+                if ours and product and "torch/csrc/api/include" not in command:
+                    yield path
 
 
 def contents(path, known={}):

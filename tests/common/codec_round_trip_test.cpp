@@ -22,7 +22,7 @@ Payload zeros(std::size_t bytes) {
 Payload part_of(const Payload& whole, std::size_t offset, std::size_t bytes) {
     return {whole.owner, whole.bytes.subspan(offset, bytes)};
 }
-Message push_of(const std::vector<Payload>& gradients) {
+Message push_with(const std::vector<Payload>& gradients) {
     Push push;
     push.step = {7};
     for (std::size_t i = 0; i < gradients.size(); ++i) {
@@ -73,7 +73,7 @@ TEST_CASE("codec: every kind has a name of its own") {
 }
 
 TEST_CASE("codec: payload bytes are counted over all blocks") {
-    CHECK(payload_bytes(push_of({zeros(12), zeros(0), zeros(4096)}).body) == 4108);
+    CHECK(payload_bytes(push_with({zeros(12), zeros(0), zeros(4096)}).body) == 4108);
     CHECK(payload_bytes(Body{Go{}}) == 0);
     PullRequest request;
     request.blocks = {{1}, {2}};
@@ -82,7 +82,7 @@ TEST_CASE("codec: payload bytes are counted over all blocks") {
 
 TEST_CASE("codec: small blocks travel in one copied frame, aligned to 16") {
     const std::vector<Payload> blocks = {zeros(4), zeros(100), zeros(0), zeros(16)};
-    const Frames frames = encode(push_of(blocks), false);
+    const Frames frames = encode(push_with(blocks), false);
     REQUIRE(frames.payloads.size() == 1);
     CHECK(frames.payloads[0].size() == 16 + 112 + 16);
     const Result<Message> back = decode(frames.header.bytes, frames.payloads);
@@ -96,7 +96,7 @@ TEST_CASE("codec: small blocks travel in one copied frame, aligned to 16") {
 TEST_CASE("codec: a large block is a frame of its own and not copied") {
     const Payload small = zeros(64);
     const Payload large = zeros(kSmallBlockBytes);
-    const Frames frames = encode(push_of({small, large, small}), false);
+    const Frames frames = encode(push_with({small, large, small}), false);
     REQUIRE(frames.payloads.size() == 2);
     CHECK(frames.payloads[0].size() == 128);
     CHECK(frames.payloads[1].bytes.data() == large.bytes.data());
@@ -107,7 +107,7 @@ TEST_CASE("codec: blocks side by side under one owner are one frame without a co
     const Payload part = zeros(200 * 4096);
     std::vector<Payload> blocks;
     for (std::size_t i = 0; i < 200; ++i) blocks.push_back(part_of(part, i * 4096, 4096));
-    const Frames frames = encode(push_of(blocks), true);
+    const Frames frames = encode(push_with(blocks), true);
     REQUIRE(frames.payloads.size() == 1);
     CHECK(frames.payloads[0].bytes.data() == part.bytes.data());
     CHECK(frames.payloads[0].size() == part.size());
@@ -119,7 +119,7 @@ TEST_CASE("codec: blocks side by side under one owner are one frame without a co
         CHECK(block.checksum == checksum_of(block.gradient.bytes));
     }
     // Also where the blocks are small, as long as they are all there is.
-    CHECK(encode(push_of({part_of(part, 4, 8), part_of(part, 12, 8)}), false)
+    CHECK(encode(push_with({part_of(part, 4, 8), part_of(part, 12, 8)}), false)
               .payloads[0]
               .bytes.data() == part.bytes.data() + 4);
 }
@@ -128,7 +128,7 @@ TEST_CASE("codec: neighbours in memory under different owners are not joined") {
     const Payload whole = zeros(2 * kSmallBlockBytes);
     const Payload left = {std::make_shared<int>(1), whole.bytes.first(kSmallBlockBytes)};
     const Payload right = {std::make_shared<int>(2), whole.bytes.last(kSmallBlockBytes)};
-    CHECK(encode(push_of({left, right}), false).payloads.size() == 2);
+    CHECK(encode(push_with({left, right}), false).payloads.size() == 2);
 }
 
 TEST_CASE("codec: a full message of large blocks among small ones keeps to the frame limit") {
@@ -137,7 +137,7 @@ TEST_CASE("codec: a full message of large blocks among small ones keeps to the f
         blocks.push_back(zeros(kSmallBlockBytes));
         blocks.push_back(zeros(16));
     }
-    const Message message = push_of(blocks);
+    const Message message = push_with(blocks);
     const Frames frames = encode(message, false);
     CHECK(frames.payloads.size() == kMostPayloadFrames - 1);
     const Result<Message> back = decode(frames.header.bytes, frames.payloads);
@@ -146,7 +146,7 @@ TEST_CASE("codec: a full message of large blocks among small ones keeps to the f
 }
 
 TEST_CASE("codec: checksums are computed where asked for, and kept where present") {
-    Message message = push_of({zeros(8), zeros(16)});
+    Message message = push_with({zeros(8), zeros(16)});
     std::get<Push>(message.body).blocks[0].checksum = 5;
     const Result<Message> without = over_frames(message, false);
     const Result<Message> with = over_frames(message, true);
@@ -159,7 +159,7 @@ TEST_CASE("codec: checksums are computed where asked for, and kept where present
 }
 
 TEST_CASE("codec: decoded blocks keep their frame alive, and only them") {
-    Frames frames = encode(push_of({zeros(8), zeros(16)}), false);
+    Frames frames = encode(push_with({zeros(8), zeros(16)}), false);
     std::weak_ptr<const void> frame = frames.payloads[0].owner;
     {
         const Result<Message> back = decode(frames.header.bytes, std::move(frames.payloads));
@@ -193,7 +193,7 @@ TEST_CASE("codec: headers and payloads decode at every address") {
 }
 
 TEST_CASE("codec: a stream message's length is known from its first four bytes") {
-    const std::vector<std::byte> bytes = encode_stream(push_of({zeros(8), zeros(100'000)}));
+    const std::vector<std::byte> bytes = encode_stream(push_with({zeros(8), zeros(100'000)}));
     CHECK(*stream_length(std::span(bytes).first(4)) == bytes.size());
     CHECK(bytes.size() > 100'008);
 }

@@ -32,7 +32,7 @@ struct Case {
     std::vector<double> weights;
 };
 
-bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+bool same_float_bits(const std::vector<float>& a, const std::vector<float>& b) {
     return a.size() == b.size() &&
            (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
 }
@@ -58,7 +58,7 @@ TEST_CASE("combine: is the fused sum in task order, bit for bit, under every ins
                 const std::vector<float> found = c.combined();
                 std::vector<float> expected(elements);
                 for (std::size_t k = 0; k < elements; ++k) expected[k] = expected_at(c, k);
-                REQUIRE(same_bits(found, expected));
+                REQUIRE(same_float_bits(found, expected));
             }
         }
     }
@@ -101,7 +101,7 @@ TEST_CASE("combine: may write over one of its rows") {
             Case c(4, tasks, 2050);
             const std::vector<float> expected = c.combined();
             combine(c.weights, c.pointers, c.rows[over]);
-            REQUIRE(same_bits(c.rows[over], expected));
+            REQUIRE(same_float_bits(c.rows[over], expected));
         }
     }
 }
@@ -115,7 +115,7 @@ TEST_CASE("combine: a cut into blocks moves no bits") {
         for (const float* row : c.pointers) rest.push_back(row + cut);
         combine(c.weights, c.pointers, std::span(out).first(cut));
         combine(c.weights, rest, std::span(out).subspan(cut));
-        REQUIRE(same_bits(out, whole));
+        REQUIRE(same_float_bits(out, whole));
     }
 }
 
@@ -128,7 +128,7 @@ TEST_CASE("combine: leaves out rows that are absent or weigh nothing, NaN and al
     c.rows[1].assign(1500, std::numeric_limits<float>::quiet_NaN());
     c.weights[1] = 0;
     c.pointers = {c.rows[0].data(), c.rows[1].data(), nullptr, c.rows[3].data()};
-    REQUIRE(same_bits(c.combined(), without.combined()));
+    REQUIRE(same_float_bits(c.combined(), without.combined()));
 }
 
 TEST_CASE("combine: a lone row of weight one passes through unaltered, negative zeros too") {
@@ -136,16 +136,16 @@ TEST_CASE("combine: a lone row of weight one passes through unaltered, negative 
     c.rows[1][5] = -0.0F;
     c.weights = {0, 1, 5};
     c.pointers[2] = nullptr;
-    REQUIRE(same_bits(c.combined(), c.rows[1]));
+    REQUIRE(same_float_bits(c.combined(), c.rows[1]));
 }
 
 TEST_CASE("combine: with no row left writes zeros") {
     Case c(8, 2, 100);
     c.weights = {0, 0};
-    REQUIRE(same_bits(c.combined(), std::vector<float>(100, 0.0F)));
+    REQUIRE(same_float_bits(c.combined(), std::vector<float>(100, 0.0F)));
     c.weights = {1, 1};
     c.pointers = {nullptr, nullptr};
-    REQUIRE(same_bits(c.combined(), std::vector<float>(100, 0.0F)));
+    REQUIRE(same_float_bits(c.combined(), std::vector<float>(100, 0.0F)));
 }
 
 }  // namespace detente

@@ -16,9 +16,9 @@ Job ssp_job() {
 }
 
 // A lead of one shard and two workers, and the clocks that are watched.
-class Watched {
+class WatchedClock {
   public:
-    Watched() {
+    WatchedClock() {
         auto policy = make_policy(ssp_job().policy);
         REQUIRE(policy.has_value());
         lead = std::make_unique<Lead>(std::move(*policy), std::vector<ShardId>{ShardId{0}}, 1, 2,
@@ -53,7 +53,7 @@ TEST_CASE("clock invariants: only policies with clocks have them") {
 }
 
 TEST_CASE("clock invariants: a worker that is given weights past the bound is found") {
-    Watched watched;
+    WatchedClock watched;
     for (std::uint64_t step = 1; step <= 2; ++step) {
         REQUIRE_FALSE(watched.starts(0, step));  // clocks 0 and 1
         watched.finishes(0, step);
@@ -64,7 +64,7 @@ TEST_CASE("clock invariants: a worker that is given weights past the bound is fo
 }
 
 TEST_CASE("clock invariants: the slowest worker's progress lets the other start") {
-    Watched watched;
+    WatchedClock watched;
     for (std::uint64_t step = 1; step <= 2; ++step) {
         REQUIRE_FALSE(watched.starts(0, step));
         watched.finishes(0, step);
@@ -75,7 +75,7 @@ TEST_CASE("clock invariants: the slowest worker's progress lets the other start"
 }
 
 TEST_CASE("clock invariants: a step that did not move its worker's clock is found") {
-    Watched watched;
+    WatchedClock watched;
     REQUIRE_FALSE(watched.starts(0, 1));
     const auto wrong = watched.starts(0, 2);  // and nothing was decided
     REQUIRE(wrong);
@@ -83,7 +83,7 @@ TEST_CASE("clock invariants: a step that did not move its worker's clock is foun
 }
 
 TEST_CASE("clock invariants: a step that was closed without a push moves no clock") {
-    Watched watched;
+    WatchedClock watched;
     REQUIRE_FALSE(watched.starts(0, 1));
     ClosedRecord closed;
     closed.worker = WorkerId{0};

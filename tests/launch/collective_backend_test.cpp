@@ -21,7 +21,7 @@ Plan plan_of(std::uint64_t elements, std::size_t tasks) {
     return plan;
 }
 
-Job job_in_step() {
+Job job_of_backend() {
     Job job;
     job.workers = 4;
     job.sync_layers = {"*"};
@@ -38,7 +38,7 @@ CollectivePlace place_of(std::size_t tasks) {
 TEST_CASE("collective backend: shared memory has room for what the job puts in step") {
     for (const std::uint64_t elements : {1000ULL, 25'000'000ULL, 200'000'000ULL}) {
         const SharedMemoryOptions options =
-            shared_memory_for(job_in_step(), plan_of(elements, 2), place_of(2));
+            shared_memory_for(job_of_backend(), plan_of(elements, 2), place_of(2));
         const std::uint64_t bytes = 2 * elements * sizeof(float);
         CHECK(options.run == "a run");
         CHECK(options.round_bytes >= bytes);
@@ -50,7 +50,7 @@ TEST_CASE("collective backend: shared memory has room for what the job puts in s
 
 TEST_CASE("sync layers: more tasks than can be averaged are refused before anything starts") {
     const auto resolved = [](std::size_t tasks, std::uint32_t pull_ahead) {
-        Job job = job_in_step();
+        Job job = job_of_backend();
         job.pull_ahead = pull_ahead;
         ModelDescription model;
         for (std::size_t i = 0; i < tasks; ++i) model.tasks.push_back(std::to_string(i));
@@ -68,7 +68,7 @@ TEST_CASE("sync layers: more tasks than can be averaged are refused before anyth
 
 TEST_CASE("collective backend: over NCCL a worker uses its own GPU and the libraries of the job") {
     using Options = std::vector<std::pair<std::string, std::string>>;
-    Job job = job_in_step();
+    Job job = job_of_backend();
     CollectivePlace place = place_of(2);
     place.local = 3;
     CHECK(nccl_options(job, place).run == "a run");

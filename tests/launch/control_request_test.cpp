@@ -8,7 +8,7 @@
 namespace detente {
 namespace {
 
-const char* const kJob = R"(name = "small"
+const char* const kRunningJob = R"(name = "small"
 workers = 2
 [model]
 library = "x"
@@ -21,7 +21,7 @@ tau_max = 8
 )";
 
 std::string refused(const std::vector<std::string>& set) {
-    const auto made = apply_to(kJob, {set, "me"});
+    const auto made = apply_to(kRunningJob, {set, "me"});
     REQUIRE(made.has_error());
     CHECK(made.error().code == ErrorCode::bad_job);
     return made.error().text;
@@ -31,7 +31,7 @@ std::string refused(const std::vector<std::string>& set) {
 
 TEST_CASE("control: a policy and its parameters take the place of the running job's") {
     const auto made =
-        apply_to(kJob, {{"staleness.policy=hinge", "staleness.a=3", "staleness.b=2"}, "me"});
+        apply_to(kRunningJob, {{"staleness.policy=hinge", "staleness.a=3", "staleness.b=2"}, "me"});
     REQUIRE(made.has_value());
     CHECK(made->change.policy == "hinge");
     CHECK(made->change.by == "me");
@@ -46,7 +46,7 @@ TEST_CASE("control: a policy and its parameters take the place of the running jo
 }
 
 TEST_CASE("control: a parameter alone changes that of the policy in force") {
-    const auto made = apply_to(kJob, {{"staleness.tau_max=2"}, "me"});
+    const auto made = apply_to(kRunningJob, {{"staleness.tau_max=2"}, "me"});
     REQUIRE(made.has_value());
     CHECK(made->change.policy == "bounded_reject");
     REQUIRE(made->change.parameters.size() == 1);
@@ -62,8 +62,8 @@ TEST_CASE("control: what a job file would refuse is refused with the same words"
 }
 
 TEST_CASE("control: what README shows works on README's job and its other example is refused") {
-    const std::string job =
-        std::string(kJob) + "[[staleness.for]]\npattern = \"heads.*\"\n" + "policy = \"async\"\n";
+    const std::string job = std::string(kRunningJob) +
+                            "[[staleness.for]]\npattern = \"heads.*\"\n" + "policy = \"async\"\n";
     const auto made = apply_to(job, {{"staleness.policy=polynomial", "staleness.a=1"}, "me"});
     REQUIRE(made.has_value());
     CHECK(made->change.policy == "polynomial");

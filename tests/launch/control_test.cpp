@@ -2,6 +2,7 @@
 #include <arpa/inet.h>
 #include <fmt/core.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -11,8 +12,10 @@
 #include <future>
 
 #include "common/build_id.h"
+#include "common/codec/codec.h"
 #include "launch/control_client.h"
 #include "launch/control_server.h"
+#include "launch/role_link.h"
 #include "launch/roles.h"
 
 namespace detente {
@@ -35,7 +38,7 @@ struct Hub {
         message.envelope.generation = Generation{77};
         message.envelope.build = build;
         Welcome welcome;
-        welcome.job = "name = \"x\"";
+        welcome.job = "[model]\nlibrary = \"m\"\n";
         welcome.model = "/runs/x";
         welcome.host = "there";
         welcome.build = "detente 0.0.9";
@@ -129,6 +132,92 @@ TEST_CASE("control link: whoever is dropped still reads what was sent to it befo
     CHECK(hub.gone.empty());
 }
 
+// A peer that is no ControlClient: it does not read.
+struct RawPeer {
+    explicit RawPeer(const Hub& hub) {
+        sockaddr_in to{};
+        to.sin_family = AF_INET;
+        to.sin_port = htons(hub.server.port());
+        to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        REQUIRE(::connect(socket, reinterpret_cast<sockaddr*>(&to), sizeof(to)) == 0);
+        const int on = 1;  // else what it says last waits here, and goes down with the socket
+        ::setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    }
+    ~RawPeer() { ::close(socket); }
+    RawPeer(const RawPeer&) = delete;
+    RawPeer& operator=(const RawPeer&) = delete;
+    void say(const void* bytes, std::size_t count) const {
+        REQUIRE(::send(socket, bytes, count, MSG_NOSIGNAL) == static_cast<ssize_t>(count));
+    }
+    void say(const Message& message) const {
+        const auto bytes = encode_stream(message);
+        say(bytes.data(), bytes.size());
+    }
+    int socket = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+};
+
+TEST_CASE("control link: last words are heard though writing to whoever said them fails first") {
+    Hub hub;
+    const NodeId worker = node_of(WorkerId{0});
+    {
+        const RawPeer peer(hub);
+        peer.say(hello_of(worker));
+        REQUIRE(hub.run_until([&] { return hub.got.size() == 1; }));
+        for (int step = 0; step < 5; ++step) {
+            Message message;
+            message.envelope.from = worker;
+            message.body = Status{.activity = std::to_string(step)};
+            peer.say(message);
+        }
+    }
+    // The first is answered by a reset, the others fail, before the loop has turned once.
+    for (int word = 0; word < 3; ++word) {
+        Message message;
+        message.envelope.to = worker;
+        message.body = Stop{"enough", false};
+        hub.server.send(worker, message);
+    }
+    REQUIRE(hub.run_until([&] { return !hub.gone.empty(); }));
+    REQUIRE(hub.got.size() == 6);
+    CHECK(std::get<Status>(hub.got.back().body).activity == "4");
+    CHECK(hub.gone == std::vector<NodeId>{worker});
+}
+
+TEST_CASE(
+    "control link: whoever leaves waits until its last word was read and the other end closed") {
+    Hub hub;
+    auto client = hub.connect();
+    (*client)->start({.received = [](Message&&) {}, .closed = [](const std::string&) {}});
+    const NodeId worker = node_of(WorkerId{0});
+    (*client)->send(hello_of(worker));
+    REQUIRE(hub.run_until([&] { return hub.got.size() == 1; }));
+    Message word;
+    word.envelope.from = worker;
+    word.body = Stopped{.error = "the last word"};
+    (*client)->send(word);
+    auto left = std::async(std::launch::async, [&] { (*client)->leave(seconds(10)); });
+    CHECK(left.wait_for(milliseconds(20)) == std::future_status::timeout);  // nobody reads yet
+    REQUIRE(hub.run_until([&] { return left.wait_for(seconds(0)) == std::future_status::ready; }));
+    REQUIRE(hub.got.size() == 2);
+    CHECK(std::get<Stopped>(hub.got.back().body).error == "the last word");
+    CHECK(hub.gone == std::vector<NodeId>{worker});
+    (*client)->leave(seconds(10));  // nobody is there any more: at once
+}
+
+TEST_CASE("role link: may go at the moment its coordinator does") {
+    for (int round = 0; round < 40; ++round) {
+        Hub hub;
+        auto client = hub.connect();
+        auto link = std::make_unique<RoleLink>(std::move(*client), RoleOptions{});
+        REQUIRE(link->begin().has_value());
+        link->speak_for(node_of(WorkerId{0}));
+        link->hello(node_of(WorkerId{0}), Endpoint{.node = node_of(WorkerId{0})}, false);
+        REQUIRE(hub.run_until([&] { return hub.got.size() == 1; }));
+        hub.server.close();  // which the link's thread hears while the link ends
+        link.reset();
+    }
+}
+
 TEST_CASE("control link: a node that is connected cannot be taken over") {
     Hub hub;
     auto first = hub.connect();
@@ -198,15 +287,9 @@ TEST_CASE("control link: garbage and strangers are closed, and the server goes o
          {std::string("GET / HTTP/1.1\r\n\r\n"), std::string("\xff\xff\xff\x7f"),
           std::string("\x08\0\0\0abcdefgh", 12)}) {
         const std::size_t before = hub.warnings.size();
-        const int socket = ::socket(AF_INET, SOCK_STREAM, 0);
-        sockaddr_in to{};
-        to.sin_family = AF_INET;
-        to.sin_port = htons(hub.server.port());
-        to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        REQUIRE(::connect(socket, reinterpret_cast<sockaddr*>(&to), sizeof(to)) == 0);
-        REQUIRE(::send(socket, garbage.data(), garbage.size(), MSG_NOSIGNAL) > 0);
+        const RawPeer stranger(hub);
+        stranger.say(garbage.data(), garbage.size());
         CHECK(hub.run_until([&] { return hub.warnings.size() > before; }));
-        ::close(socket);
     }
     CHECK(hub.got.empty());
     CHECK(hub.connect().has_value());

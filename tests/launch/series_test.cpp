@@ -36,7 +36,7 @@ ClusterView training_view() {
     return view;
 }
 
-std::vector<json::object> lines_of(const std::string& path) {
+std::vector<json::object> objects_of(const std::string& path) {
     std::vector<json::object> lines;
     const std::string text = bytes_of_file(path);
     for (std::size_t begin = 0; begin < text.size();) {
@@ -58,7 +58,7 @@ TEST_CASE("series: a header, then points with what the view knew, losses that ar
     const TemporaryFolder folder;
     SeriesWriter series = made(folder / "s", {seconds(1), true});
     REQUIRE(series.note(training_view()).has_value());
-    const auto lines = lines_of(folder / "s");
+    const auto lines = objects_of(folder / "s");
     REQUIRE(lines.size() == 2);
     CHECK(lines[0].at("job").as_string() == "small \"quoted\"");
     CHECK(lines[0].at("virtual").as_bool());
@@ -87,7 +87,7 @@ TEST_CASE("series: a point says where the time of the first workers' steps went"
         view.processes.push_back(worker);
     }
     REQUIRE(series.note(view).has_value());
-    const auto lines = lines_of(folder / "s");
+    const auto lines = objects_of(folder / "s");
     const json::array& rows = lines.at(1).at("step_time_us").as_array();
     REQUIRE(rows.size() == SeriesWriter::kMostWorkers);
     CHECK(json::serialize(rows[3]) == "[30,1500,0,0,0,0]");
@@ -113,7 +113,7 @@ TEST_CASE("series: points come at the interval, scores when there are some, the 
     REQUIRE(series.finish(view).has_value());
     std::vector<double> at;
     std::size_t scores = 0;
-    for (const json::object& line : lines_of(folder / "s")) {
+    for (const json::object& line : objects_of(folder / "s")) {
         if (line.contains("stage")) at.push_back(line.at("seconds").to_number<double>());
         if (!line.contains("accuracy")) continue;
         ++scores;
@@ -133,7 +133,7 @@ TEST_CASE("series: is bounded, and what stays spans the whole run evenly") {
         REQUIRE(series.note(view).has_value());
         view.now += seconds(1);
     }
-    const auto lines = lines_of(folder / "s");
+    const auto lines = objects_of(folder / "s");
     CHECK(lines.size() <= SeriesWriter::kMostLines + 1);
     CHECK(lines.size() >= SeriesWriter::kMostLines / 2);
     CHECK(lines[1].at("seconds").to_number<double>() == 2);

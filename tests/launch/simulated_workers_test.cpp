@@ -4,7 +4,7 @@
 namespace detente::test {
 namespace {
 
-const std::string kRestart = R"(
+const std::string kWorkerRestart = R"(
 [[simulate.fault]]
 kind = "restart"
 node = "worker:1"
@@ -39,7 +39,8 @@ std::size_t applied_of(const std::vector<LedgerEntry>& ledger, std::uint32_t wor
 }  // namespace
 
 TEST_CASE("simulated workers: one that restarts takes its place as the next incarnation") {
-    const SimulatedRun run = simulate(job_of(kQuadraticJob + kRestart, {"simulate.thorough=true"}));
+    const SimulatedRun run =
+        simulate(job_of(kQuadraticJob + kWorkerRestart, {"simulate.thorough=true"}));
     require_whole(run);
     const ProcessView* process = run.view.find(node_of(WorkerId{1}));
     REQUIRE(process != nullptr);
@@ -76,7 +77,7 @@ at_s = 0.2
 }
 
 TEST_CASE("simulated workers: runs with restarts drains and joins come out again bit for bit") {
-    for (const std::string& faults : {kRestart, kDrainAndJoin}) {
+    for (const std::string& faults : {kWorkerRestart, kDrainAndJoin}) {
         for (const char* policy : {"async", "dc_asgd", "dana_zero", "bsp", "ssp", "fedbuff"}) {
             INFO(policy << faults);
             require_replays({std::string("staleness.policy=") + policy, "worker.clip_norm=0.5"},

@@ -10,13 +10,13 @@
 namespace detente::test {
 namespace {
 
-constexpr const char* kSmallest = "[model]\nlibrary = \"m\"\n";
+constexpr const char* kSplit = "[model]\nlibrary = \"m\"\n";
 
-std::string mistake(const std::vector<std::string>& overrides) {
+std::string split_mistake(const std::vector<std::string>& overrides) {
     std::vector<std::string> all{"worker.split_tasks=true", "conflict.method=sum"};
     all.insert(all.end(), overrides.begin(), overrides.end());
-    const auto job = parse_job(kSmallest, "job.toml", all);
-    return job ? "no mistake" : job.error().text;
+    const auto job = parse_job(kSplit, "job.toml", all);
+    return job ? "no split_mistake" : job.error().text;
 }
 
 // The quadratic's tasks, of which each leaves one tensor to the other.
@@ -46,40 +46,40 @@ std::vector<std::string> with(std::vector<std::string> all, const std::vector<st
 }  // namespace
 
 TEST_CASE("split job: keys are read and written back") {
-    const Job job = job_of(
-        kSmallest, {"worker.split_tasks=true", "conflict.method=mean", "across.method=project",
-                    "across.ema=0.5", "across.half_life=3", "across.compensate=0.1"});
+    const Job job =
+        job_of(kSplit, {"worker.split_tasks=true", "conflict.method=mean", "across.method=project",
+                        "across.ema=0.5", "across.half_life=3", "across.compensate=0.1"});
     CHECK(job.split_tasks);
     CHECK(job.across.method == AcrossMethod::project);
     CHECK(job.across.ema == 0.5);
     CHECK(job.across.half_life == 3);
     CHECK(job.across.compensate == 0.1);
     CHECK(to_toml(job_of(to_toml(job))) == to_toml(job));
-    CHECK_FALSE(job_of(kSmallest).split_tasks);
-    CHECK(job_of(kSmallest).across.method == AcrossMethod::off);
+    CHECK_FALSE(job_of(kSplit).split_tasks);
+    CHECK(job_of(kSplit).across.method == AcrossMethod::off);
 }
 
 TEST_CASE("split job: what does not go with it is refused with its key and its reason") {
     using Catch::Contains;
-    CHECK(mistake({}) == "no mistake");
-    CHECK(mistake({"across.method=project"}) == "no mistake");
+    CHECK(split_mistake({}) == "no split_mistake");
+    CHECK(split_mistake({"across.method=project"}) == "no split_mistake");
     CHECK_THAT(
-        mistake({"conflict.method=pcgrad"}),
+        split_mistake({"conflict.method=pcgrad"}),
         Contains("conflict.method: must be sum, mean or constant") && Contains("across.method"));
-    CHECK_THAT(mistake({"staleness.policy=bsp"}),
+    CHECK_THAT(split_mistake({"staleness.policy=bsp"}),
                Contains("worker.split_tasks: must be false where whole steps are decided"));
-    CHECK_THAT(mistake({"staleness.admission=step"}), Contains("worker.split_tasks"));
-    CHECK_THAT(mistake({"sync.layers=[\"*\"]"}), Contains("sync.layers: must be empty"));
-    CHECK_THAT(mistake({"conflict.space=representation"}),
+    CHECK_THAT(split_mistake({"staleness.admission=step"}), Contains("worker.split_tasks"));
+    CHECK_THAT(split_mistake({"sync.layers=[\"*\"]"}), Contains("sync.layers: must be empty"));
+    CHECK_THAT(split_mistake({"conflict.space=representation"}),
                Contains("conflict.space: must be parameters"));
-    CHECK_THAT(mistake({"across.method=project", "staleness.policy=dc_asgd"}),
+    CHECK_THAT(split_mistake({"across.method=project", "staleness.policy=dc_asgd"}),
                Contains("staleness.policy: 'dc_asgd' changes gradients"));
-    CHECK_THAT(mistake({"across.method=project", "staleness.policy=easgd"}),
+    CHECK_THAT(split_mistake({"across.method=project", "staleness.policy=easgd"}),
                Contains("'easgd' changes gradients"));
-    CHECK_THAT(mistake({"across.method=project", "worker.split_tasks=false"}),
+    CHECK_THAT(split_mistake({"across.method=project", "worker.split_tasks=false"}),
                Contains("across.method: must be off without worker.split_tasks"));
-    CHECK_THAT(mistake({"across.ema=1"}), Contains("across.ema"));
-    CHECK_THAT(mistake({"across.half_life=0"}), Contains("across.half_life"));
+    CHECK_THAT(split_mistake({"across.ema=1"}), Contains("across.ema"));
+    CHECK_THAT(split_mistake({"across.half_life=0"}), Contains("across.half_life"));
 }
 
 TEST_CASE("split job: a model with gates is refused") {

@@ -23,7 +23,7 @@ Job job_with(PolicyConfig policy, Admission admission) {
     return job;
 }
 
-ShardSlice checkpoint_of(OneShard& shard) {
+ShardSlice slice_of(OneShard& shard) {
     const TemporaryFolder folder;
     shard.world().receive(kCoordinator, CheckpointRequest{1, folder.path()});
     REQUIRE(write_whole_file(shard.world().stored.back()).has_value());
@@ -130,7 +130,7 @@ TEST_CASE("vectors: a resumed run equals the uninterrupted one that took the sam
             Play whole(OneShard(40, job), 1, 1);
             whole.shard().initialise();
             for (int seed = 0; seed < 5; ++seed) whole.round(seed);
-            const ShardSlice slice = checkpoint_of(whole.shard());
+            const ShardSlice slice = slice_of(whole.shard());
             Play resumed(restored(slice, job), 2, 2);
             CHECK(weights_of(resumed.shard()) == weights_of(whole.shard()));
             for (int seed = 5; seed < 9; ++seed) {
@@ -166,7 +166,7 @@ TEST_CASE("vectors: of workers that the resumed job does not have go as if they 
     Play play(OneShard(40, job_with({"dana_zero", {}}, Admission::block)), 1, 1);
     play.shard().initialise();
     for (int seed = 0; seed < 3; ++seed) play.round(seed);
-    const ShardSlice slice = checkpoint_of(play.shard());
+    const ShardSlice slice = slice_of(play.shard());
     Job smaller = job_with({"dana_zero", {}}, Admission::block);
     smaller.workers = 1;
     OneShard resumed = restored(slice, smaller);
@@ -181,7 +181,7 @@ TEST_CASE("vectors: another policy, or another variant of it, begins anew") {
     Play play(OneShard(40, job_with({"dc_asgd", {{"variant", "a"}}}, Admission::block)), 1, 1);
     play.shard().initialise();
     for (int seed = 0; seed < 3; ++seed) play.round(seed);
-    const ShardSlice slice = checkpoint_of(play.shard());
+    const ShardSlice slice = slice_of(play.shard());
     for (const PolicyConfig& policy :
          {PolicyConfig{"dc_asgd", {{"variant", "c"}}}, PolicyConfig{"gap_aware", {}}}) {
         OneShard resumed = restored(slice, job_with(policy, Admission::block));

@@ -11,7 +11,7 @@
 namespace detente::test {
 namespace {
 
-ClusterOptions projecting_cluster(std::uint32_t servers) {
+ClusterOptions projecting_servers(std::uint32_t servers) {
     ClusterOptions options = small_cluster();
     options.job.servers = servers;
     options.job.split_tasks = true;
@@ -26,7 +26,7 @@ ClusterOptions projecting_cluster(std::uint32_t servers) {
 // Made in the middle of a run on two servers.
 class MadeCheckpoint {
   public:
-    explicit MadeCheckpoint(const ClusterOptions& options = projecting_cluster(2)) {
+    explicit MadeCheckpoint(const ClusterOptions& options = projecting_servers(2)) {
         Cluster cluster(options);
         cluster.after_start(std::chrono::milliseconds(40), [&] {
             cluster.send_to_coordinator(CheckpointRequest{1, directory()});
@@ -49,7 +49,7 @@ class MadeCheckpoint {
         }
     }
     ClusterOptions resumed(std::uint32_t servers) const {
-        ClusterOptions options = projecting_cluster(servers);
+        ClusterOptions options = projecting_servers(servers);
         options.incarnation = Incarnation{2};
         options.restore = [this](ShardSetup& setup, const ModelDescription& model) {
             const auto restored = restore_shard(setup, directory(), model);
@@ -93,7 +93,7 @@ TEST_CASE("across: owners that are fewer than remembered are refused with what t
     const MadeCheckpoint made;
     ClusterOptions options = made.resumed(2);
     options.job.tasks = {{"task1", {"trunk.*"}}};
-    Cluster planned(projecting_cluster(2));
+    Cluster planned(projecting_servers(2));
     const auto plan = make_plan(planned.model(), options.job);
     REQUIRE(plan.has_value());
     ShardSetup setup;
@@ -120,7 +120,7 @@ TEST_CASE("across: owners that are fewer than remembered are refused with what t
 }
 
 TEST_CASE("across: owners that are more than remembered are taken as they are") {
-    ClusterOptions narrow = projecting_cluster(2);
+    ClusterOptions narrow = projecting_servers(2);
     narrow.job.tasks = {{"task1", {"trunk.*"}}};
     const MadeCheckpoint made(narrow);
     const ClusterOptions options = made.resumed(2);

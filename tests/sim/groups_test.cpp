@@ -8,7 +8,7 @@ namespace detente::sim {
 namespace {
 
 // Members' events in the order of their times.
-struct Bench {
+struct GroupBench {
     struct Posted {
         WorkerId to;
         Nanos at;
@@ -60,7 +60,7 @@ std::vector<float> floats_of(const Payload& payload) {
     std::memcpy(values.data(), payload.bytes.data(), payload.size());
     return values;
 }
-void form_all(Bench& bench) {
+void form_all(GroupBench& bench) {
     for (std::uint32_t i = 0; i < 3; ++i) bench.groups.form(member(i), kThree, kDeadline);
 }
 
@@ -68,7 +68,7 @@ void form_all(Bench& bench) {
 
 TEST_CASE(
     "simulated groups: every member gets the weighted mean a ring's time after the last came") {
-    Bench bench;
+    GroupBench bench;
     form_all(bench);
     REQUIRE(bench.of<GroupFormed>().size() == 3);
     bench.groups.reduce(member(2), key(1), share({3, 30}, 2), kDeadline);
@@ -89,7 +89,7 @@ TEST_CASE(
 }
 
 TEST_CASE("simulated groups: without a weight there is no mean") {
-    Bench bench;
+    GroupBench bench;
     form_all(bench);
     for (std::uint32_t i = 0; i < 3; ++i) {
         bench.groups.reduce(member(i), key(4), cancelled_share(7), kDeadline);
@@ -100,7 +100,7 @@ TEST_CASE("simulated groups: without a weight there is no mean") {
 
 TEST_CASE(
     "simulated groups: who does not come by the deadline is named to all and breaks the group") {
-    Bench bench;
+    GroupBench bench;
     form_all(bench);
     bench.groups.reduce(member(0), key(1), share({1}, 1), kDeadline);
     bench.groups.reduce(member(1), key(1), share({1}, 1), kDeadline);
@@ -116,7 +116,7 @@ TEST_CASE(
 }
 
 TEST_CASE("simulated groups: who leaves breaks the group and who forms anew has left") {
-    Bench bench;
+    GroupBench bench;
     form_all(bench);
     bench.groups.reduce(member(1), key(1), share({1}, 1), kDeadline);
     const Group two{GroupEpoch{2}, {WorkerId{0}, WorkerId{1}}};
@@ -133,7 +133,7 @@ TEST_CASE("simulated groups: who leaves breaks the group and who forms anew has 
 }
 
 TEST_CASE("simulated groups: a group that is not complete by the deadline is not formed") {
-    Bench bench;
+    GroupBench bench;
     bench.groups.form(member(0), kThree, kDeadline);
     bench.groups.form(member(2), kThree, kDeadline);
     CHECK(bench.posted.empty());

@@ -13,17 +13,6 @@ namespace {
 using std::chrono::seconds;
 namespace json = boost::json;
 
-std::uint64_t count(const json::object& object, const char* name) {
-    return object.at(name).to_number<std::uint64_t>();
-}
-
-void check_books(const json::object& summary) {
-    const json::object& books = summary.at("updates").as_object();
-    CHECK(count(books, "computed") == count(books, "applied") + count(books, "rejected") +
-                                          count(books, "cancelled") + count(books, "lost"));
-    CHECK(count(books, "in_flight") == 0);
-}
-
 TEST_CASE("frozen: a frozen worker is named within its deadline and the job goes on without it") {
     const TinyRun run("step_ms = 10");
     Launched launched(run.folder(), run.arguments());

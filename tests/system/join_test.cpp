@@ -110,6 +110,20 @@ TEST_CASE("join: a killed rank 0 takes the others with it") {
     }
 }
 
+TEST_CASE("join: a rank whose log cannot be written ends the job and is named") {
+    const TinyRun run;
+    // Where the log of worker 1 is to be there is a folder.
+    std::filesystem::create_directories(run.run_dir() + "/worker-1.log");
+    const Ranks ranks = join_by_hand(run);
+    for (const auto& rank : ranks) {
+        const auto code = rank->wait(seconds(20));
+        REQUIRE(code);
+        CHECK(*code != 0);
+    }
+    CHECK(ranks[0]->wait(seconds(0)) == value_of(ExitCode::io));
+    CHECK_THAT(ranks[0]->output(), Catch::Contains("worker:1") && Catch::Contains("worker-1.log"));
+}
+
 TEST_CASE("join: --dry-run shows the plan from rank 0, or without a launcher, and starts nothing") {
     const TinyRun run;
     for (const std::string rank : {"0", "3"}) {

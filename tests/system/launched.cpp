@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <catch2/catch.hpp>
 #include <fstream>
 
 namespace detente::test {
@@ -175,6 +176,17 @@ bool TinyRun::has_checkpoint() const {
 json::object TinyRun::summary() const {
     const std::string text = bytes_of_file(run_dir() + "/summary.json");
     return text.empty() ? json::object() : json::parse(text).as_object();
+}
+
+std::uint64_t count(const json::object& object, const char* name) {
+    return object.at(name).to_number<std::uint64_t>();
+}
+
+void check_books(const json::object& summary) {
+    const json::object& books = summary.at("updates").as_object();
+    CHECK(count(books, "computed") == count(books, "applied") + count(books, "rejected") +
+                                          count(books, "cancelled") + count(books, "lost"));
+    CHECK(count(books, "in_flight") == 0);
 }
 
 std::vector<std::string> words(std::vector<std::string> first,

@@ -72,6 +72,10 @@ class TinyRun {
 
 bool alive(pid_t pid);
 
+std::uint64_t count(const boost::json::object& object, const char* name);
+// That a summary's updates add up, and none was in flight at the end.
+void check_books(const boost::json::object& summary);
+
 // Ranks 0 to 4 with these words each; and of `detente join JOB --out RUN` and `more`.
 using Ranks = std::vector<std::unique_ptr<Launched>>;
 Ranks by_hand(const TinyRun& run, const std::vector<std::string>& joins);

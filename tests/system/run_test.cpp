@@ -20,18 +20,6 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 namespace json = boost::json;
 
-std::uint64_t count(const json::object& object, const char* name) {
-    return object.at(name).to_number<std::uint64_t>();
-}
-
-void check_books(const json::object& summary) {
-    const json::object& books = summary.at("updates").as_object();
-    CHECK(count(books, "computed") == count(books, "applied") + count(books, "rejected") +
-                                          count(books, "cancelled") + count(books, "lost") +
-                                          count(books, "in_flight"));
-    CHECK(count(books, "in_flight") == 0);
-}
-
 // What a process has mapped: which libraries it ever loaded.
 std::string maps_of(pid_t pid) { return bytes_of_file("/proc/" + std::to_string(pid) + "/maps"); }
 

@@ -47,18 +47,12 @@ std::vector<std::string> over_nccl(const TinyRun& run, const char* workers) {
                           "sync.cuda_library=" NCCL_STANDIN, "--set", "sync.deadline_s=20"});
 }
 
-std::uint64_t count(const json::object& object, const char* name) {
-    return object.at(name).to_number<std::uint64_t>();
-}
-
 json::object ended_well(const TinyRun& run, Launched& launched) {
     const auto code = launched.wait(seconds(60));
     INFO(launched.output());
     REQUIRE(code == 0);
     json::object summary = run.summary();
-    const json::object& books = summary.at("updates").as_object();
-    CHECK(count(books, "computed") == count(books, "applied") + count(books, "rejected") +
-                                          count(books, "cancelled") + count(books, "lost"));
+    check_books(summary);
     CHECK(summary.at("batches").as_object().at("done").to_number<double>() == 1);
     return summary;
 }

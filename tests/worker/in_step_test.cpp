@@ -51,7 +51,7 @@ class CountedRows final : public TaskGradients {
     float rows_[2][3][5] = {};
 };
 
-std::vector<float> floats_of(const Payload& payload) {
+std::vector<float> values_of(const Payload& payload) {
     std::vector<float> values(payload.size() / sizeof(float));
     std::memcpy(values.data(), payload.bytes.data(), payload.size());
     return values;
@@ -79,7 +79,7 @@ Reduced averaged(const std::vector<std::pair<CollectiveKey, GradientShare>>& sha
         REQUIRE(key == shares.front().first);
         REQUIRE(share.elements == mean.size());
         const auto part = static_cast<float>(share.weight / weights);
-        const std::vector<float> values = floats_of(share.gradient);
+        const std::vector<float> values = values_of(share.gradient);
         for (std::size_t i = 0; share.weight > 0 && i < mean.size(); ++i) {
             mean[i] += part * values[i];
         }
@@ -134,8 +134,8 @@ TEST_CASE(
     CHECK(rows.elements(TaskId{0}) == 5);
     CHECK(rows.elements(TaskId{1}) == 9);
     const auto own = std::make_shared<CountedRows>();
-    CHECK(floats_of(rows.pack(TaskId{0}, *own)) == std::vector<float>{0, 1, 2, 3, 4});
-    CHECK(floats_of(rows.pack(TaskId{1}, *own)) ==
+    CHECK(values_of(rows.pack(TaskId{0}, *own)) == std::vector<float>{0, 1, 2, 3, 4});
+    CHECK(values_of(rows.pack(TaskId{1}, *own)) ==
           std::vector<float>{100, 101, 102, 103, 104, 110, 111, 112, 113});
 
     std::vector<float> average(9);
@@ -196,7 +196,7 @@ TEST_CASE("in step: the first that takes part pushes, at the oldest versions of 
     CHECK(pushes->samples == 24);
     CHECK(pushes->base == second);
     CHECK(waits->base == second);
-    CHECK(floats_of(pushes->by_task[0])[4] == Approx(4));
+    CHECK(values_of(pushes->by_task[0])[4] == Approx(4));
 
     members.rounds[1]->tell(Step{1}, {BlockId{2}}, *members.effects[1]);
     for (const auto& ended : members.exchange(Step{1}, 3)) {

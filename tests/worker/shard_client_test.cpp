@@ -18,7 +18,7 @@ struct NoNode final : Node {
 struct Talk {
     explicit Talk(std::int64_t blocks = 4, std::uint64_t credit_bytes = 2 * kMiB)
         : job(job_of(credit_bytes)),
-          plan(plan_of(blocks, job)),
+          plan(plan_with(blocks, job)),
           client(kLeadShard, plan, job),
           effects(node) {}
 
@@ -30,7 +30,7 @@ struct Talk {
         job.reply_deadline = kDeadline;
         return job;
     }
-    static Plan plan_of(std::int64_t blocks, const Job& job) {
+    static Plan plan_with(std::int64_t blocks, const Job& job) {
         ModelDescription model;
         model.model = "blocks";
         model.tasks = {"a"};

@@ -1,0 +1,73 @@
+// What steps that wait for a decision may take, and a host that has not so much.
+#include "launch/staging_plan.h"
+
+#include <catch2/catch.hpp>
+
+namespace detente {
+namespace {
+
+Job job_with(const std::string& policy, std::uint32_t workers) {
+    Job job;
+    job.policy.name = policy;
+    job.workers = workers;
+    return job;
+}
+
+Plan two_shards() {
+    Plan plan;
+    plan.shard_bytes = {1000, 500};
+    return plan;
+}
+
+const std::vector<ShardId> kBoth{ShardId{0}, ShardId{1}};
+
+}  // namespace
+
+TEST_CASE("staging: every worker may have a step undecided and one more with each step ahead") {
+    Job job = job_with("bsp", 3);
+    CHECK(most_staged_steps(job) == 3);
+    job.pull_ahead = 1;
+    CHECK(most_staged_steps(job) == 6);
+    job.places = 5;  // workers that join
+    CHECK(most_staged_steps(job) == 10);
+}
+
+TEST_CASE("staging: what a policy keeps while workers go on counts too") {
+    Job job = job_with("fedbuff", 3);
+    job.policy.parameters = {{"k", "7"}};
+    job.admission = Admission::step;
+    CHECK(most_staged_steps(job) == 3 + 7);
+    job = job_with("rennala", 3);  // as many as there are workers
+    job.admission = Admission::step;
+    CHECK(most_staged_steps(job) == 3 + 3);
+}
+
+TEST_CASE("staging: shards that decide by themselves keep nothing") {
+    const Job job = job_with("bounded_reject", 3);
+    CHECK(most_staged_steps(job) == 0);
+    CHECK(describe_staging(two_shards(), job).empty());
+    CHECK(check_staging(two_shards(), job, kBoth, 1, "small").has_value());
+}
+
+TEST_CASE("staging: the plan says how much each shard may keep") {
+    CHECK(describe_staging(two_shards(), job_with("bsp", 3)) ==
+          "shard 0 keeps at most 3 steps until they are decided: 3000 bytes\n"
+          "shard 1 keeps at most 3 steps until they are decided: 1500 bytes\n");
+}
+
+TEST_CASE("staging: a host without the memory for it is refused by name") {
+    Plan plan;
+    plan.shard_bytes = {3ULL << 30U, 2ULL << 30U};
+    const Job job = job_with("bsp", 3);
+    CHECK(check_staging(plan, job, kBoth, 20ULL << 30U, "node7").has_value());
+    CHECK(check_staging(plan, job, {ShardId{1}}, 8ULL << 30U, "node7").has_value());
+    const auto refused = check_staging(plan, job, kBoth, 19ULL << 30U, "node7");
+    REQUIRE(refused.has_error());
+    CHECK(refused.error().code == ErrorCode::bad_job);
+    CHECK_THAT(refused.error().text, Catch::Contains("3 steps of 3 workers") &&
+                                         Catch::Contains("19.0 GiB of node7") &&
+                                         Catch::Contains("15.0 GiB of gradients") &&
+                                         Catch::Contains("5.0 GiB of weights on 2 shards"));
+}
+
+}  // namespace detente
