@@ -5,6 +5,18 @@
 #include "common/staleness/policy.h"
 
 namespace detente {
+namespace {
+
+// Of a step's gradients at this shard: frozen blocks have none.
+std::uint64_t step_bytes(const Plan& plan, std::size_t shard) {
+    std::uint64_t bytes = 0;
+    for (const BlockId id : plan.by_shard[shard]) {
+        if (plan.block(id).trainable()) bytes += plan.block(id).bytes();
+    }
+    return bytes;
+}
+
+}  // namespace
 
 std::uint64_t most_staged_steps(const Job& job) {
     const auto policy = make_policy(job.policy);
@@ -18,7 +30,7 @@ std::string describe_staging(const Plan& plan, const Job& job) {
     std::string text;
     for (std::size_t shard = 0; steps > 0 && shard < plan.shard_bytes.size(); ++shard) {
         text += fmt::format("shard {} keeps at most {} steps until they are decided: {} bytes\n",
-                            shard, steps, steps * plan.shard_bytes[shard]);
+                            shard, steps, steps * step_bytes(plan, shard));
     }
     return text;
 }
@@ -27,11 +39,12 @@ Result<void> check_staging(const Plan& plan, const Job& job, const std::vector<S
                            std::uint64_t memory_bytes, const std::string& host) {
     const std::uint64_t steps = most_staged_steps(job);
     if (steps == 0) return {};
-    double weights = 0;  // as a number that cannot overflow
+    double weights = 0;  // as numbers that cannot overflow
+    double staged = 0;
     for (const ShardId shard : shards) {
         weights += static_cast<double>(plan.shard_bytes[shard.value]);
+        staged += static_cast<double>(steps) * static_cast<double>(step_bytes(plan, shard.value));
     }
-    const double staged = static_cast<double>(steps) * weights;
     if (weights + staged <= static_cast<double>(memory_bytes)) return {};
     constexpr double kGiB = 1U << 30U;
     return fail(ErrorCode::bad_job,

@@ -13,9 +13,19 @@ Job job_with(const std::string& policy, std::uint32_t workers) {
     return job;
 }
 
-Plan two_shards() {
+// A block on each.
+Plan two_shards(std::uint64_t first_bytes = 1000, std::uint64_t second_bytes = 500) {
     Plan plan;
-    plan.shard_bytes = {1000, 500};
+    plan.shard_bytes = {first_bytes, second_bytes};
+    for (std::uint32_t shard = 0; shard < 2; ++shard) {
+        Block block;
+        block.id.value = shard;
+        block.elements = plan.shard_bytes[shard] / sizeof(float);
+        block.owners.insert(TaskId{0});
+        block.home = ShardId{shard};
+        plan.blocks.push_back(block);
+        plan.by_shard.push_back({block.id});
+    }
     return plan;
 }
 
@@ -55,9 +65,18 @@ TEST_CASE("staging: the plan says how much each shard may keep") {
           "shard 1 keeps at most 3 steps until they are decided: 1500 bytes\n");
 }
 
+TEST_CASE("staging: what is frozen is stored but never staged") {
+    Plan plan = two_shards(10ULL << 30U, 1ULL << 30U);
+    plan.blocks[0].frozen = true;
+    const Job job = job_with("bsp", 3);
+    CHECK_THAT(describe_staging(plan, job),
+               Catch::Contains("shard 0 keeps at most 3 steps until they are decided: 0 bytes"));
+    CHECK(check_staging(plan, job, kBoth, 14ULL << 30U, "node7").has_value());
+    CHECK(check_staging(plan, job, kBoth, 13ULL << 30U, "node7").has_error());
+}
+
 TEST_CASE("staging: a host without the memory for it is refused by name") {
-    Plan plan;
-    plan.shard_bytes = {3ULL << 30U, 2ULL << 30U};
+    const Plan plan = two_shards(3ULL << 30U, 2ULL << 30U);
     const Job job = job_with("bsp", 3);
     CHECK(check_staging(plan, job, kBoth, 20ULL << 30U, "node7").has_value());
     CHECK(check_staging(plan, job, {ShardId{1}}, 8ULL << 30U, "node7").has_value());
