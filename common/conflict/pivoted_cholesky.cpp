@@ -38,7 +38,7 @@ bool PivotedCholesky::factor_in_order(const std::vector<double>& matrix) {
             at(i, j) = matrix[i * n_ + j] * (scale_[i] * scale_[j]);
         }
     }
-    if (!factor_upper(factor_.data(), n_, stride_, kWellApart, inverse_.data())) return false;
+    if (!factor_upper(factor_.data(), n_, 0, stride_, kWellApart, inverse_.data())) return false;
     rank_ = n_;
     well_apart_ = true;
     return true;

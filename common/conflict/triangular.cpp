@@ -14,10 +14,12 @@ constexpr std::size_t kSums = 4;
 
 }  // namespace
 
-bool factor_upper(double* m, std::size_t n, std::size_t stride, double least, double* inverse) {
+bool factor_upper(double* m, std::size_t n, std::size_t beside, std::size_t stride, double least,
+                  double* inverse) {
+    const std::size_t columns = n + beside;
     for (std::size_t i = 0; i < n; ++i) {
         double* own = m + i * stride;
-        for (std::size_t first = i; first < n; first += kTile) {
+        for (std::size_t first = i; first < columns; first += kTile) {
             double rest[kTile];
             std::copy_n(own + first, kTile, rest);
             for (std::size_t k = 0; k < i; ++k) {
@@ -32,7 +34,7 @@ bool factor_upper(double* m, std::size_t n, std::size_t stride, double least, do
         if (!std::isfinite(root)) return false;
         inverse[i] = 1 / root;
         own[i] = root;
-        for (std::size_t j = i + 1; j < n; ++j) own[j] *= inverse[i];
+        for (std::size_t j = i + 1; j < columns; ++j) own[j] *= inverse[i];
     }
     return true;
 }
@@ -50,13 +52,16 @@ void solve_upper(const double* u, std::size_t n, std::size_t stride, const doubl
                  double* __restrict y) {
     for (std::size_t i = n; i-- > 0;) {
         const double* row = u + i * stride;
+        // What was found last comes last: all else need not wait for it.
         double sums[kSums] = {};
-        std::size_t j = i + 1;
-        for (; j + kSums <= n; j += kSums) {
-            for (std::size_t l = 0; l < kSums; ++l) sums[l] += row[j + l] * y[j + l];
+        std::size_t j = n;
+        for (; j >= i + 1 + kSums; j -= kSums) {
+            for (std::size_t l = 0; l < kSums; ++l)
+                sums[l] += row[j - kSums + l] * y[j - kSums + l];
         }
-        for (; j < n; ++j) sums[0] += row[j] * y[j];
-        y[i] = (y[i] - ((sums[0] + sums[1]) + (sums[2] + sums[3]))) * inverse[i];
+        double last = 0;
+        for (; j > i + 1; --j) last += row[j - 1] * y[j - 1];
+        y[i] = (y[i] - ((sums[0] + sums[1]) + (sums[2] + sums[3])) - last) * inverse[i];
     }
 }
 

@@ -6,10 +6,7 @@
 #include <vector>
 
 #include "common/conflict/orthant_qp.h"
-#include "common/conflict/pivoted_cholesky.h"
 #include "common/conflict/simplex_projection.h"
-#include "common/conflict/simplex_qp.h"
-#include "common/conflict/small_matrix.h"
 #include "common/conflict/symmetric_eigen.h"
 #include "common/random.h"
 #include "tests/conflict/method_run.h"
@@ -111,85 +108,6 @@ TEST_CASE("cone: the residual is that of the conditions, and large for a wrong p
     REQUIRE(orthant_kkt_residual(g, b, std::vector<double>{11.0 / 18, 0.5}) < 1e-12);
     REQUIRE(orthant_kkt_residual(g, b, std::vector<double>{2, 0.5}) > 1e-2);    // too far
     REQUIRE(orthant_kkt_residual(g, b, std::vector<double>{0.4, 0.5}) > 1e-2);  // below b
-}
-
-TEST_CASE("simplex: among many rows the support is found at once and not row by row") {
-    Random random(random_key(15, Purpose::test));
-    constexpr std::size_t kTasks = 24;
-    for (int trial = 0; trial < 20; ++trial) {
-        CAPTURE(trial);
-        Rows rows = reference::random_rows(random, kTasks, 3 * kTasks, kTasks);
-        for (std::size_t i = kTasks / 2; i < kTasks && trial % 2 == 1; ++i) {  // half opposite
-            for (std::size_t k = 0; k < 3 * kTasks; ++k) {
-                rows[i][k] = 0.01 * rows[i][k] - rows[i - kTasks / 2][k];
-            }
-        }
-        const Gramian g = reference::gramian_of(rows);
-        const SimplexPoint point = least_norm_on_simplex(g);
-        REQUIRE(point.unique);
-        REQUIRE(simplex_kkt_residual(g, point.weights) <= 1e-14);
-        REQUIRE(point.iterations <= 3);  // 23 where each enters by itself
-    }
-}
-
-TEST_CASE("simplex: one t after the other has what each alone has") {
-    Random random(random_key(16, Purpose::test));
-    for (const std::size_t tasks : {1, 2, 5, 8, 17}) {
-        for (const std::size_t rank : {std::size_t{1}, (tasks + 1) / 2, tasks}) {
-            Rows rows = reference::random_rows(random, tasks, 20, rank);
-            if (tasks > 2) rows[2] = rows[0];  // one of a kind
-            const Gramian g = reference::gramian_of(rows);
-            const std::vector<double> h =
-                times(g, std::vector<double>(tasks, 1.0 / static_cast<double>(tasks)));
-            SimplexProgram program(g, h);
-            for (const double t : {1.0, 1e-3, 30.0, 0.4, 0.0}) {
-                CAPTURE(tasks, rank, t);
-                const SimplexPoint after = program.least(t);
-                const SimplexPoint alone = SimplexProgram(g, h).least(t);
-                REQUIRE(after.kkt_residual <= 1e-12);
-                REQUIRE(after.kkt_residual == simplex_kkt_residual(g, after.weights, h, t));
-                REQUIRE(alone.kkt_residual <= 1e-12);
-                test::require_near(reference::combined(after.weights, rows),
-                                   reference::combined(alone.weights, rows), 1e-8);
-                if (tasks > 2) REQUIRE(after.weights[0] == after.weights[2]);
-            }
-        }
-    }
-}
-
-TEST_CASE("cholesky: solves at every rank and however near rows are") {
-    Random random(random_key(17, Purpose::test));
-    for (const std::size_t n : {1, 2, 7, 8, 9, 17, 32}) {
-        for (const std::size_t rank : {std::size_t{1}, (n + 1) / 2, n}) {
-            for (const double apart : {1.0, 1e-5}) {
-                CAPTURE(n, rank, apart);
-                std::vector<double> scales;
-                for (std::size_t i = 0; i < n; ++i) {
-                    scales.push_back(std::pow(10.0, 8 * random.uniform() - 4));
-                }
-                Rows rows = reference::random_rows(random, n, n + 3, rank, scales);
-                for (std::size_t i = 1; i < n && rank == n; ++i) {
-                    const double by = scales[i] / scales[0];
-                    for (std::size_t k = 0; k < n + 3; ++k) {
-                        rows[i][k] = by * rows[0][k] + apart * (rows[i][k] - by * rows[0][k]);
-                    }
-                }
-                const Gramian g = reference::gramian_of(rows);
-                const PivotedCholesky factor({g.entries().begin(), g.entries().end()}, n, 1e-13);
-                REQUIRE(factor.rank() == rank);
-                REQUIRE(factor.well_apart() == (rank == n && (apart == 1.0 || n == 1)));
-                std::vector<double> x(n, 0.0);
-                for (std::size_t p = 0; p < rank; ++p) {
-                    x[factor.order()[p]] = random.normal() / scales[factor.order()[p]];
-                }
-                const std::vector<double> right = times(g, x);
-                const std::vector<double> again = times(g, factor.solve(right));
-                for (std::size_t i = 0; i < n; ++i) {
-                    REQUIRE(again[i] == Approx(right[i]).margin(1e-9 * scales[i]));
-                }
-            }
-        }
-    }
 }
 
 TEST_CASE("simplex: the projection is that of bisection") {
