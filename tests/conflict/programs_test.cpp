@@ -4,6 +4,7 @@
 #include <cmath>
 #include <vector>
 
+#include "common/conflict/fair_point.h"
 #include "common/conflict/orthant_qp.h"
 #include "common/conflict/pivoted_cholesky.h"
 #include "common/conflict/simplex_qp.h"
@@ -115,6 +116,40 @@ TEST_CASE("cholesky: solves at every rank and however near rows are") {
                 }
             }
         }
+    }
+}
+
+TEST_CASE("fairgrad: there is a bargain exactly where the hull of unit rows keeps off zero") {
+    Random random(random_key(19, Purpose::test));
+    for (const double apart : {1e-2, 1e-4, 1e-5, 1e-6, 3e-7, 1e-7, 3e-8, 1e-9, 0.0}) {
+        for (const std::size_t tasks : {2, 3, 6}) {
+            Rows rows = reference::random_rows(random, tasks, 8, tasks);
+            for (std::size_t k = 0; k < 8; ++k) rows[1][k] = apart * rows[1][k] - rows[0][k];
+            const Gramian units = normalised(reference::gramian_of(rows));
+            const double hull = squared_length(units, least_norm_on_simplex(units).weights);
+            for (const double a : {2.5, 5.0, 20.0}) {
+                CAPTURE(apart, tasks, a, hull);
+                REQUIRE(fair_point(units, a).exists == (hull > 1e-14));
+            }
+        }
+    }
+}
+
+TEST_CASE("fairgrad: a steep fairness takes few steps among many rows") {
+    Random random(random_key(20, Purpose::test));
+    constexpr std::size_t kTasks = 24;
+    for (const double share : {0.0, 0.999}) {
+        Rows rows = reference::random_rows(random, kTasks, 3 * kTasks, kTasks);
+        for (std::size_t k = 0; k < 3 * kTasks; ++k) {
+            double sum = 0;
+            for (const reference::Row& row : rows) sum += row[k];
+            for (reference::Row& row : rows) row[k] -= share * sum / kTasks;
+        }
+        const FairPoint point = fair_point(reference::gramian_of(rows), 5);
+        CAPTURE(share, point.iterations);
+        REQUIRE(point.exists);
+        REQUIRE(point.residual <= 1e-8);
+        REQUIRE(point.iterations <= (share == 0 ? 29 : 40));  // not 39 and 50
     }
 }
 
