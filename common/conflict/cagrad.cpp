@@ -79,10 +79,11 @@ class Cagrad final : public Aggregator {
         double low = 0;
         double high = std::numeric_limits<double>::infinity();
         double t_sq = squared_length(g, b) / radius_sq;
+        SimplexProgram program(g, h);
         SimplexPoint point;
         int zeros = 0;
         for (int round = 0; round < 200; ++round) {
-            point = least_on_simplex(g, h, std::sqrt(t_sq), point.weights);
+            point = program.least(std::sqrt(t_sq));
             const double square = squared_length(g, point.weights);
             const double excess = square - radius_sq * t_sq;
             (excess > 0 ? low : high) = t_sq;

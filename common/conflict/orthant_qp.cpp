@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "common/conflict/small_matrix.h"
+#include "common/conflict/triangular.h"
 
 namespace detente {
 namespace {
@@ -19,87 +20,108 @@ constexpr int kRefinements = 20;
 // Pivots from here on leave no doubt of the signs that follow from them.
 constexpr double kWellApart = 1e-8;
 constexpr int kPatience = 3;
+constexpr std::size_t kTile = 8;
 
-// One solve. Unknowns are xᵢ = (vᵢ − bᵢ)·‖gᵢ‖, so that rows of any length count alike.
+using Flags = std::vector<char>;
+
+// Unknowns are xᵢ = (vᵢ − bᵢ)·‖gᵢ‖, so that rows of any length count alike.
 class ConeSet {
   public:
-    ConeSet(const Gramian& g, std::span<const double> lower)
+    explicit ConeSet(const Gramian& g)
         : n_(g.tasks()),
+          stride_(padded_stride(n_)),
           g_(g),
-          lower_(lower),
           scale_(n_, 0.0),
-          x_(n_, 0.0),
+          cosines_(n_ * n_),
+          x_(n_),
           slopes_(n_),
           noise_(n_),
-          inside_(n_, false),
-          barred_(n_, false),
-          factor_(n_ * n_),
-          transposed_(n_ * n_) {
+          inside_(n_),
+          barred_(n_),
+          factor_(n_ * stride_, 0.0),
+          inverse_(n_) {
         for (std::size_t i = 0; i < n_; ++i) {
             if (g.at(i, i) > 0) scale_[i] = 1.0 / std::sqrt(g.at(i, i));
         }
+        for (std::size_t i = 0; i < n_; ++i) {
+            for (std::size_t j = 0; j < n_; ++j) {
+                cosines_[i * n_ + j] = i == j ? 1.0 : g.at(i, j) * scale_[i] * scale_[j];
+            }
+        }
     }
 
-    OrthantPoint solve();
+    // One program after the other.
+    OrthantPoint solve(std::span<const double> lower);
 
   private:
-    double cosine(std::size_t i, std::size_t j) const {
-        return i == j ? 1.0 : g_.at(i, j) * scale_[i] * scale_[j];
-    }
+    double cosine(std::size_t i, std::size_t j) const { return cosines_[i * n_ + j]; }
     double v(std::size_t i) const { return lower_[i] + x_[i] * scale_[i]; }
     // ⟨gᵢ, vᵀJ⟩/‖gᵢ‖ for every row, and the rounding in it; nothing where v is as it was.
     void update_slopes();
+    template <std::size_t kColumns>
+    void add_rows(std::size_t first);
     std::optional<std::size_t> most_promising() const;
-    // Where to begin: at the least itself, as far as it can be told, or at x = 0.
-    void guess();
-    bool take_all(const std::vector<bool>& wanted);
-    std::size_t exchange(std::vector<bool>& wanted) const;
+    // Where to begin: at the least itself, as far as it can be told (true), or at x = 0.
+    bool guess();
+    bool take_all(const Flags& wanted);
+    std::size_t exchange(Flags& wanted) const;
     // Takes task j into the support: false if it depends on the rows there and nothing could give
     // way to it.
     bool enter(std::size_t j);
     bool append(std::size_t j, std::vector<double>& row, double& pivot) const;
     void push(std::size_t j, const std::vector<double>& row, double pivot);
     void leave(std::size_t place);
-    bool settle();
+    // `rounds_done`: 1 where x is a Newton step's outcome over this support already.
+    bool settle(int rounds_done = 0);
     bool move(const std::vector<double>& direction, double length);
     std::vector<double> solved(std::vector<double> right) const;
-    void solve_lower(std::vector<double>& y) const;
-    void solve_upper(std::vector<double>& y) const;
 
     std::size_t n_;
+    std::size_t stride_;
     const Gramian& g_;
     std::span<const double> lower_;
-    std::vector<double> scale_;   // 1/‖gᵢ‖, 0 for zero rows
+    std::vector<double> scale_;  // 1/‖gᵢ‖, 0 for zero rows
+    std::vector<double> cosines_;
     std::vector<double> x_;       // ⪰ 0
     std::vector<double> slopes_;  // of xᵢ
     std::vector<double> noise_;
+    std::vector<std::pair<const double*, double>> weighted_;  // rows of G with their v, where not 0
     bool current_ = false;  // slopes_ and noise_ are of the present x_
     std::vector<std::size_t> support_;
-    std::vector<bool> inside_;
-    std::vector<bool> barred_;
-    std::vector<double> factor_;  // lower triangle of the support's cosines
-    // The same, column by column: sums that run over rows go through it in step, each in its order.
-    std::vector<double> transposed_;
+    Flags inside_;
+    Flags barred_;
+    std::vector<double> factor_;   // upper (triangular.h), of the support's cosines
+    std::vector<double> inverse_;  // of its diagonal
 };
 
 void ConeSet::update_slopes() {
     if (current_) return;
     current_ = true;
-    std::fill(slopes_.begin(), slopes_.end(), 0.0);
-    std::fill(noise_.begin(), noise_.end(), 0.0);
+    weighted_.clear();
     for (std::size_t k = 0; k < n_; ++k) {
-        const double weight = v(k);
-        if (weight == 0) continue;
-        const double* row = g_.entries().data() + k * n_;
-        for (std::size_t i = 0; i < n_; ++i) {
-            const double term = row[i] * weight;
-            slopes_[i] += term;
-            noise_[i] += std::abs(term);
+        if (v(k) != 0) weighted_.emplace_back(g_.entries().data() + k * n_, v(k));
+    }
+    std::size_t first = 0;
+    for (; first + kTile <= n_; first += kTile) add_rows<kTile>(first);
+    for (; first < n_; ++first) add_rows<1>(first);
+}
+
+// Columns from `first` on, whose sums stay in registers, each in the order of the rows.
+template <std::size_t kColumns>
+void ConeSet::add_rows(std::size_t first) {
+    double slopes[kColumns] = {};
+    double noise[kColumns] = {};
+    for (const auto& [row, weight] : weighted_) {
+        for (std::size_t l = 0; l < kColumns; ++l) {
+            const double term = row[first + l] * weight;
+            slopes[l] += term;
+            noise[l] += std::abs(term);
         }
     }
-    for (std::size_t i = 0; i < n_; ++i) {
-        slopes_[i] *= scale_[i];
-        noise_[i] *= 2 * kEpsilon * static_cast<double>(n_) * scale_[i];
+    for (std::size_t l = 0; l < kColumns; ++l) {
+        const std::size_t i = first + l;
+        slopes_[i] = slopes[l] * scale_[i];
+        noise_[i] = noise[l] * (2 * kEpsilon * static_cast<double>(n_) * scale_[i]);
     }
 }
 
@@ -117,19 +139,17 @@ bool ConeSet::append(std::size_t j, std::vector<double>& row, double& pivot) con
     const std::size_t size = support_.size();
     row.resize(size);
     for (std::size_t k = 0; k < size; ++k) row[k] = cosine(j, support_[k]);
-    solve_lower(row);
+    solve_lower(factor_.data(), size, stride_, inverse_.data(), row.data());
     pivot = 1;
     for (const double entry : row) pivot -= entry * entry;
     return pivot > kRankTolerance;
 }
 
 void ConeSet::push(std::size_t j, const std::vector<double>& row, double pivot) {
-    double* place = factor_.data() + support_.size() * n_;
-    std::copy(row.begin(), row.end(), place);
-    place[support_.size()] = std::sqrt(pivot);
-    for (std::size_t k = 0; k <= support_.size(); ++k) {
-        transposed_[k * n_ + support_.size()] = place[k];
-    }
+    const std::size_t size = support_.size();
+    for (std::size_t k = 0; k < size; ++k) factor_[k * stride_ + size] = row[k];
+    factor_[size * stride_ + size] = std::sqrt(pivot);
+    inverse_[size] = 1 / std::sqrt(pivot);
     support_.push_back(j);
     inside_[j] = true;
 }
@@ -148,26 +168,9 @@ void ConeSet::leave(std::size_t place) {
     }
 }
 
-void ConeSet::solve_lower(std::vector<double>& y) const {
-    const std::size_t size = y.size();
-    for (std::size_t j = 0; j < size; ++j) {
-        const double* column = transposed_.data() + j * n_;
-        const double known = y[j] /= column[j];
-        for (std::size_t i = j + 1; i < size; ++i) y[i] -= column[i] * known;
-    }
-}
-
-// Back substitution with the factor's transpose.
-void ConeSet::solve_upper(std::vector<double>& y) const {
-    for (std::size_t i = y.size(); i-- > 0;) {
-        y[i] /= factor_[i * n_ + i];
-        for (std::size_t j = 0; j < i; ++j) y[j] -= factor_[i * n_ + j] * y[i];
-    }
-}
-
 std::vector<double> ConeSet::solved(std::vector<double> right) const {
-    solve_lower(right);
-    solve_upper(right);
+    solve_lower(factor_.data(), right.size(), stride_, inverse_.data(), right.data());
+    solve_upper(factor_.data(), right.size(), stride_, inverse_.data(), right.data());
     return right;
 }
 
@@ -194,8 +197,8 @@ bool ConeSet::move(const std::vector<double>& direction, double length) {
 
 // Newton's step over the support, then the same factor again on what rounding left. False when a
 // coordinate left on the way.
-bool ConeSet::settle() {
-    for (int round = 0; round < kRefinements && !support_.empty(); ++round) {
+bool ConeSet::settle(int rounds_done) {
+    for (int round = rounds_done; round < kRefinements && !support_.empty(); ++round) {
         update_slopes();
         std::vector<double> step(support_.size());
         double worst = 0;
@@ -222,7 +225,7 @@ bool ConeSet::enter(std::size_t j) {
         // gⱼ is a combination of the support's rows: along (−combination, 1) nothing curves, and j
         // gains what they lose until one of them is at its bound.
         std::vector<double> direction = row;
-        solve_upper(direction);
+        solve_upper(factor_.data(), direction.size(), stride_, inverse_.data(), direction.data());
         double length = std::numeric_limits<double>::infinity();
         std::size_t blocking = 0;
         for (std::size_t k = 0; k < support_.size(); ++k) {
@@ -247,35 +250,40 @@ bool ConeSet::enter(std::size_t j) {
 
 // The support as it is wanted, and over it the least of all x; false where its rows are not well
 // apart.
-bool ConeSet::take_all(const std::vector<bool>& wanted) {
+bool ConeSet::take_all(const Flags& wanted) {
     support_.clear();
     inside_.assign(n_, false);
     std::fill(x_.begin(), x_.end(), 0.0);
     current_ = false;
-    std::vector<double> row;
-    double pivot = 0;
     for (std::size_t j = 0; j < n_; ++j) {
         if (!wanted[j]) continue;
-        append(j, row, pivot);
-        if (pivot < kWellApart) return false;
-        push(j, row, pivot);
+        support_.push_back(j);
+        inside_[j] = true;
     }
+    const std::size_t size = support_.size();
+    for (std::size_t i = 0; i < size; ++i) {
+        const double* row = cosines_.data() + support_[i] * n_;
+        for (std::size_t j = i; j < size; ++j) factor_[i * stride_ + j] = row[support_[j]];
+    }
+    // What is left to solve for goes along as one more column.
     update_slopes();
-    std::vector<double> step;
-    for (const std::size_t j : support_) step.push_back(-slopes_[j]);
-    step = solved(std::move(step));
-    for (std::size_t k = 0; k < step.size(); ++k) x_[support_[k]] = step[k];
+    for (std::size_t k = 0; k < size; ++k) factor_[k * stride_ + size] = -slopes_[support_[k]];
+    if (!factor_upper(factor_.data(), size, 1, stride_, kWellApart, inverse_.data())) return false;
+    std::vector<double> step(size);
+    for (std::size_t k = 0; k < size; ++k) step[k] = factor_[k * stride_ + size];
+    solve_upper(factor_.data(), size, stride_, inverse_.data(), step.data());
+    for (std::size_t k = 0; k < size; ++k) x_[support_[k]] = step[k];
     current_ = false;
     update_slopes();
     return true;
 }
 
 // Turns over what is on the wrong side, and says how many are.
-std::size_t ConeSet::exchange(std::vector<bool>& wanted) const {
+std::size_t ConeSet::exchange(Flags& wanted) const {
     std::size_t wrong = 0;
     for (std::size_t j = 0; j < n_; ++j) {
         if (inside_[j] ? x_[j] >= 0 : slopes_[j] >= -noise_[j]) continue;
-        wanted[j] = !wanted[j];
+        wanted[j] = wanted[j] == 0 ? 1 : 0;
         ++wrong;
     }
     return wrong;
@@ -286,13 +294,13 @@ std::size_t ConeSet::exchange(std::vector<bool>& wanted) const {
 // complementarity problems", 1994), which takes a few rounds where one row after the other takes as
 // many as there are. It need not come to an end, and where rows nearly depend on each other
 // rounding would decide: then it is given up, and rows enter one by one from x = 0.
-void ConeSet::guess() {
-    std::vector<bool> wanted(n_, false);
+bool ConeSet::guess() {
+    Flags wanted(n_, false);
     std::size_t fewest = n_ + 1;
     int patience = kPatience;
     while (take_all(wanted)) {
         const std::size_t wrong = exchange(wanted);
-        if (wrong == 0) return;
+        if (wrong == 0) return true;
         if (wrong < fewest) {
             fewest = wrong;
             patience = kPatience;
@@ -300,13 +308,16 @@ void ConeSet::guess() {
             break;
         }
     }
-    take_all(std::vector<bool>(n_, false));
+    take_all(Flags(n_, false));
+    return false;
 }
 
-OrthantPoint ConeSet::solve() {
+OrthantPoint ConeSet::solve(std::span<const double> lower) {
+    lower_ = lower;
+    barred_.assign(n_, false);
     OrthantPoint point;
-    guess();
-    while (!settle()) {
+    const int rounds_done = guess() ? 1 : 0;
+    while (!settle(rounds_done)) {
     }
     // Each round lowers the norm, so no support comes twice; the bound is for rounding.
     const std::size_t limit = 20 * n_ + 100;
@@ -337,7 +348,19 @@ OrthantPoint ConeSet::solve() {
 }  // namespace
 
 OrthantPoint least_norm_above(const Gramian& gramian, std::span<const double> lower) {
-    return ConeSet(gramian, lower).solve();
+    return ConeSet(gramian).solve(lower);
+}
+
+std::vector<OrthantPoint> least_norms_above_units(const Gramian& gramian) {
+    ConeSet set(gramian);
+    std::vector<OrthantPoint> points;
+    std::vector<double> lower(gramian.tasks(), 0.0);
+    for (double& unit : lower) {
+        unit = 1;
+        points.push_back(set.solve(lower));
+        unit = 0;
+    }
+    return points;
 }
 
 double orthant_kkt_residual(const Gramian& gramian, std::span<const double> lower,

@@ -26,6 +26,9 @@ struct OrthantPoint {
 // Requires: all entries finite; G symmetric; lower.size() == tasks.
 OrthantPoint least_norm_above(const Gramian& gramian, std::span<const double> lower);
 
+// The same for b = e₁, e₂, … (one for each task), which share what depends on the rows alone.
+std::vector<OrthantPoint> least_norms_above_units(const Gramian& gramian);
+
 // Worst violation of v ⪰ b, Gv ⪰ 0, (vᵢ − bᵢ)·(Gv)ᵢ = 0, relative to max|G| (absolute where G is
 // zero).
 double orthant_kkt_residual(const Gramian& gramian, std::span<const double> lower,

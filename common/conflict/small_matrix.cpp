@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 
 namespace detente {
 
@@ -14,7 +15,18 @@ double dot(std::span<const double> a, std::span<const double> b) {
 std::vector<double> times(const Gramian& g, std::span<const double> v) {
     const std::size_t n = g.tasks();
     std::vector<double> out(n, 0.0);
-    for (std::size_t i = 0; i < n; ++i) out[i] = dot(g.entries().subspan(i * n, n), v);
+    // Several rows side by side, each summed in its order: one alone waits for its own sum.
+    constexpr std::size_t kBeside = 8;
+    const double* rows = g.entries().data();
+    std::size_t i = 0;
+    for (; i + kBeside <= n; i += kBeside, rows += kBeside * n) {
+        double sums[kBeside] = {};
+        for (std::size_t j = 0; j < n; ++j) {
+            for (std::size_t l = 0; l < kBeside; ++l) sums[l] += rows[l * n + j] * v[j];
+        }
+        std::copy_n(sums, kBeside, out.begin() + static_cast<std::ptrdiff_t>(i));
+    }
+    for (; i < n; ++i, rows += n) out[i] = dot({rows, n}, v);
     return out;
 }
 
@@ -23,9 +35,17 @@ double squared_length(const Gramian& g, std::span<const double> v) {
 }
 
 double largest_entry(const Gramian& g) {
-    double largest = 0;
-    for (const double x : g.entries()) largest = std::max(largest, std::abs(x));
-    return largest;
+    constexpr std::size_t kBeside = 8;
+    const std::span<const double> entries = g.entries();
+    double most[kBeside] = {};
+    std::size_t k = 0;
+    for (; k + kBeside <= entries.size(); k += kBeside) {
+        for (std::size_t l = 0; l < kBeside; ++l) {
+            most[l] = std::max(most[l], std::abs(entries[k + l]));
+        }
+    }
+    for (; k < entries.size(); ++k) most[0] = std::max(most[0], std::abs(entries[k]));
+    return *std::max_element(most, most + kBeside);
 }
 
 std::vector<double> lengths_of(const Gramian& g) {

@@ -26,10 +26,11 @@ class Upgrad final : public Aggregator {
         output.weights.assign(tasks, 0.0);
         output.kkt_residual = 0;
         std::vector<double> lower(tasks, 0.0);
+        // v is linear in its bound: solved for 1, which keeps the residual's meaning.
+        const std::vector<OrthantPoint> points = least_norms_above_units(g);
         for (std::size_t i = 0; i < tasks; ++i) {
-            // v is linear in its bound: solved for 1, which keeps the residual's meaning.
+            const OrthantPoint& point = points[i];
             lower[i] = 1;
-            const OrthantPoint point = least_norm_above(g, lower);
             output.kkt_residual =
                 std::max(*output.kkt_residual, orthant_kkt_residual(g, lower, point.v));
             if (!point.settled) output.status = AggregatorStatus::degenerate;
