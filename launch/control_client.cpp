@@ -182,6 +182,7 @@ void ControlClient::stop() {
         if (watch_) watch_->timer->cancel();
         if (connection_) connection_->close();  // none where connecting failed
         work_.reset();
+        loop_.stop();  // a timer that was begun behind these would be waited for
     });
     if (thread_.joinable()) {
         thread_.join();
