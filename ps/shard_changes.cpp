@@ -54,6 +54,8 @@ void Shard::change_policy(const PolicyChange& body) {
     } else {
         answer.code = policy.error().code;
         answer.error = policy.error().text;
+        effects_->log(LogLevel::warning,
+                      "refused a change of policy asked for by " + body.by + ": " + answer.error);
     }
     Message message;
     message.body = std::move(answer);
