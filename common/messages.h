@@ -240,7 +240,8 @@ struct StepAbort {
     ErrorCode reason = ErrorCode::internal;
 };
 // Coordinator → lead: from now on this staleness policy, in place of staleness.policy. In a
-// decision it is what all shards do at that point of their order.
+// decision it is what all shards do at that point of their order; where steps are to be decided
+// from then on, when they have settled those that began before.
 struct PolicyChange {
     std::uint64_t request = 0;
     std::string policy;
@@ -284,7 +285,9 @@ struct StageDecision {
     std::vector<WorkerId> release;
     std::vector<PolicyChange> changes;
     std::vector<CheckpointRequest> checkpoints;  // a cut: every shard's slice is of this point
-    std::vector<PushId> cuts;                    // these steps are handed the weights of this point
+    // These steps are handed the weights of this point. With a change from block scope to step
+    // scope: each worker's last step that is judged block by block.
+    std::vector<PushId> cuts;
 };
 // Every decision up to this one is applied.
 struct StageReply {

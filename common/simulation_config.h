@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/ids.h"
@@ -80,6 +81,12 @@ struct FaultConfig {  // [[simulate.fault]]
     bool both_ways = true;
 };
 
+struct SimulatedChangeConfig {  // [[simulate.change]]
+    Nanos at{0};
+    std::string policy = "async";
+    std::vector<std::pair<std::string, std::string>> parameters;
+};
+
 struct SimulationConfig {
     Nanos limit = std::chrono::seconds(1'000'000);  // of virtual time
     bool invariants = true;
@@ -90,6 +97,7 @@ struct SimulationConfig {
     SimulatedCollectiveConfig collective;
     ImposedStalenessConfig staleness;
     std::vector<FaultConfig> faults;
+    std::vector<SimulatedChangeConfig> changes;
 };
 
 }  // namespace detente

@@ -149,12 +149,16 @@ void allow_time(Job& job) {
         std::chrono::hours(1) + seconds(steps * 2 * (computes.count() + waits.count()));
 }
 
+// As long as nothing goes wrong, and nobody waits.
+double training_s_of(const Job& job) {
+    const double mean_s = std::chrono::duration<double>(job.simulate.compute.mean).count();
+    return batches_of(job) * mean_s / job.workers;
+}
+
 // The expected length of training decides when, so that most restarts fall into it.
 void draw_restart(Job& job, Random random) {
     if (random.below(3) != 0) return;
-    const double batches = batches_of(job);
-    const double mean_s = std::chrono::duration<double>(job.simulate.compute.mean).count();
-    const double training_s = batches * mean_s / job.workers;
+    const double training_s = training_s_of(job);
     const auto server = [&] { return "server:" + std::to_string(random.below(job.servers)); };
     job.checkpoint_every_samples = job.batch_samples * (1 + random.below(20));
     job.checkpoints_kept = 1 + static_cast<std::uint32_t>(random.below(3));
@@ -289,6 +293,24 @@ void draw_shards_apart(Job& job, Random random) {
     job.simulate.faults.push_back(std::move(fault));
 }
 
+// Live changes of policy, within a scope and from one to the other. Some the lead shard refuses:
+// of policies that run in the workers too, and while one before is being made.
+void draw_changes(Job& job, Random random, std::uint64_t part,
+                  const std::vector<std::string>& names) {
+    if (random.below(3) != 0) return;
+    const std::uint64_t count = 1 + random.below(3);
+    const double training_s = training_s_of(job);
+    for (std::uint64_t i = 0; i < count; ++i) {
+        SimulatedChangeConfig change;
+        change.at = seconds(0.05 + 1.2 * training_s * random.uniform());
+        change.policy = one_of(random, names);
+        change.parameters = drawn_parameters(change.policy, job.seed, part * 100 + i);
+        Job changed = job;
+        changed.simulate.changes.push_back(std::move(change));
+        take_if_valid(job, std::move(changed));
+    }
+}
+
 // A case that names what it no longer has is none.
 bool names_only_what_is_there(const Job& job) {
     std::vector<JobProblem> problems;
@@ -319,6 +341,7 @@ Job fuzz_case(std::uint64_t seed, const FuzzNames& names) {
     if (names.parts > 10) draw_special_policy(job, part(10), 10, names.policies);
     if (names.parts > 11) draw_more_workers(job, part(11));
     if (names.parts > 12) draw_shards_apart(job, part(12));
+    if (names.parts > 13) draw_changes(job, part(13), 13, names.policies);
     allow_time(job);
     return job;
 }
@@ -353,6 +376,12 @@ std::vector<Job> smaller_cases(const Job& job) {
     for (std::size_t i = 0; i < job.policy_for.size(); ++i) {
         without([i](Job& one) {
             one.policy_for.erase(one.policy_for.begin() + static_cast<std::ptrdiff_t>(i));
+        });
+    }
+    for (std::size_t i = 0; i < job.simulate.changes.size(); ++i) {
+        without([i](Job& one) {
+            one.simulate.changes.erase(one.simulate.changes.begin() +
+                                       static_cast<std::ptrdiff_t>(i));
         });
     }
     Job plain = job;

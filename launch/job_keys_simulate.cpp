@@ -1,6 +1,7 @@
 // The keys under [simulate].
 #include "common/runtime/sim/compute_time.h"
 #include "common/runtime/sim/imposed_staleness.h"
+#include "common/staleness/policy.h"
 #include "launch/job_keys.h"
 
 namespace detente {
@@ -238,11 +239,34 @@ Table fault_table() {
         [](const Job& job) { return job.simulate.faults.size(); }};
 }
 
+Table change_table() {
+    const auto of = [](Job& job, std::size_t i) -> SimulatedChangeConfig& {
+        return job.simulate.changes[i];
+    };
+    return {"simulate.change",
+            true,
+            "A live change of the staleness policy, as by `detente control`; its parameters stand "
+            "beside it. What a running job would refuse is refused, with a warning in the lead "
+            "shard's log. A job that is begun again has its own policy again.",
+            {{"policy",
+              "",
+              "The policy from then on.",
+              [of](Job& job, std::size_t i) -> Slot { return &of(job, i).policy; },
+              {},
+              policy_names()},
+             {"at_s", "s", "When it is asked for.",
+              [of](Job& job, std::size_t i) -> Slot { return &of(job, i).at; }, kVirtualSeconds}},
+            [of](Job& job, std::size_t i) -> ParameterList& { return of(job, i).parameters; },
+            [of](Job& job, std::size_t i) { return policy_parameters(of(job, i).policy); },
+            [](Job& job, const auto&) { job.simulate.changes.emplace_back(); },
+            [](const Job& job) { return job.simulate.changes.size(); }};
+}
+
 }  // namespace
 
 std::vector<Table> simulate_tables() {
     return {simulate_table(),   compute_table(),   network_table(), shard_table(),
-            collective_table(), staleness_table(), fault_table()};
+            collective_table(), staleness_table(), fault_table(),   change_table()};
 }
 
 }  // namespace detente

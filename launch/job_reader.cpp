@@ -49,6 +49,7 @@ bool holds_text(const Key& key) {
     scratch.rule_for.resize(1);
     scratch.policy_for.resize(1);
     scratch.simulate.faults.resize(1);
+    scratch.simulate.changes.resize(1);
     const Slot slot = key.slot(scratch, 0);
     return std::holds_alternative<std::string*>(slot) || std::holds_alternative<ChoiceSlot>(slot);
 }

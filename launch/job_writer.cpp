@@ -22,6 +22,7 @@ Job defaults_for(const Job& job) {
     plain.masks.resize(std::max<std::size_t>(1, job.masks.size()));
     plain.policy_for.resize(std::max<std::size_t>(1, job.policy_for.size()));
     plain.simulate.faults.resize(std::max<std::size_t>(1, job.simulate.faults.size()));
+    plain.simulate.changes.resize(std::max<std::size_t>(1, job.simulate.changes.size()));
     RuleFor inherited{"", job.rule, job.schedule};
     plain.rule_for.resize(std::max<std::size_t>(1, job.rule_for.size()), inherited);
     for (std::size_t i = 0; i < job.rule_for.size(); ++i) {

@@ -38,6 +38,8 @@ void ProtocolInvariants::policy_changes(NodeId shard, const PolicyConfig& config
     }
     const PolicyNeeds needs = (*policy)->needs();
     if (needs.corrects || needs.step_averages) folds_ = false;
+    const bool steps = job_.admission == Admission::step || (*policy)->scope() == Scope::step;
+    if (steps != steps_) scope_changed_ = true;
     changed_[shard] = std::move(*policy);
 }
 
@@ -55,7 +57,8 @@ void ProtocolInvariants::within_bound(const VerdictRecord& record, const Verdict
 void ProtocolInvariants::past_bound(const VerdictRecord& record, const VerdictRecord::Row& row) {
     const Policy& policy = policy_of(row.block);
     std::uint64_t staleness = row.staleness;
-    if (steps_) {
+    const bool steps = of_step(record);
+    if (steps) {
         const Update update{record.worker, record.incarnation, record.step};
         TooStale& push = too_stale_[update];
         push.staleness = std::max(push.staleness, row.staleness);
@@ -69,7 +72,7 @@ void ProtocolInvariants::past_bound(const VerdictRecord& record, const VerdictRe
     // (sync_switch): then only what is not stale at all must not be refused.
     const auto bound = policy.bound();
     const std::uint64_t least = bound ? *bound : 0;
-    if (staleness > least && (bound || steps_)) return;
+    if (staleness > least && (bound || steps)) return;
     fail_with(fmt::format("{}: block {} rejected as too stale at staleness {}, within the bound {}",
                           text_of(record), row.block.value, staleness, text_of(bound)));
 }

@@ -126,7 +126,7 @@ void ProtocolInvariants::recorded(NodeId shard, const LedgerEntry& entry) {
     (closed->lost ? told_[shard].lost : told_[shard].cancelled) += closed->blocks;
     if (clocks_ != nullptr) clocks_->closed(*closed);
     // Under step scope a staged push outlives its worker, and may be applied yet.
-    if (!steps_) {
+    if (!steps_ && !scope_changed_) {
         const auto of_step = [&](const auto& kept) {
             const auto& [worker, incarnation, step, block] = kept.first;
             return worker == closed->worker && incarnation == closed->incarnation &&
@@ -155,7 +155,7 @@ void ProtocolInvariants::handed_out(const PullRecord& record) {
 }
 
 void ProtocolInvariants::verdict(NodeId shard, const VerdictRecord& record) {
-    if (steps_) same_everywhere(shard, record);
+    if (of_step(record)) same_everywhere(shard, record);
     Books& told = told_[shard];
     for (const VerdictRecord::Row& one : record.rows) {
         told.applied += one.verdict == Verdict::applied ? 1 : 0;
@@ -188,8 +188,8 @@ void ProtocolInvariants::applied(const VerdictRecord& record, const VerdictRecor
     }
     acknowledgeable_.insert({record.worker, record.step, row.block});
     // An average is one update: the pushes in it are recorded one after the other.
-    const bool averaged =
-        steps_ && row.version == followed.version && followed.last && *followed.last != update;
+    const bool averaged = of_step(record) && row.version == followed.version && followed.last &&
+                          *followed.last != update;
     if (!averaged && row.version.value != followed.version.value + 1) {
         fail_with(fmt::format("{}: block {} went from version {} to {}", text_of(record),
                               row.block.value, followed.version.value, row.version.value));

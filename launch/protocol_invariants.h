@@ -109,6 +109,10 @@ class ProtocolInvariants {
         : job_(job), plan_(std::move(plan)) {}
     void follow(Followed& followed, const LiveBlock& block);
     void verdict(NodeId shard, const VerdictRecord& record);
+    // Whether the lead shard has decided that.
+    bool of_step(const VerdictRecord& record) const {
+        return scope_changed_ ? record.decision != Sequence{} : steps_;
+    }
     void row(const VerdictRecord& record, const VerdictRecord::Row& row);
     void applied(const VerdictRecord& record, const VerdictRecord::Row& row, Followed& followed);
     void keep(const BlockUpdate& update, const VerdictRecord& record, const VerdictRecord::Row& row,
@@ -136,7 +140,8 @@ class ProtocolInvariants {
 
     Job job_;
     std::shared_ptr<const Plan> plan_;
-    bool steps_ = false;  // the lead shard decides
+    bool steps_ = false;          // by the job the lead shard decides
+    bool scope_changed_ = false;  // since: each record says by itself
     bool folds_ = false;
     std::vector<std::unique_ptr<const Policy>> policies_;
     std::vector<std::unique_ptr<const Rule>> rules_;

@@ -27,6 +27,8 @@ bool same(const AlignedBuffer& a, const AlignedBuffer& b, std::size_t from_float
 void ProtocolInvariants::handed(NodeId id, const Event& event, Generation generation) {
     const auto* received = std::get_if<Received>(&event);
     if (received == nullptr) return;
+    // From here on another policy may have the lead's state, at once, and no clocks.
+    if (std::holds_alternative<PolicyChange>(received->message.body)) clocks_.reset();
     const Envelope& from = received->message.envelope;
     const auto of_data = [](NodeId node) {
         return node.role == Role::shard || node.role == Role::worker;
@@ -93,7 +95,12 @@ void ProtocolInvariants::resumed(std::optional<std::uint64_t> checkpoint) {
     decided_.clear();
     too_stale_.clear();
     changed_.clear();  // a job that is begun again has its own policy
-    if (clocks_ != nullptr) clocks_->restarted();
+    scope_changed_ = false;
+    if (clocks_ != nullptr) {
+        clocks_->restarted();
+    } else {
+        clocks_ = ClockInvariants::create(job_);
+    }
 }
 
 void ProtocolInvariants::listed_as_lost(const LostRecord& record) {

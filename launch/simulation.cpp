@@ -80,6 +80,9 @@ Result<void> Simulation::make_world() {
     world_->observe([this](NodeId id, Time) { after_event(id); });
     if (auto added = add_nodes(); added.has_error()) return added;
     for (std::size_t i = 0; i < simulate.faults.size(); ++i) schedule(simulate.faults[i], i);
+    for (std::size_t i = 0; i < simulate.changes.size(); ++i) {
+        world_->at(Time{simulate.changes[i].at}, [this, i] { change_policy(i); });
+    }
     return {};
 }
 
@@ -195,6 +198,25 @@ void Simulation::crash(NodeId id, const std::string& reason) {
                [this, down, generation = generation_] {
                    if (generation == generation_) world_->post(kCoordinator, down);
                });
+}
+
+// As `detente control --set` has the coordinator told.
+void Simulation::change_policy(std::size_t number) {
+    const SimulatedChangeConfig& wanted = job_->simulate.changes[number];
+    const std::string by = fmt::format("simulate.change.{}", number);
+    if (coordinator_ == nullptr || coordinator_->view().stage != Stage::training) {
+        return write_log(kCoordinator, world_->now(), LogLevel::warning,
+                         by + ": nothing is changed, for training does not run at that time");
+    }
+    PolicyChange change;
+    change.request = number + 1;
+    change.policy = wanted.policy;
+    change.parameters = wanted.parameters;
+    change.by = by;
+    Message message;
+    message.envelope.from = kCoordinator;
+    message.body = std::move(change);
+    world_->post(kCoordinator, Received{std::move(message)});
 }
 
 // As `detente control --drain` has the coordinator told.

@@ -102,6 +102,7 @@ class Simulation {
     void add_coordinator();
     void post_hello(NodeId id);
     Incarnation incarnation_of(NodeId id) const;
+    void change_policy(std::size_t number);
     void schedule(const FaultConfig& fault, std::size_t number);
     void crash(NodeId id, const std::string& reason);
     void drain(NodeId id, const std::string& reason);

@@ -103,6 +103,37 @@ void check_imposed_staleness(const Job& job, std::vector<JobProblem>& problems) 
     }
 }
 
+// The job under the other policy must be one: whoever asks `detente control` is told the same.
+void check_change(const Job& job, std::size_t entry, std::vector<JobProblem>& problems) {
+    const SimulatedChangeConfig& change = job.simulate.changes[entry];
+    const auto complain = [&](std::string sentence) {
+        problems.push_back({fmt::format("simulate.change.{}.policy", entry), std::move(sentence)});
+    };
+    Job changed = job;
+    changed.policy = {change.policy, change.parameters};
+    changed.simulate.changes.clear();
+    changed.simulate.faults.clear();
+    if (const auto policy = make_policy(changed.policy); !policy) {
+        return complain(policy.error().text);
+    }
+    if (job.simulate.staleness.distribution != "none" &&
+        decides_steps(changed) != decides_steps(job)) {
+        return complain(
+            fmt::format("'{}' and '{}' count versions of different things (of blocks, and of the "
+                        "model), which does not go with simulate.staleness: take \"none\"",
+                        change.policy, job.policy.name));
+    }
+    Job as_it_is = job;
+    as_it_is.simulate.changes.clear();
+    as_it_is.simulate.faults.clear();
+    if (!check_job(as_it_is).empty()) return;  // said there
+    const std::vector<JobProblem> found = check_job(changed);
+    if (!found.empty()) {
+        complain(fmt::format("the job would be refused under '{}': {}: {}", change.policy,
+                             found.front().path, found.front().sentence));
+    }
+}
+
 }  // namespace
 
 Result<std::vector<NodeId>> nodes_named(const std::string& name, const Job& job) {
@@ -132,6 +163,7 @@ Result<std::vector<NodeId>> nodes_named(const std::string& name, const Job& job)
 
 void check_simulation(const Job& job, std::vector<JobProblem>& problems) {
     for (std::size_t i = 0; i < job.simulate.faults.size(); ++i) check_fault(job, i, problems);
+    for (std::size_t i = 0; i < job.simulate.changes.size(); ++i) check_change(job, i, problems);
     const ComputeTimeConfig& compute = job.simulate.compute;
     if (compute.distribution == "trace" && compute.trace.empty()) {
         problems.push_back({"simulate.compute.trace",

@@ -312,14 +312,15 @@ Result<void> BlockStore::change_policy(const PolicyConfig& config, Admission adm
     auto policy = make_policy(config);
     if (!policy) return policy.error();
     const bool steps = admission == Admission::step || (*policy)->scope() == Scope::step;
-    if (steps != (step_policy_ != nullptr)) {
-        return fail(ErrorCode::bad_job, "staleness policy '" + config.name + "' decides per " +
-                                            (steps ? "step" : "block") + ", this run decides per " +
-                                            (steps ? "block" : "step"));
+    if (steps && (policies_.size() > 1 || across_.method != AcrossMethod::off)) {
+        return fail(ErrorCode::bad_job,
+                    "staleness policy '" + config.name +
+                        "' decides whole steps, which goes with neither [[staleness.for]] nor "
+                        "across.method");
     }
     const std::unique_ptr<const Policy> former = std::move(policies_.front());
     policies_.front() = std::move(*policy);
-    if (steps) step_policy_ = policies_.front().get();
+    step_policy_ = steps ? policies_.front().get() : nullptr;
     for (LiveBlock& block : blocks_) {
         if (block.policy != former.get()) continue;
         block.policy = policies_.front().get();

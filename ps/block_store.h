@@ -116,8 +116,9 @@ class BlockStore {
     // The worker is gone: its vectors too. False: there were none.
     bool forget(WorkerId worker);
 
-    // staleness.policy of the job becomes another one, which begins anew. bad_job: it cannot be
-    // made, or has another scope; nothing is changed.
+    // staleness.policy of the job becomes another one, which begins anew; its scope may be another
+    // one. bad_job: it cannot be made, or does not go with what the job sets besides; nothing is
+    // changed.
     Result<void> change_policy(const PolicyConfig& config, Admission admission);
     // The policy that decides whole steps for all shards; nullptr: each block's own decides.
     const Policy* step_policy() const { return step_policy_; }

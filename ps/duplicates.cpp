@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "common/invariant.h"
+
 namespace detente {
 namespace {
 
@@ -124,6 +126,27 @@ bool Duplicates::is_over(const PushId& step) const {
     return step.incarnation < client.incarnation || client.gone || settled(step.worker, step.step);
 }
 
+bool Duplicates::is_over_up_to(const PushId& last) const {
+    return is_over(last) && !open_before({last.worker, last.incarnation, next(last.step)});
+}
+
+bool Duplicates::open_before(const PushId& step) const {
+    const auto found = clients_.find(step.worker);
+    if (found == clients_.end() || found->second.incarnation != step.incarnation) return false;
+    const std::vector<OpenStep>& steps = found->second.steps;
+    return std::any_of(steps.begin(), steps.end(), [&](const OpenStep& one) {
+        return one.step < step.step && one.open_blocks > 0;
+    });
+}
+
+Step Duplicates::newest_step(WorkerId worker) const {
+    const auto found = clients_.find(worker);
+    if (found == clients_.end()) return {};
+    Step newest = found->second.acknowledged;
+    for (const OpenStep& one : found->second.steps) newest = std::max(newest, one.step);
+    return newest;
+}
+
 bool Duplicates::has_left(WorkerId worker) const {
     const auto client = clients_.find(worker);
     return client != clients_.end() && client->second.acknowledged == kLeft;
@@ -172,6 +195,13 @@ Result<void> Duplicates::stage(WorkerId worker, Step step, std::size_t blocks) {
     }
     open->open_blocks -= static_cast<std::uint32_t>(blocks);
     return {};
+}
+
+void Duplicates::unstage(WorkerId worker, Step step, std::size_t blocks) {
+    OpenStep* open = find(worker, step);
+    invariant(open != nullptr && open->open_blocks + blocks <= blocks_,
+              "what is no longer staged was staged of an open step");
+    open->open_blocks += static_cast<std::uint32_t>(blocks);
 }
 
 void Duplicates::decide(const PushId& push, Part part, std::vector<BlockVerdict> verdicts) {

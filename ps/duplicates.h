@@ -51,12 +51,21 @@ class Duplicates {
     // Nobody waits for this step any more: it is settled, or its worker was lost or replaced. What
     // a restore knows of an older incarnation says nothing of a newer one.
     bool is_over(const PushId& step) const;
+    // This step and all before it are over.
+    bool is_over_up_to(const PushId& last) const;
+    // A step before this one, and of the same process, has blocks that are not settled.
+    bool open_before(const PushId& step) const;
+    // The newest step of the worker's process that was opened or acknowledged; 0 = none.
+    Step newest_step(WorkerId worker) const;
     // Records the verdicts of a part and settles its blocks. over_limit: more blocks than the step
     // has.
     Result<void> record(WorkerId worker, Step step, Part part, std::vector<BlockVerdict> verdicts);
     // Step scope: the part is kept until decide() says what became of it, whatever happens to its
     // worker; its blocks stay in flight. over_limit: more blocks than the step has open.
     Result<void> stage(WorkerId worker, Step step, std::size_t blocks);
+    // The staged part is not kept: its blocks are open as before, to be judged. Requires: staged
+    // of this worker's newest process, and not decided.
+    void unstage(WorkerId worker, Step step, std::size_t blocks);
     // Settles a staged part; `buffered` leaves it in flight, to be decided once more.
     void decide(const PushId& push, Part part, std::vector<BlockVerdict> verdicts);
     // Closes what is left of a step as cancelled; the number of blocks closed (0 if done before).

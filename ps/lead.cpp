@@ -57,7 +57,10 @@ PushId Lead::push_of(Subject subject) const {
 }
 
 void Lead::noticed(ShardId shard, const StageNotice& notice, const Standing& standing) {
-    if (decided(notice.push)) return;
+    // Block scope has begun: the shards judge what they staged when they hear of it.
+    if (policy_ == nullptr || decided(notice.push)) return;
+    const auto alone = alone_.find(notice.push.worker);
+    if (alone != alone_.end() && notice.push <= alone->second) return;  // likewise, and late
     const bool first = !pending_.contains(notice.push);
     Pending& pending = pending_[notice.push];
     if (first && dead(notice.push)) {  // staged before that shard heard of the loss
@@ -111,6 +114,7 @@ void Lead::pulled(WorkerId worker, Step step) {
 }
 
 void Lead::joined(WorkerId worker) {
+    if (policy_ == nullptr) return;
     if (members_.insert(worker).second) hand(Joined{worker});
 }
 
@@ -217,12 +221,39 @@ Sequence Lead::change(const PolicyChange& change, std::unique_ptr<const Policy> 
     decide(std::move(leftover));
     StageDecision decision;
     decision.changes.push_back(change);
+    if (policy == nullptr) {
+        decision.release.assign(held_.begin(), held_.end());
+        held_.clear();
+        members_.clear();
+        pending_.clear();
+        subjects_.clear();
+        restarts_.clear();
+    }
     decide(std::move(decision));
     const Sequence decided{epoch_, number_};
     policy_ = std::move(policy);
     state_ = policy_ != nullptr ? policy_->initial_state() : PolicyState{};
     for (const WorkerId worker : members_) hand(Joined{worker});
     return decided;
+}
+
+Sequence Lead::change_to_steps(const PolicyChange& change, std::vector<PushId> last) {
+    invariant(policy_ == nullptr, "a run goes over to step scope from block scope");
+    alone_.clear();
+    for (const PushId& one : last) alone_[one.worker] = one;
+    StageDecision decision;
+    decision.changes.push_back(change);
+    decision.cuts = std::move(last);
+    decide(std::move(decision));
+    return {epoch_, number_};
+}
+
+void Lead::begin_steps(std::unique_ptr<const Policy> policy, std::vector<ShardId> shards,
+                       std::uint64_t version) {
+    policy_ = std::move(policy);
+    shards_ = std::move(shards);
+    state_ = policy_->initial_state();
+    version_ = std::max(version_, version);
 }
 
 void Lead::decide(StageDecision&& decision) {

@@ -1,7 +1,8 @@
 // The lead shard's half of step scope: collects what the shards have staged, asks the policy once
 // per push, numbers the decisions, and keeps each until every shard has it.
 //
-// In block scope, where shards judge by themselves, it numbers changes of policy only.
+// In block scope, where shards judge by themselves, it numbers changes of policy, and checkpoints
+// while such a change is on its way.
 //
 // Owner: the lead shard's loop. Pure: no clock, no messages. Invariants: a push is decided at most
 // once; decisions are numbered without gaps; every shard is given the same ones, in that order; a
@@ -55,8 +56,17 @@ class Lead {
     void checkpoint(const CheckpointRequest& request);
     // From the next event on `policy` decides, in place of the one so far: that one's buffered
     // gradients are applied and its held workers released, as if its members had left. Decided
-    // under the number that is returned.
+    // under the number that is returned. nullptr: nobody decides steps any more; what is not
+    // decided by then the shards judge block by block.
     Sequence change(const PolicyChange& change, std::unique_ptr<const Policy> policy);
+    // Out of block scope: each shard makes the change when it has settled the steps `last`, one of
+    // each worker, and those before them. Requires: !decides().
+    Sequence change_to_steps(const PolicyChange& change, std::vector<PushId> last);
+    // The lead shard has made that change: `policy` decides what `shards` stage. The model's
+    // versions go on from `version` at least.
+    void begin_steps(std::unique_ptr<const Policy> policy, std::vector<ShardId> shards,
+                     std::uint64_t version);
+    bool decides() const { return policy_ != nullptr; }
     // The shard has applied every decision up to this one.
     void applied(ShardId shard, Sequence sequence);
 
@@ -69,6 +79,10 @@ class Lead {
     // Whether every shard has confirmed what became of every push.
     bool pushes_confirmed() const;
     bool all_confirmed() const { return log_.empty(); }
+    // Whether every shard has confirmed the decisions up to this number.
+    bool confirmed(std::uint64_t number) const {
+        return log_.empty() || log_.front().sequence.number > number;
+    }
 
     std::uint64_t version() const { return version_; }
     const std::set<WorkerId>& members() const { return members_; }
@@ -112,6 +126,7 @@ class Lead {
     };
     std::map<WorkerId, Decided> decided_;
     std::map<WorkerId, PushId> cuts_;             // the latest step of each
+    std::map<WorkerId, PushId> alone_;            // the last step judged block by block
     std::deque<StageDecision> log_;               // not confirmed by all
     std::map<ShardId, std::uint64_t> confirmed_;  // highest number applied
     std::vector<StageDecision> fresh_;

@@ -76,18 +76,9 @@ Shard::Shard(ShardSetup setup, BlockStore store, const std::optional<PolicyState
                                        setup_.epoch);
         return;
     }
-    std::vector<ShardId> takes_part;
-    for (std::uint32_t shard = 0; shard < setup_.job->shards(); ++shard) {
-        const auto& blocks = setup_.plan->by_shard[shard];
-        const bool trains = std::any_of(blocks.begin(), blocks.end(), [&](BlockId id) {
-            const Block& block = setup_.plan->block(id);
-            return block.trainable();
-        });
-        if (trains) takes_part.push_back(ShardId{shard});
-    }
     auto policy = make_policy(setup_.job->policy);
     invariant(policy.has_value(), "the store has made the same policy already");
-    lead_ = std::make_unique<Lead>(std::move(*policy), std::move(takes_part), setup_.job->shards(),
+    lead_ = std::make_unique<Lead>(std::move(*policy), takes_part(), setup_.job->shards(),
                                    setup_.job->workers, setup_.epoch, policy_before);
 }
 
@@ -108,7 +99,8 @@ void Shard::on(Event&& event, Time now, Effects& effects) {
         if (fired->tag.kind == kRepeat) {
             repeats_ = false;
             repeat_unanswered();
-            if (decides_steps() || !lead_->all_confirmed()) repeat_later();
+            const bool unconfirmed = lead_ != nullptr && !lead_->all_confirmed();
+            if (decides_steps() || unconfirmed) repeat_later();
         }
     } else if (std::holds_alternative<BuffersReturned>(event)) {
         store_.reclaim();
@@ -120,6 +112,7 @@ void Shard::on(Event&& event, Time now, Effects& effects) {
         peer_down(*down);
     }
     lead_on();
+    while (let_go()) lead_on();
     if (stopping_) try_to_stop();
     effects_ = nullptr;
 }
@@ -134,10 +127,12 @@ void Shard::receive(Message&& message) {
         if (auto* change = std::get_if<PolicyChange>(&body)) change_policy(*change);
         return;
     }
+    // In block scope nothing is committed. After a change of scope what is late may still tell of
+    // staged steps: decisions that this shard has acted on, notices of what it judges by itself.
     const auto* numbered = std::get_if<StageDecision>(&body);
-    const bool for_all = std::holds_alternative<StageReply>(body) ||
+    const bool for_all = std::holds_alternative<StageReply>(body) || scope_changed_ ||
                          (numbered != nullptr && numbered->commits.empty() &&
-                          numbered->aborts.empty() && !numbered->changes.empty());
+                          numbered->aborts.empty() && numbered->buffered.empty());
     if (from.from.role == Role::shard && (decides_steps() || for_all)) {
         if (auto* notice = std::get_if<StageNotice>(&body)) stage_notice(from, *notice);
         if (auto* decision = std::get_if<StageDecision>(&body)) {
@@ -224,6 +219,7 @@ bool Shard::from_known_worker(const Envelope& envelope, Step step, Part part) {
             return held.envelope.from == envelope.from &&
                    held.envelope.incarnation < envelope.incarnation;
         });
+        let_wait_.erase(worker);
         if (known.value != 0) {
             leases_.release(worker);
             answer_leases();
@@ -286,6 +282,7 @@ Status Shard::status() const {
             status.waiting_for += ", " + to_string(node_of(shard)) + " to stage the oldest";
         }
     }
+    if (gate_) status.waiting_for = whom_gate_waits_for();
     if (!deferred_.empty()) status.waiting_for = "spare buffers (held by replies on their way)";
     const auto add = [&](const char* name, double value) {
         status.values.push_back({name, value});
@@ -361,6 +358,7 @@ std::optional<std::string> Shard::leftover() const {
     if (!staged_.empty()) return told(staged_.size(), " staged steps");
     if (!deferred_.empty()) return told(deferred_.size(), " pushes that wait for a spare");
     if (!held_.empty()) return told(held_.size(), " held workers");
+    if (!let_wait_.empty()) return told(let_wait_.size(), " workers that wait for their weights");
     if (!aborted_.empty()) return told(aborted_.size(), " tombstones of aborted steps");
     if (!cuts_.empty()) return told(cuts_.size(), " cuts kept for workers");
     if (!decisions_.empty()) return told(decisions_.size(), " decisions not acted on");

@@ -100,6 +100,7 @@ class Shard : public Node {
     void farewell(const Envelope& from, const Farewell& body);
     void checkpoint(const CheckpointRequest& body);
     void make_slice(const CheckpointRequest& body);
+    void slice_in_order(const CheckpointRequest& body);  // by a decision of the lead
     void stored(const Stored& event);
     void peer_down(const PeerDown& event);
     void stop(const Stop& body);
@@ -194,7 +195,29 @@ class Shard : public Node {
     void change_policy(const PolicyChange& body);
     Result<std::unique_ptr<const Policy>> checked(const PolicyChange& body) const;
     void adopt(const PolicyChange& change, Sequence sequence);
+    // Between block scope and step scope (shard_scopes.cpp).
+    struct Gate {
+        std::uint64_t number = 0;  // of the decision that shuts it
+        std::map<WorkerId, PushId> last;
+    };
+    bool would_decide_steps(const Policy& policy) const;
+    bool changes_scope() const;  // decided, and not made by every shard yet
+    std::vector<ShardId> takes_part() const;
+    Result<void> can_change_scope(const Policy& policy) const;
+    Sequence shut_gate(const PolicyChange& change);
+    bool beyond_gate(const Envelope& from, Step step) const;
+    bool asks_early(const Envelope& from, Step step) const;
+    // Whether what must be settled before this decision is.
+    bool is_due(const StageDecision& decision) const;
+    void begin_steps(const PolicyConfig& config);
+    void end_steps();
+    void refuse_left_out(const PushId& step);
+    void restart_idle();
+    // What waited for a change of scope, or for verdicts, and need not wait any more; true: any.
+    bool let_go();
+    std::string whom_gate_waits_for() const;
     void drop_incomplete(WorkerId worker, Incarnation incarnation);
+    void lose_part(const PushId& push, StagedPart& part);
     void forget_if_gone(WorkerId worker);
     std::vector<Duplicates::ClosedBy> kept_steps() const;  // whose bytes no checkpoint holds
     void try_to_stop();
@@ -251,6 +274,13 @@ class Shard : public Node {
     std::uint64_t model_version_ = 0;
     Answers to_answer_;
     std::map<WorkerId, Step> opened_;  // lead: the step a worker computes
+    // Changes of scope.
+    bool scope_changed_ = false;               // since this shard began
+    std::optional<Gate> gate_;                 // lead
+    std::map<WorkerId, HeldWorker> let_wait_;  // beyond the gate, or before their verdicts
+    std::optional<CheckpointRequest> asked_;   // the last one of the coordinator
+    std::uint64_t newest_slice_ = 0;           // numbers of checkpoints
+    std::uint64_t newest_ordered_slice_ = 0;   // of those, by a decision
     std::optional<Stop> stopping_;
     Time stop_by_{};
 

@@ -1,6 +1,7 @@
 // Live changes of a shard's staleness policy: the lead checks and numbers them, all shards act on
 // them in the order of the numbers. Under step scope that is a boundary between two steps; under
-// block scope each shard changes when the news arrives.
+// block scope each shard changes when the news arrives. From one scope to the other:
+// shard_scopes.cpp.
 #include "common/invariant.h"
 #include "common/ledger_controls.h"
 #include "ps/shard.h"
@@ -11,17 +12,16 @@ namespace detente {
 Result<std::unique_ptr<const Policy>> Shard::checked(const PolicyChange& body) const {
     auto policy = make_policy({body.policy, body.parameters});
     if (!policy) return policy;
-    const bool steps =
-        setup_.job->admission == Admission::step || (*policy)->scope() == Scope::step;
     const auto instead = "; end the run by Ctrl-C and go on with --resume under the other policy";
-    if (steps != decides_steps()) {
+    if (changes_scope()) {
         return fail(ErrorCode::not_supported,
-                    "staleness.policy = '" + body.policy + "' decides per " +
-                        (steps ? "step" : "block") + ", and this run decides per " +
-                        (decides_steps() ? "step" : "block") +
-                        ": gradients on their way would be judged by both; a run that begins with "
-                        "staleness.admission = 'step' can change between all of them" +
-                        instead);
+                    "the change of policy before is still being made: " + whom_gate_waits_for() +
+                        "; ask again when it has been");
+    }
+    if (would_decide_steps(**policy) != decides_steps()) {
+        if (auto possible = can_change_scope(**policy); !possible) {
+            return fail(ErrorCode::not_supported, possible.error().text + instead);
+        }
     }
     if (setup_.job->across.method != AcrossMethod::off && !fits_across(**policy)) {
         return fail(ErrorCode::not_supported,
@@ -47,11 +47,15 @@ void Shard::change_policy(const PolicyChange& body) {
         policy = fail(ErrorCode::bad_message, "changes of policy are for the lead shard, shard 0");
     }
     if (policy) {
-        if (!decides_steps()) policy->reset();
-        answer.sequence = lead_->change(body, std::move(*policy));
+        const bool steps = would_decide_steps(**policy);
+        if (!steps) policy->reset();
+        answer.sequence =
+            steps && !decides_steps() ? shut_gate(body) : lead_->change(body, std::move(*policy));
     } else {
         answer.code = policy.error().code;
         answer.error = policy.error().text;
+        effects_->log(LogLevel::warning,
+                      "refused a change of policy asked for by " + body.by + ": " + answer.error);
     }
     Message message;
     message.body = std::move(answer);
@@ -61,12 +65,20 @@ void Shard::change_policy(const PolicyChange& body) {
 void Shard::adopt(const PolicyChange& change, Sequence sequence) {
     const std::string former = store_.job_policy().name();
     const PolicyConfig policy{change.policy, change.parameters};
+    const bool steps = decides_steps();
     const auto changed = store_.change_policy(policy, setup_.job->admission);
     // The lead has checked it, and shards are of one build.
     invariant(changed.has_value(), "a change of policy that was decided can be made");
     record_control(policy_changed(change, former, sequence).what);
     effects_->log(LogLevel::information, "staleness policy " + text_of(policy) + " in place of '" +
                                              former + "', by " + change.by);
+    if (steps == decides_steps()) return;
+    scope_changed_ = true;
+    if (steps) {
+        end_steps();
+    } else {
+        begin_steps(policy);
+    }
 }
 
 }  // namespace detente

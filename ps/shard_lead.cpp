@@ -81,7 +81,8 @@ void Shard::lead_membership() {
 void Shard::repeat_unanswered() {
     store_.reclaim();
     act();
-    if (!decisions_.empty() && decisions_.begin()->first == acted_ + 1) {
+    if (!decisions_.empty() && decisions_.begin()->first == acted_ + 1 &&
+        is_due(decisions_.begin()->second)) {
         effects_->log(LogLevel::warning,
                       "decision " + std::to_string(acted_ + 1) + " of the lead shard waits for " +
                           "spare buffers: " + std::to_string(store_.lent()) +
@@ -90,7 +91,9 @@ void Shard::repeat_unanswered() {
     for (auto& [id, step] : staged_) {
         if (step.complete() && setup_.id != kLeadShard) notify_lead(step);
     }
-    if (lead_ != nullptr) resend_decisions();
+    if (lead_ == nullptr) return;
+    resend_decisions();
+    restart_idle();
 }
 
 void Shard::repeat_later() {

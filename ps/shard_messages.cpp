@@ -155,6 +155,11 @@ void Shard::pull(const Envelope& from, const PullRequest& body) {
         if (asked.size() < 4 || asked.contains(body.request)) asked[body.request] = {from, body};
         return wait(from, body.step, Part{}, body.request, WaitFor::release);
     }
+    if (beyond_gate(from, body.step) || asks_early(from, body.step)) {
+        auto& asked = let_wait_[worker].asked;  // as above
+        if (asked.size() < 4 || asked.contains(body.request)) asked[body.request] = {from, body};
+        return wait(from, body.step, Part{}, body.request, WaitFor::release);
+    }
     if (body.opens) {
         auto opened = duplicates_.open(worker, body.step);
         if (!opened) {
@@ -230,6 +235,9 @@ void Shard::cancel(const Envelope& from, const CancelNote& body) {
     if (const std::uint32_t blocks = duplicates_.cancel(worker, body.step)) {
         record_closed(worker, from.incarnation, {{body.step, blocks}}, false,
                       reason_text(body.reason));
+        if (decides_steps() && body.reason == CancelReason::recompute) {
+            refuse_left_out({worker, from.incarnation, body.step});
+        }
     }
     reply(from, CancelReply{body.step});
 }
@@ -290,6 +298,7 @@ void Shard::farewell(const Envelope& from, const Farewell& body) {
     answer_leases();
     workers_.erase(worker);
     cuts_.erase(worker);
+    let_wait_.erase(worker);
     drop_incomplete(worker, from.incarnation);
     if (lead_ != nullptr) lead_->left(worker);
     forget_if_gone(worker);
@@ -311,6 +320,7 @@ void Shard::peer_down(const PeerDown& event) {
     answer_leases();
     workers_.erase(worker);
     cuts_.erase(worker);
+    let_wait_.erase(worker);
     forget_if_gone(worker);
     std::erase_if(deferred_, [&](const Message& message) {
         return message.envelope.from == event.node &&
@@ -322,10 +332,29 @@ void Shard::peer_down(const PeerDown& event) {
 }
 
 // In step scope the lead says at which point of the decisions' order, so that no step is in one
-// shard's slice and missing from another's.
+// shard's slice and missing from another's. Where a change of scope is on its way, it says so
+// besides: some shards may wait for it.
 void Shard::checkpoint(const CheckpointRequest& body) {
-    if (!decides_steps() || !store_.initialised()) return make_slice(body);
-    if (lead_ != nullptr) lead_->checkpoint(body);
+    asked_ = body;
+    const bool alone = !decides_steps() || !store_.initialised();
+    const bool made = newest_ordered_slice_ > 0 && body.number <= newest_ordered_slice_;
+    if (alone && !made) {
+        newest_slice_ = std::max(newest_slice_, body.number);
+        make_slice(body);
+    }
+    const bool others = store_.initialised() && lead_ != nullptr && !lead_->all_confirmed();
+    if (!alone || others) {
+        if (lead_ != nullptr) lead_->checkpoint(body);
+    }
+}
+
+// Around a change of scope a shard may be asked for a slice both ways: one is enough.
+void Shard::slice_in_order(const CheckpointRequest& body) {
+    const bool both_ways = scope_changed_ || !decides_steps();
+    if (both_ways && body.number <= newest_slice_) return;
+    newest_slice_ = std::max(newest_slice_, body.number);
+    newest_ordered_slice_ = std::max(newest_ordered_slice_, body.number);
+    make_slice(body);
 }
 
 void Shard::make_slice(const CheckpointRequest& body) {

@@ -121,7 +121,9 @@ Shard::Judged Shard::judge(const Envelope& from, const Push& body) {
         }
         return Judged::yes;
     }
-    if (decides_steps()) {
+    const bool was_aborted =
+        !aborted_.empty() && aborted_.contains({worker, from.incarnation, body.step});
+    if (decides_steps() || was_aborted) {
         stage(from, body);
         return Judged::yes;
     }
@@ -270,6 +272,18 @@ void Shard::reply_to_push(const Envelope& from, const Push& body,
     answer.part = body.part;
     answer.verdicts = verdicts;
     if (body.opens.value != 0) {
+        if (beyond_gate(from, body.opens)) {
+            auto& waiting = let_wait_[WorkerId{from.from.index}].pushes;
+            const bool waits_already =
+                std::any_of(waiting.begin(), waiting.end(), [&](const auto& one) {
+                    return one.second.step == body.step && one.second.part == body.part;
+                });
+            if (!waits_already) {
+                waiting.emplace_back(from, body);
+                waiting.back().second.blocks.clear();
+            }
+            return wait(from, body.step, body.part, 0, WaitFor::release);
+        }
         if (!open_step(from, body.opens, body.part)) return;
         answer.opened = body.opens;
         std::vector<LiveBlock*> blocks;

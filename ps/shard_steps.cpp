@@ -143,7 +143,8 @@ Shard::StagedStep& Shard::keep_part(const Envelope& from, const Push& body,
         invariant(false, "a step stages no more blocks than it opened");
     }
     StagedStep& step = staged_[id];
-    if (sound && store_.step_policy()->needs().measures) {
+    // No policy of steps: what is left of one that was aborted before block scope began.
+    if (sound && decides_steps() && store_.step_policy()->needs().measures) {
         for (std::size_t i = 0; i < blocks.size(); ++i) {
             const Measured sums = store_.measure(*blocks[i], worker, body.blocks[i].base,
                                                  body.blocks[i].gradient.bytes.data());
@@ -212,6 +213,7 @@ void Shard::take_decision(const Envelope& from, StageDecision&& decision) {
 void Shard::act() {
     while (!decisions_.empty() && decisions_.begin()->first == acted_ + 1) {
         const StageDecision& due = decisions_.begin()->second;
+        if (!is_due(due)) return;
         for (; commits_done_ < due.commits.size(); ++commits_done_) {
             if (commit(due.commits[commits_done_], due.sequence)) continue;
             const bool gained = copy_cuts() && commit(due.commits[commits_done_], due.sequence);
@@ -234,7 +236,7 @@ void Shard::act() {
             }
         }
         for (const PolicyChange& change : due.changes) adopt(change, due.sequence);
-        for (const CheckpointRequest& one : due.checkpoints) make_slice(one);
+        for (const CheckpointRequest& one : due.checkpoints) slice_in_order(one);
         for (const WorkerId worker : due.hold) held_[worker];
         for (const PushId& step : due.cuts) make_cut(step);
         const std::vector<WorkerId> released = due.release;
@@ -414,17 +416,19 @@ void Shard::drop_incomplete(WorkerId worker, Incarnation incarnation) {
             ++at;
             continue;
         }
-        for (StagedPart& part : at->second.parts) {
-            std::vector<BlockVerdict> verdicts;
-            for (const GradientBlock& gradient : part.push.blocks) {
-                const LiveBlock& block = *store_.find(gradient.block);
-                verdicts.push_back({gradient.block, Verdict::lost, Advice::none,
-                                    ErrorCode::peer_lost, 0, 1, block.epoch, block.version});
-            }
-            decide_part(id, part, std::move(verdicts), {}, {});
-        }
+        for (StagedPart& part : at->second.parts) lose_part(id, part);
         at = staged_.erase(at);
     }
+}
+
+void Shard::lose_part(const PushId& push, StagedPart& part) {
+    std::vector<BlockVerdict> verdicts;
+    for (const GradientBlock& gradient : part.push.blocks) {
+        const LiveBlock& block = *store_.find(gradient.block);
+        verdicts.push_back({gradient.block, Verdict::lost, Advice::none, ErrorCode::peer_lost, 0, 1,
+                            block.epoch, block.version});
+    }
+    decide_part(push, part, std::move(verdicts), {}, {});
 }
 
 std::vector<Duplicates::ClosedBy> Shard::kept_steps() const {

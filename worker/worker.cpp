@@ -335,7 +335,10 @@ std::vector<std::vector<BlockId>> Worker::lay_out_push() {
         for (std::size_t p = before; p < computing_->places.size(); ++p) {
             computing_->places[p].parts = parts;
         }
-        if (blocks_sent < clients_[i].trainable().size()) settling.partial_clients.push_back(i);
+        if (blocks_sent < clients_[i].trainable().size()) {
+            settling.partial_clients.push_back(i);
+            if (blocks_sent == 0) settling.left_out.push_back(i);
+        }
         trainable += clients_[i].trainable().size();
     }
     settling.parts_missing = layout.size() + (settling.round.value != 0 ? 1 : 0);
@@ -398,6 +401,8 @@ void Worker::finish_batch(const Batch& batch) {
 void Worker::settle(Settling& settling) {
     for (std::size_t i = 0; i < clients_.size(); ++i) {
         if (!clients_[i].takes_part()) continue;
+        const auto& told = settling.left_out;
+        if (settling.whole && std::find(told.begin(), told.end(), i) != told.end()) continue;
         const auto& partial = settling.partial_clients;
         if (std::find(partial.begin(), partial.end(), i) != partial.end()) {
             clients_[i].cancel(settling.step,
@@ -409,8 +414,17 @@ void Worker::settle(Settling& settling) {
     }
     Batch batch = std::move(settling.batch);
     std::shared_ptr<Kept> kept = std::move(settling.kept);
-    const std::vector<BlockId> rejected =
+    std::vector<BlockId> rejected =
         settling.in_step ? repairable(std::move(settling.rejected)) : std::move(settling.rejected);
+    if (settling.whole && !settling.partial_clients.empty() && !rejected.empty()) {
+        // In part it would be refused again: all of the batch is computed anew.
+        rejected.clear();
+        for (const ShardClient& client : clients_) {
+            const auto& blocks = client.trainable();
+            rejected.insert(rejected.end(), blocks.begin(), blocks.end());
+        }
+        kept.reset();
+    }
     const bool dropped = settling.dropped;
     const bool opens = settling.in_step && setup_.job->pull_ahead == 0;
     std::erase_if(settling_, [&](const Settling& one) { return one.parts_missing == 0; });

@@ -119,6 +119,8 @@ class Worker : public Node {
         Batch batch;
         std::size_t parts_missing = 0;
         std::vector<std::size_t> partial_clients;  // got fewer blocks than they opened
+        std::vector<std::size_t> left_out;         // of those: got none
+        bool whole = false;                        // it is decided as a whole: they know
         std::vector<BlockId> rejected;
         std::shared_ptr<Kept> kept;
         Time began;
@@ -158,6 +160,8 @@ class Worker : public Node {
     void forgive_own_absence();
     void verdicts_arrived(std::size_t client, PushReply&& reply, Nanos handled);
     void settle(Settling& settling);
+    // The lead shard decides steps as wholes, and this one is staged.
+    void step_is_whole(Step step);
     void finish_or_repair(Batch batch, const std::vector<BlockId>& rejected,
                           std::shared_ptr<Kept> kept, bool dropped);
     void on_overdue();

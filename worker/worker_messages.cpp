@@ -1,5 +1,6 @@
 // What a worker is told, and what it tells about itself.
 #include <algorithm>
+#include <utility>
 
 #include "common/checksum.h"
 #include "common/ledger_controls.h"
@@ -49,6 +50,7 @@ void Worker::receive(Message&& message) {
         if (client.shard() == kLeadShard && lease_waits(*wait)) return;
         if (const auto answered = client.on(*wait, now_, *effects_)) {
             step_time_.answered(client.shard(), *answered, message.envelope.handled, now_);
+            if (wait->why == WaitFor::verdict) step_is_whole(wait->step);
         }
     } else if (const auto* anew = std::get_if<Restart>(&body)) {
         restart(anew->step);
@@ -149,6 +151,19 @@ void Worker::verdicts_arrived(std::size_t index, PushReply&& reply, Nanos handle
         if (found->in_step_missing == 0) tell_node(*found);
     }
     if (--found->parts_missing == 0) settle(*found);
+}
+
+// Known by itself where the job began so; a live change is seen by this. Verdicts come first then.
+// A step that repairs another is of some blocks only, which cannot be: the shards that get nothing
+// of it say no as soon as they know.
+void Worker::step_is_whole(Step step) {
+    verdict_first_ = true;
+    for (Settling& settling : settling_) {
+        if (settling.step != step || std::exchange(settling.whole, true)) continue;
+        for (const std::size_t client : settling.left_out) {
+            clients_[client].cancel(step, CancelReason::recompute, now_, *effects_);
+        }
+    }
 }
 
 void Worker::leased(const LeaseReply& reply) {

@@ -6,6 +6,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <utility>
 
 #include "common/staleness/parameters.h"
 #include "launch/fuzz.h"
@@ -77,6 +78,38 @@ TEST_CASE("fuzz: cases have policies for some tensors and many workers and shard
     CHECK(apart > 50);
 }
 
+TEST_CASE("fuzz: cases change their policy while they run, within a scope and to the other one") {
+    std::map<std::pair<bool, bool>, int> changes;  // decides steps: before and after
+    std::set<std::string> parameters;
+    for (std::uint64_t seed = 1; seed <= 1000; ++seed) {
+        const Job job = fuzz_case(seed);
+        INFO("seed " << seed);
+        REQUIRE(job.simulate.changes.size() <= 3);
+        bool steps = decides_steps(job);
+        for (const SimulatedChangeConfig& one : job.simulate.changes) {
+            Job changed = job;
+            changed.policy = {one.policy, one.parameters};
+            REQUIRE(make_policy(changed.policy).has_value());
+            ++changes[{std::exchange(steps, decides_steps(changed)), steps}];
+            for (const auto& [name, value] : one.parameters) parameters.insert(name + value);
+        }
+    }
+    for (const bool before : {false, true}) {
+        for (const bool after : {false, true}) {
+            INFO((before ? "step" : "block") << " to " << (after ? "step" : "block"));
+            CHECK(changes[{before, after}] > 8);
+        }
+    }
+    CHECK(parameters.size() > 30);
+}
+
+TEST_CASE("fuzz: shrinking leaves out live changes of policy") {
+    std::uint64_t seed = 1;
+    while (fuzz_case(seed).simulate.changes.size() < 2) ++seed;
+    const auto changes = [](const Job& job) { return !job.simulate.changes.empty(); };
+    CHECK(shrink(fuzz_case(seed), changes, 1000).simulate.changes.size() == 1);
+}
+
 TEST_CASE("fuzz: what is drawn later moves nothing that was drawn before") {
     for (std::uint64_t seed = 1; seed <= 200; ++seed) {
         const Job then = drawn_with(seed, 9);
@@ -91,6 +124,7 @@ TEST_CASE("fuzz: what is drawn later moves nothing that was drawn before") {
         now.model_options = then.model_options;
         now.workers = then.workers;
         now.simulate.faults.resize(then.simulate.faults.size());
+        now.simulate.changes.clear();
         REQUIRE(to_toml(now) == to_toml(then));
     }
 }

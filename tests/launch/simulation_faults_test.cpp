@@ -114,5 +114,33 @@ TEST_CASE("simulate keys: a server is all its shards") {
           std::vector<NodeId>{node_of(ShardId{3}), node_of(ShardId{4}), node_of(ShardId{5})});
 }
 
+TEST_CASE(
+    "simulate keys: live changes are read with their parameters, or refused with the reason") {
+    const std::string change = "[[simulate.change]]\n";
+    const auto job = parse_job(
+        kJob + change + "policy = \"ssp\"\nat_s = 2\ns = 5\n" + change + "at_s = 3\n", "job.toml");
+    INFO((job ? "" : job.error().text));
+    REQUIRE(job.has_value());
+    const auto again = parse_job(to_toml(*job), "resolved");
+    REQUIRE(again.has_value());
+    for (const Job* one : {&*job, &*again}) {
+        const auto& changes = one->simulate.changes;
+        REQUIRE(changes.size() == 2);
+        CHECK(changes[0].policy == "ssp");
+        CHECK(changes[0].at == std::chrono::seconds(2));
+        REQUIRE(changes[0].parameters.size() == 1);
+        CHECK(changes[0].parameters[0].second == "5");
+        CHECK(changes[1].policy == "async");
+    }
+    CHECK_THAT(mistake(change + "policy = \"spp\"\n"), Catch::Contains("ssp"));
+    CHECK_THAT(
+        mistake("[worker]\npush_pull = false\npull_ahead = 1\n" + change + "policy = \"bsp\"\n"),
+        Catch::Contains("simulate.change.0.policy: the job would be refused under 'bsp': "
+                        "worker.pull_ahead"));
+    CHECK_THAT(mistake("[simulate.staleness]\ndistribution = \"constant\"\nmean = 2\n" + change +
+                       "policy = \"ssp\"\n"),
+               Catch::Contains("simulate.change.0.policy: 'ssp' and"));
+}
+
 }  // namespace
 }  // namespace detente

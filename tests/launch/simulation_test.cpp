@@ -193,6 +193,29 @@ const char* const kFault = R"(
 [[simulate.fault]]
 )";
 
+TEST_CASE("simulate: a live change of the job file is made on every shard, between scopes too") {
+    const SimulatedRun run = simulate(kQuadraticJob +
+                                          "[[simulate.change]]\npolicy = \"bsp\"\nat_s = 0.3\n"
+                                          "[[simulate.change]]\npolicy = \"inverse\"\nat_s = 0.9\n"
+                                          // Training is over.
+                                          "[[simulate.change]]\npolicy = \"async\"\nat_s = 900\n",
+                                      {"simulate.thorough=true"});
+    CHECK_FALSE(run.outcome.failed);
+    std::size_t to_steps = 0;
+    std::size_t changes = 0;
+    for (const LedgerEntry& entry : run.ledger) {
+        const auto* control = std::get_if<ControlRecord>(&entry.record);
+        if (control == nullptr || !changes_policy(*control)) continue;
+        ++changes;
+        if (control->what.find("'bsp' in place of 'async', by simulate.change.0") !=
+            std::string::npos) {
+            ++to_steps;
+        }
+    }
+    CHECK(to_steps == 2);  // of two shards
+    CHECK(changes == 4);
+}
+
 TEST_CASE("simulate: a crashed worker is lost with its reason, and its batches are leased again") {
     const SimulatedRun run = simulate(
         kQuadraticJob + kFault + "kind = \"crash\"\nnode = \"worker:1\"\nat_s = 0.5\n", {});

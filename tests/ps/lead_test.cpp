@@ -246,4 +246,48 @@ TEST_CASE("lead: a change of policy lets held workers go, and holds whom the nex
     CHECK(released == std::vector{WorkerId{0}});
 }
 
+TEST_CASE("lead: a change to block scope settles what is kept, and leaves the rest to the shards") {
+    Scene scene("bsp", 2, 2);
+    for (std::uint32_t shard = 0; shard < 2; ++shard) scene.staged(shard, Scene::push(0, 1));
+    scene.staged(0, Scene::push(1, 1));  // on one of two
+    scene.lead->change({1, "async", {}, "test"}, nullptr);
+    const auto decisions = scene.lead->decisions();
+    REQUIRE(decisions.size() == 2);
+    REQUIRE(decisions[0].commits.size() == 1);
+    CHECK(decisions[0].commits[0].pushes.size() == 1);
+    CHECK(decisions[0].aborts.empty());
+    CHECK(decisions[1].changes.size() == 1);
+    CHECK(scene.lead->undecided() == 0);
+    CHECK(scene.lead->members().empty());
+    // What comes now is nobody's to decide.
+    scene.staged(1, Scene::push(1, 1));
+    scene.lead->joined(WorkerId{1});
+    scene.lead->pulled(WorkerId{1}, Step{2});
+    scene.lead->lost(WorkerId{1}, Incarnation{1});
+    CHECK(scene.lead->decisions().empty());
+    CHECK(scene.lead->undecided() == 0);
+}
+
+TEST_CASE("lead: notices of steps that were judged block by block are none of its own") {
+    Scene scene("bsp", 2, 2);
+    scene.lead->change({1, "async", {}, "test"}, nullptr);
+    const Sequence decided =
+        scene.lead->change_to_steps({2, "ssp", {}, "test"}, {Scene::push(0, 5)});
+    const auto decisions = scene.lead->decisions();
+    CHECK(decisions.back().sequence == decided);
+    CHECK(decisions.back().cuts == std::vector{Scene::push(0, 5)});
+    CHECK_FALSE(scene.lead->confirmed(decided.number));
+    scene.lead->begin_steps(std::move(*make_policy({"ssp", {}})), {ShardId{0}, ShardId{1}}, 100);
+    CHECK(scene.lead->version() == 100);
+    for (std::uint32_t shard = 0; shard < 2; ++shard) scene.lead->applied(ShardId{shard}, decided);
+    CHECK(scene.lead->confirmed(decided.number));
+    scene.lead->joined(WorkerId{0});
+    scene.staged(0, Scene::push(0, 5));  // a late one
+    CHECK(scene.lead->undecided() == 0);
+    for (std::uint32_t shard = 0; shard < 2; ++shard) scene.staged(shard, Scene::push(0, 6), 100);
+    const auto next = scene.lead->decisions();
+    REQUIRE(next.size() == 1);
+    CHECK(next[0].commits.at(0).version == 101);
+}
+
 }  // namespace detente

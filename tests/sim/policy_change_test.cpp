@@ -1,40 +1,8 @@
 // Live changes of the staleness policy on whole simulated clusters under faults: decided once by
 // the lead shard, made by every shard at the same point of the order, and in every ledger.
-#include "tests/sim/steps_cluster.h"
+#include "tests/sim/policy_changes.h"
 
 namespace detente::test {
-namespace {
-
-PolicyChange to(const std::string& policy, std::uint64_t request = 1) {
-    const PolicyConfig config = policy_of(policy);
-    return {request, config.name, config.parameters, "tester@here"};
-}
-
-// Control records of each shard that tell of a change.
-std::vector<std::vector<std::string>> changes_in_ledgers(Cluster& cluster) {
-    std::vector<std::vector<std::string>> shards;
-    for (std::uint32_t i = 0; i < cluster.job().shards(); ++i) {
-        std::vector<std::string>& texts = shards.emplace_back();
-        for (const LedgerEntry& entry : cluster.world().ledger(node_of(ShardId{i}))) {
-            const auto* control = std::get_if<ControlRecord>(&entry.record);
-            if (control != nullptr && control->what.starts_with("staleness policy")) {
-                texts.push_back(control->what);
-            }
-        }
-    }
-    return shards;
-}
-
-void ask_at(Cluster& cluster, Nanos when, const PolicyChange& change) {
-    cluster.after_start(when, [&cluster, change] {
-        Message message;
-        message.envelope.from = kCoordinator;
-        message.body = change;
-        cluster.world().post(node_of(kLeadShard), Received{std::move(message)});
-    });
-}
-
-}  // namespace
 
 TEST_CASE("policy change: between any two policies that decide steps, under faults") {
     const std::vector<std::string>& policies = step_policies();
@@ -126,16 +94,23 @@ TEST_CASE("policy change: what this run cannot change to is refused, and nothing
         std::string to;
         ErrorCode code;
         std::string says;
+        std::function<void(Job&)> more = [](Job&) {};
     };
     const std::vector<Case> cases = {
-        {"async", "bsp", ErrorCode::not_supported, "--resume"},
-        {"bsp", "async", ErrorCode::not_supported, "--resume"},
+        {"async", "bsp", ErrorCode::not_supported, "worker.pull_ahead",
+         [](Job& job) {
+             job.pull_ahead = 1;
+             job.push_pull = false;
+         }},
+        {"bsp", "async", ErrorCode::not_supported, "worker.consistent_pulls",
+         [](Job& job) { job.consistent_pulls = true; }},
         {"async", "easgd", ErrorCode::not_supported, "runs in the workers"},
         {"dana_slim", "async", ErrorCode::not_supported, "runs in the workers"},
         {"async", "asynk", ErrorCode::bad_job, "did you mean 'async'"}};
     for (const Case& one : cases) {
         INFO(one.from << " to " << one.to);
-        const ClusterOptions options = cluster_of(one.from, 3);
+        ClusterOptions options = cluster_of(one.from, 3);
+        one.more(options.job);
         Cluster cluster(options);
         ask_at(cluster, Nanos(5'000'000), to(one.to));
         REQUIRE(cluster.run());

@@ -77,6 +77,28 @@ TEST_CASE("control: a running job's policy changes on every shard, and is in eve
     }
 }
 
+TEST_CASE("control: a running job goes over to whole steps and back, and ends as any other") {
+    const TinyRun run("step_ms = 40");
+    Launched launched(run.folder(), run.arguments({"--set", "workers=3", "--set", "servers=2",
+                                                   "--set", "staleness.policy=bounded_reject"}));
+    REQUIRE(run.reaches_training());
+    const Answer there = control(run, {"staleness.policy=bsp"});
+    INFO(there.text);
+    CHECK(there.code == 0);
+    // Refused by name for as long as a worker still settles what it began under block scope.
+    Answer back = control(run, {"staleness.policy=async"});
+    for (int i = 0; i < 20 && back.text.find("still being made") != std::string::npos; ++i) {
+        back = control(run, {"staleness.policy=async"});
+    }
+    INFO(back.text);
+    CHECK(back.code == 0);
+    REQUIRE(launched.wait(seconds(60)) == 0);
+    CHECK(run.summary().at("batches").as_object().at("done").to_number<double>() == 1);
+    const auto lines = changes(run);
+    REQUIRE(lines.size() == 4);  // two shards, two changes
+    for (const std::string& line : lines) CHECK_THAT(line, Catch::Contains("decision 1:"));
+}
+
 TEST_CASE("control: what cannot be is refused with the reason, and the run goes on as it was") {
     const TinyRun run("step_ms = 60");
     Launched launched(run.folder(), run.arguments({"--set", "staleness.policy=bounded_reject"}));
@@ -87,9 +109,9 @@ TEST_CASE("control: what cannot be is refused with the reason, and the run goes 
     const Answer key = control(run, {"workers=9"});
     CHECK(key.code == value_of(ExitCode::usage));
     CHECK_THAT(key.text, Catch::Contains("--resume"));
-    const Answer scope = control(run, {"staleness.policy=bsp"});
-    CHECK(scope.code != 0);
-    CHECK_THAT(scope.text, Catch::Contains("decides per step") && Catch::Contains("--resume"));
+    const Answer half = control(run, {"staleness.policy=easgd"});
+    CHECK(half.code != 0);
+    CHECK_THAT(half.text, Catch::Contains("runs in the workers") && Catch::Contains("--resume"));
     const Answer nothing = control(run, {});
     CHECK(nothing.code == value_of(ExitCode::usage));
     // Who cannot read the token may change nothing.
