@@ -204,9 +204,8 @@ bool Shard::let_go() {
         gate_.reset();
         any = true;
     }
-    if (let_wait_.empty()) return any;
-    // The policy hears of a worker before it hears of its step.
-    if (lead_ != nullptr && decides_steps()) lead_membership();
+    // Then the policy hears of the workers first, and may hold them.
+    if (any || let_wait_.empty()) return any;
     for (auto& [worker, waiting] : std::exchange(let_wait_, {})) {
         for (auto& [from, push] : waiting.pushes) {
             if (beyond_gate(from, push.opens)) {

@@ -111,8 +111,14 @@ TEST_CASE("replay: a run whose policy was changed while it went on comes out aga
         {"dc_asgd", {change(1, "gap_aware"), change(2, "bounded_reject", {{"tau_max", "1"}})}, {}},
         {"bsp", {change(1, "fedbuff"), change(2, "ssp", {{"s", "2"}})}, {}},
         {"async", {change(1, "dc_asgd")}, {"staleness.admission=step"}},
-        {"async", {change(1, "bsp"), change(2, "dc_asgd", {{"lambda", "0.1"}})}, {}},
-        {"fedbuff", {change(1, "gap_aware"), change(2, "ssp", {{"s", "2"}})}, {}},
+        // Between the scopes: nothing is lost, or the first would still be made at the second's
+        // time.
+        {"async",
+         {change(1, "bsp"), change(2, "dc_asgd", {{"lambda", "0.1"}})},
+         {"simulate.network.drop=0", "data.epochs=2"}},
+        {"fedbuff",
+         {change(1, "gap_aware"), change(2, "ssp", {{"s", "2"}})},
+         {"simulate.network.drop=0", "data.epochs=2"}},
     };
     for (const Case& one : cases) {
         INFO(one.from << " to " << one.to.front().policy);
@@ -140,8 +146,12 @@ TEST_CASE("policy change: a run that is watched thoroughly holds each policy to 
          {"staleness.admission=step"}},
         {"bsp", {change(1, "fedbuff", {{"k", "2"}}), change(2, "ringmaster", {{"r", "1"}})}, {}},
         {"async", {change(1, "dc_asgd"), change(2, "rennala")}, {"staleness.admission=step"}},
-        {"bounded_reject", {change(1, "bsp"), change(2, "bounded_reject", {{"tau_max", "0"}})}, {}},
-        {"ssp", {change(1, "bounded_reject", {{"tau_max", "1"}}), change(2, "ssp")}, {}},
+        {"bounded_reject",
+         {change(1, "bsp"), change(2, "bounded_reject", {{"tau_max", "0"}})},
+         {"simulate.network.drop=0"}},
+        {"ssp",
+         {change(1, "bounded_reject", {{"tau_max", "1"}}), change(2, "ssp")},
+         {"simulate.network.drop=0"}},
     };
     for (const Case& one : cases) {
         INFO(one.from << " to " << one.to.front().policy);

@@ -249,5 +249,26 @@ TEST_CASE("fuzz: restarts in its cases come about and some are refused as they s
     CHECK(seen["lost"] > 15);
 }
 
+TEST_CASE("restart: a server that is lost around a change between scopes costs no batch") {
+    for (const bool to_steps : {true, false}) {
+        for (const char* at_s : {"0.45", "0.6", "0.66", "0.68", "0.69", "0.699"}) {
+            INFO((to_steps ? "to steps" : "to blocks") << " at " << at_s);
+            const std::string change = std::string("[[simulate.change]]\npolicy = \"") +
+                                       (to_steps ? "ssp" : "async") + "\"\nat_s = " + at_s + "\n";
+            const Simulated run(
+                restarted({to_steps ? "staleness.policy=async" : "staleness.policy=ssp"}, change));
+            INFO(run.outcome.error.text);
+            REQUIRE_FALSE(run.outcome.failed);
+            CHECK(run.restarts().done == 1);
+            CHECK(total_books(run.view()).in_flight == 0);
+            CHECK(batches_done(run.view()) == 1);
+            // The job that is begun again has its own policy, and so have all its shards.
+            for (const ControlRecord& one : run.recorded<ControlRecord>()) {
+                CHECK_FALSE(changes_policy(one));
+            }
+        }
+    }
+}
+
 }  // namespace
 }  // namespace detente::test
