@@ -62,6 +62,7 @@ Result<void> open_loops(std::vector<LiveShard>& shards, const Job& job, const Ro
 Result<void> make_nodes(std::vector<LiveShard>& shards, const Briefing& briefing,
                         const RoleOptions& options, const ProcessLog& log) {
     std::vector<ShardId> here;
+    here.reserve(shards.size());
     for (const LiveShard& shard : shards) here.push_back(shard.id);
     auto fits =
         check_staging(*briefing.plan, *briefing.job, here, memory_of_this_machine(), this_host());

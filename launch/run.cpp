@@ -55,6 +55,7 @@ Result<Prepared> prepare(Coordination& wanted, Screen& screen) {
     if (plan.has_error()) return plan.error();
     if (wanted.start_processes) {  // elsewhere each server looks at its own host
         std::vector<ShardId> all;
+        all.reserve(job.shards());
         for (std::uint32_t i = 0; i < job.shards(); ++i) all.push_back(ShardId{i});
         auto fits = check_staging(*plan, job, all, memory_of_this_machine(), this_host());
         if (fits.has_error()) return fits.error();
