@@ -167,6 +167,7 @@ TEST_CASE("run: the launcher's own death by -9 leaves no orphan and no port boun
     REQUIRE(ports.size() == 4);
     for (const std::string& port : ports) REQUIRE(taken(port));
     launched.signal(SIGKILL);
+    CHECK(launched.wait(seconds(5)) == 128 + SIGKILL);
     CHECK(eventually(seconds(5), [&] {
         return std::none_of(pids.begin(), pids.end(),
                             [](const auto& process) { return alive(process.second); });

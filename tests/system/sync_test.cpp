@@ -134,6 +134,12 @@ TEST_CASE("in step: one that joins a running job is taken into its node") {
 TEST_CASE("in step: over Open MPI and over MPICH where they started the job") {
     for (const Mpi& mpi : all_mpis()) {
         if (skipped(mpi)) continue;
+#ifdef __SANITIZE_THREAD__
+        if (!mpi.open_mpi()) {
+            WARN("left out: MPICH's library crashes at its beginning under ThreadSanitizer");
+            continue;
+        }
+#endif
         const TinyRun run("step_ms = 1", kInStep);
         Launched launched(
             run.folder(),
