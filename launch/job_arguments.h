@@ -1,5 +1,5 @@
-// What every verb that reads a job takes. Apart from launch/cli.h, whose library of command lines
-// takes its readers ten seconds to compile.
+// What every verb that reads a job takes. Apart from launch/cli.h, because CLI11 takes most of the
+// time that its readers are compiled in.
 #pragma once
 
 #include <string>

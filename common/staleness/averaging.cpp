@@ -71,11 +71,7 @@ class Averaging : public Policy {
         }
     }
 
-    std::size_t most_kept(std::size_t workers) const override {
-        PolicyState state;
-        for (std::uint32_t i = 0; i < workers; ++i) state.workers[WorkerId{i}];
-        return count(state);
-    }
+    std::size_t most_kept(std::size_t workers) const override { return count(members(workers)); }
 
   protected:
     virtual std::size_t count(const PolicyState& state) const = 0;

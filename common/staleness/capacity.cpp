@@ -25,11 +25,7 @@ class Capacity final : public Policy {
         : eta_s_(static_cast<double>(eta_s)), b_(b), limit_(static_cast<double>(limit)) {}
     std::string name() const override { return "capacity"; }
     Scope scope() const override { return Scope::step; }
-    std::size_t most_kept(std::size_t workers) const override {
-        PolicyState state;
-        for (std::uint32_t i = 0; i < workers; ++i) state.workers[WorkerId{i}];
-        return size(state);
-    }
+    std::size_t most_kept(std::size_t workers) const override { return size(members(workers)); }
     void on(const PolicyEvent& event, PolicyState& state,
             std::vector<PolicyOutcome>& outcomes) const override {
         if (const auto* joined = std::get_if<Joined>(&event)) {

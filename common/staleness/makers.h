@@ -20,6 +20,13 @@ struct PolicyEntry {
     Result<std::unique_ptr<const Policy>> (*make)(const Parameters& parameters);
 };
 
+// So many members, of whom nothing is known yet.
+inline PolicyState members(std::size_t workers) {
+    PolicyState state;
+    for (std::uint32_t i = 0; i < workers; ++i) state.workers[WorkerId{i}];
+    return state;
+}
+
 // The two outcomes most policies know: this gradient alone, with the rate scaled; and too stale.
 inline ApplyThese alone(const Arrived& arrived, double step_scale = 1) {
     return {{{arrived.subject, 1}}, 1, static_cast<float>(step_scale)};

@@ -380,11 +380,7 @@ Lines gives_up(Member& member) {
     if (!collective->broken()) return {"not broken"};
     const std::string& text = collective->broken()->error.text;
     const bool told = !gives_up || text.find("it has no room") != std::string::npos;
-    // Over MPI it may have left before its word is read: then it is gone, by the same name.
-    std::string whole = text_of(*collective->broken());
-    const std::string gone = "broken: peer_lost";
-    if (!gives_up && whole.starts_with(gone)) whole.replace(0, gone.size(), "broken: io");
-    return {std::move(whole), told ? "told" : text};
+    return {text_of(*collective->broken()), told ? "told" : text};
 }
 
 }  // namespace
