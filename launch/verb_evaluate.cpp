@@ -1,6 +1,7 @@
 // detente evaluate RUN: scores a checkpoint on the test set.
 #include <memory>
 
+#include "launch/cli.h"
 #include "launch/roles.h"
 #include "launch/run_verbs.h"
 
