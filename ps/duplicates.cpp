@@ -20,7 +20,7 @@ void give_back(std::vector<T>& values) {
 Duplicates::Duplicates(std::uint32_t blocks) : blocks_(blocks) {
     static_assert(sizeof(Client) <= 128,
                   "an idle worker costs at most 256 bytes, its place in the "
-                  "map included");
+                  "table included");
 }
 
 Result<void> Duplicates::meet(WorkerId worker, Incarnation incarnation, std::vector<Closed>& lost) {

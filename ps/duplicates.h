@@ -8,7 +8,6 @@
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -17,6 +16,7 @@
 #include "common/ledger_entry.h"
 #include "common/messages.h"
 #include "common/result.h"
+#include "ps/by_worker.h"
 
 namespace detente {
 
@@ -125,7 +125,7 @@ class Duplicates {
     void count(const std::vector<BlockVerdict>& verdicts);
 
     std::uint32_t blocks_;
-    std::unordered_map<WorkerId, Client> clients_;
+    ByWorker<Client> clients_;
     Books books_;
     std::vector<ClosedBy> kept_lost_;  // between restore() and lose_restored()
 };

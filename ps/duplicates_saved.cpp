@@ -2,7 +2,6 @@
 // what had been judged when it was saved, the old ledger what was applied after that.
 #include <algorithm>
 #include <bit>
-#include <map>
 #include <set>
 #include <sstream>
 #include <tuple>
@@ -66,8 +65,7 @@ std::string Duplicates::save(const std::vector<ClosedBy>& kept) const {
              << one.step.step.value << ' ' << one.step.blocks;
     }
     text << ' ' << clients_.size();
-    const std::map<WorkerId, Client> in_order(clients_.begin(), clients_.end());
-    for (const auto& [worker, client] : in_order) {
+    for (const auto& [worker, client] : clients_) {
         text << '\n'
              << worker.value << ' ' << client.incarnation.value << ' ' << (client.gone ? 1 : 0)
              << ' ' << client.acknowledged.value << ' ' << client.steps.size();
@@ -120,6 +118,10 @@ Result<void> Duplicates::restore(const std::string& saved) {
         text >> worker.value >> client.incarnation.value >> gone >> client.acknowledged.value >>
             steps;
         if (!text || steps > kMostOpenSteps) return bad("cut off, or more steps than are kept");
+        if (worker.value >= ByWorker<Client>::kMostIds) {
+            return bad("a worker " + std::to_string(worker.value) + ", where ids are below " +
+                       std::to_string(ByWorker<Client>::kMostIds));
+        }
         client.gone = gone != 0;
         for (std::size_t s = 0; s < steps; ++s) {
             OpenStep step;

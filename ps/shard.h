@@ -6,7 +6,6 @@
 // after every event; a reply's blocks are what the shard holds when the reply leaves.
 #pragma once
 
-#include <boost/container/flat_map.hpp>
 #include <deque>
 #include <map>
 #include <memory>
@@ -21,6 +20,7 @@
 #include "common/runtime/contracts.h"
 #include "common/staleness/staleness_bins.h"
 #include "ps/block_store.h"
+#include "ps/by_worker.h"
 #include "ps/duplicates.h"
 #include "ps/lead.h"
 #include "ps/leases.h"
@@ -249,8 +249,7 @@ class Shard : public Node {
     std::deque<Message> deferred_;
     TimerId deferred_deadline_;
     std::map<std::uint64_t, CheckpointReply> checkpoints_;  // by ticket
-    // Spoken to and not gone; looked up for every message of ten thousand workers.
-    boost::container::flat_map<WorkerId, Incarnation> workers_;
+    ByWorker<Incarnation> workers_;                         // spoken to and not gone
     // Lost, or left, or places that nobody has had; whoever the job begins with and was not heard
     // of yet is not among them.
     std::set<WorkerId> gone_;

@@ -278,7 +278,8 @@ TEST_CASE("duplicates: what is saved comes back, cut off after any word, or garb
     }
     for (const char* garbage :
          {"", "leases 1 2 3", "duplicates 1 1 0 0 0 0 0 0 0", "duplicates 2 2 9 0 0 0 0 9 0 0",
-          "duplicates 2 2 9 0 0 0 0 0 0 0", "duplicates 2 2 4 0 0 0 0 4 1 0 1 7 9 0"}) {
+          "duplicates 2 2 9 0 0 0 0 0 0 0", "duplicates 2 2 4 0 0 0 0 4 1 0 1 7 9 0",
+          "duplicates 2 2 0 0 0 0 0 0 0 1\n4000000000 1 0 0 0"}) {
         const auto refused = Duplicates(0).restore(garbage);
         REQUIRE(refused.has_error());
         CHECK(refused.error().code == ErrorCode::bad_checkpoint);
