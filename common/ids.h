@@ -42,6 +42,10 @@ using Nanos = std::chrono::nanoseconds;
 // Nanoseconds since the runtime started. Real runtimes read a steady clock; the simulated one
 // counts virtual time. A node only ever sees the value it is handed.
 using Time = std::chrono::time_point<struct RunClock, Nanos>;
+constexpr double as_seconds(Nanos duration) {
+    return std::chrono::duration<double>(duration).count();
+}
+constexpr double as_seconds(Time at) { return as_seconds(at.time_since_epoch()); }
 
 enum class Role : std::uint8_t { coordinator = 0, shard = 1, worker = 2, evaluator = 3 };
 const char* name_of(Role role);

@@ -13,8 +13,6 @@ namespace detente {
 
 namespace {
 
-double seconds(Nanos duration) { return std::chrono::duration<double>(duration).count(); }
-
 // What a process last said it was doing, for messages about its silence.
 std::string doing(const ProcessView& process) {
     std::string text = process.last.activity.empty() ? "nothing reported yet"
@@ -310,7 +308,7 @@ void Coordinator::tick(Effects& effects) {
         if (is_late_to_prepare(process)) {
             const std::string text =
                 fmt::format("not ready {:.1f} s (deadlines.start_s) after its hello; {}",
-                            seconds(options_.job.start_deadline), doing(process));
+                            as_seconds(options_.job.start_deadline), doing(process));
             lose(process, failure_of(process, ErrorCode::timed_out, text), effects);
             continue;
         }
@@ -320,7 +318,8 @@ void Coordinator::tick(Effects& effects) {
             "no sign of life for {:.1f} s (deadlines.peer_s = {:.1f} s): frozen, starved, or cut "
             "off "
             "from the coordinator on {}; {}",
-            seconds(silence), seconds(options_.job.peer_deadline), options_.host, doing(process));
+            as_seconds(silence), as_seconds(options_.job.peer_deadline), options_.host,
+            doing(process));
         lose(process, failure_of(process, ErrorCode::timed_out, text), effects);
         if (view_.stage == Stage::finished) return;
     }
@@ -330,7 +329,7 @@ void Coordinator::tick(Effects& effects) {
 // does it against deadlines, since all may have been paused with it.
 void Coordinator::forgive_own_absence(Nanos gap, Effects& effects) {
     effects.log(LogLevel::warning,
-                fmt::format("the coordinator itself was suspended for {:.1f} s", seconds(gap)));
+                fmt::format("the coordinator itself was suspended for {:.1f} s", as_seconds(gap)));
     for (ProcessView& process : view_.processes) {
         process.heard = std::min(view_.now, process.heard + gap);
         if (process.phase == Phase::preparing) {  // it has deadlines.start_s

@@ -12,8 +12,6 @@ namespace detente {
 
 namespace {
 
-double seconds(Nanos duration) { return std::chrono::duration<double>(duration).count(); }
-
 bool is_worker(const ProcessView& process) { return process.node.role == Role::worker; }
 bool is_shard(const ProcessView& process) { return process.node.role == Role::shard; }
 
@@ -47,7 +45,7 @@ void Coordinator::enter(Stage stage, std::optional<Nanos> deadline, Effects& eff
 }
 
 void Coordinator::stage_deadline_passed(Effects& effects) {
-    const double waited = seconds(view_.now - view_.stage_since);
+    const double waited = as_seconds(view_.now - view_.stage_since);
     switch (view_.stage) {
         case Stage::gathering:
             return abort(
@@ -266,7 +264,7 @@ void Coordinator::saving_deadline_passed(Effects& effects) {
     saving_timer_.reset();
     checkpoint_failed(fail(ErrorCode::timed_out,
                            fmt::format("not done after {:.1f} s: still at it: {}",
-                                       seconds(view_.now - saving_since_), saving_awaits())),
+                                       as_seconds(view_.now - saving_since_), saving_awaits())),
                       effects);
 }
 

@@ -206,8 +206,7 @@ std::string to_text(const ExplainedStep& explained) {
     const ResolvedStep& step = explained.step;
     std::string text =
         fmt::format("worker:{} step {}, batch {}.{}, at {:.3f} s: {}{}\n", step.worker.value,
-                    step.step.value, step.batch.data_epoch, step.batch.first,
-                    std::chrono::duration<double>(step.at.time_since_epoch()).count(),
+                    step.step.value, step.batch.data_epoch, step.batch.first, as_seconds(step.at),
                     explained.method, step.reused ? ", weights of an earlier step" : "");
     auto out = std::back_inserter(text);
     std::size_t width = 6;

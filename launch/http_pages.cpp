@@ -15,21 +15,19 @@ namespace json = boost::json;
 
 namespace {
 
-double seconds(Nanos duration) { return std::chrono::duration<double>(duration).count(); }
-
 json::object page_of(const ProcessView& process, Time now) {
     json::object values;
     for (const NamedValue& value : process.last.values) values[value.name] = value.value;
     json::object page{{"name", to_string(process.node)},
                       {"phase", name_of(process.phase)},
-                      {"phase_s", seconds(now - process.since)},
+                      {"phase_s", as_seconds(now - process.since)},
                       {"host", process.endpoint.host},
                       {"pid", process.process},
                       {"address", process.endpoint.tcp},
                       {"does", process.last.activity},
                       {"waits_for", process.last.waiting_for},
-                      {"waited_s", seconds(process.last.waited)},
-                      {"silent_s", seconds(now - process.heard)},
+                      {"waited_s", as_seconds(process.last.waited)},
+                      {"silent_s", as_seconds(now - process.heard)},
                       {"values", std::move(values)}};
     if (!process.reason.empty()) page["reason"] = process.reason;
     return page;
@@ -88,8 +86,8 @@ std::string status_json(const ClusterView& view) {
     return json::serialize(json::object{{"job", view.job},
                                         {"in_step", std::move(groups)},
                                         {"stage", name_of(view.stage)},
-                                        {"stage_s", seconds(view.now - view.stage_since)},
-                                        {"run_s", seconds(view.now.time_since_epoch())},
+                                        {"stage_s", as_seconds(view.now - view.stage_since)},
+                                        {"run_s", as_seconds(view.now)},
                                         {"batches_done", batches_done(view)},
                                         {"losses", std::move(losses)},
                                         {"updates", json_of(total_books(view))},

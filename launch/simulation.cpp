@@ -19,8 +19,6 @@
 namespace detente {
 namespace {
 
-double seconds(Nanos duration) { return std::chrono::duration<double>(duration).count(); }
-
 bool is_worker(const std::string& node) { return node.starts_with("worker:"); }
 
 sim::NetworkOptions network_of(const SimulatedNetworkConfig& config) {
@@ -174,7 +172,7 @@ void Simulation::schedule(const FaultConfig& fault, std::size_t number) {
     }
     world_->at(begins, [this, fault, nodes, number] {
         const std::string reason = fmt::format("crashed at {:.3f} s, as simulate.fault.{} says",
-                                               seconds(fault.at), number);
+                                               as_seconds(fault.at), number);
         if (fault.kind == FaultKind::restart) return restart(nodes, fault, reason);
         if (fault.kind > FaultKind::restart) return spoiled_.push_back(fault);
         for (const NodeId id : nodes) {
@@ -308,8 +306,7 @@ void Simulation::write_log(NodeId id, Time now, LogLevel level, const std::strin
         std::fopen(run_.log_file(label).c_str(), "a"),
         [](std::FILE* open) { return open == nullptr ? 0 : std::fclose(open); });
     if (file != nullptr) {
-        fmt::print(file.get(), "{:.6f} {}: {}\n", seconds(now.time_since_epoch()), to_string(id),
-                   text);
+        fmt::print(file.get(), "{:.6f} {}: {}\n", as_seconds(now), to_string(id), text);
     }
     if (setup_.said && (id == kCoordinator || level >= LogLevel::warning)) {
         setup_.said(id, now, level, text);
@@ -360,7 +357,7 @@ void Simulation::after_event(NodeId id) {
     if (!wrong) return;
     broken_ = fail(ErrorCode::internal,
                    fmt::format("invariant broken at event {}, {:.9f} s, {}: {}", world_->events(),
-                               seconds(world_->now().time_since_epoch()), to_string(id), *wrong));
+                               as_seconds(world_->now()), to_string(id), *wrong));
 }
 
 void Simulation::tidy_checkpoints(const Coordinator& coordinator) {
@@ -385,7 +382,7 @@ Outcome Simulation::ended_by_limit() const {
     std::string text = fmt::format(
         "after {:.0f} s of virtual time (simulate.limit_s) the run has "
         "not ended: {}",
-        seconds(job_->simulate.limit), name_of(view().stage));
+        as_seconds(job_->simulate.limit), name_of(view().stage));
     for (const ProcessView& process : view().processes) {
         if (!process.live() || process.last.waiting_for.empty()) continue;
         text += fmt::format("; {} ({}) waits for {}", to_string(process.node),
@@ -426,7 +423,7 @@ SimulationFigures Simulation::figures() const {
     SimulationFigures figures;
     figures.digest = digest_.value();
     figures.events = world_->events();
-    figures.virtual_s = seconds(world_->now().time_since_epoch());
+    figures.virtual_s = as_seconds(world_->now());
     return figures;
 }
 

@@ -17,8 +17,6 @@ namespace detente {
 namespace json = boost::json;
 
 namespace {
-double seconds(Nanos duration) { return std::chrono::duration<double>(duration).count(); }
-
 std::vector<WorkerSummary> workers_of(const ClusterView& view) {
     std::vector<WorkerSummary> workers;
     for (const ProcessView& process : view.processes) {
@@ -115,9 +113,10 @@ Summary summary_of(const ClusterView& view, const Outcome& outcome, const RunDir
     summary.resumed_from = view.resumed_from;
     summary.samples_before = view.samples_before;
     summary.updates_taken_back = total_taken_back(view);
-    summary.wall_s = seconds(view.now.time_since_epoch());
+    summary.wall_s = as_seconds(view.now);
     if (view.training_began) {
-        summary.training_s = seconds(view.training_ended.value_or(view.now) - *view.training_began);
+        summary.training_s =
+            as_seconds(view.training_ended.value_or(view.now) - *view.training_began);
         if (summary.training_s > 0) {
             summary.samples_per_s =
                 static_cast<double>(summary.samples - summary.samples_before) / summary.training_s;

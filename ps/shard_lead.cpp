@@ -34,7 +34,7 @@ void Shard::stage_notice(const Envelope& from, const StageNotice& notice) {
     const std::uint64_t total = leases_.total();
     standing.progress =
         total == 0 ? 0 : static_cast<double>(leases_.finished()) / static_cast<double>(total);
-    standing.at_s = std::chrono::duration<double>(now_.time_since_epoch()).count();
+    standing.at_s = as_seconds(now_);
     lead_->noticed(ShardId{from.from.index}, notice, standing);
 }
 

@@ -211,7 +211,7 @@ double Shard::judge_block(LiveBlock& block, const GradientBlock& gradient, const
     }
     Arrived arrived =
         store_.arrival(block, WorkerId{from.from.index}, push.step, verdict.staleness);
-    arrived.at_s = std::chrono::duration<double>(now_.time_since_epoch()).count();
+    arrived.at_s = as_seconds(now_);
     std::vector<PolicyOutcome> outcomes;
     block.policy->on(arrived, block.policy_state, outcomes);
     invariant(outcomes.size() == 1, "a policy of block scope settles each arrival at once");

@@ -58,8 +58,7 @@ void Worker::give_up_overdue_savings() {
                 ErrorCode::timed_out,
                 fmt::format("{} waited {:.1f} s (half of deadlines.stop_s) for {} to write {}; see "
                             "whether that disk hangs, or raise deadlines.stop_s",
-                            to_string(node_of(setup_.id)),
-                            std::chrono::duration<double>(now_ - *last_word_).count(),
+                            to_string(node_of(setup_.id)), as_seconds(now_ - *last_word_),
                             saving.storing ? "the disk" : "its computer", saving.path)));
     }
 }

@@ -17,7 +17,7 @@
 namespace detente {
 namespace {
 
-enum Slot : std::size_t { kRunning, kHeld, kSlots };
+enum : std::size_t { kRunning, kHeld, kSlots };
 
 class Capacity final : public Policy {
   public:

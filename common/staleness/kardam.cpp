@@ -41,7 +41,7 @@
 namespace detente {
 namespace {
 
-enum Slot : std::size_t { kCoefficient, kPresent };
+enum : std::size_t { kCoefficient, kPresent };
 enum class Dampening { inverse, exponential, none };
 
 class Kardam final : public Policy {

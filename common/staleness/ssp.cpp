@@ -20,7 +20,7 @@
 namespace detente {
 namespace {
 
-enum Slot : std::size_t { kClock, kHeld, kBefore, kLast, kGranted, kSlots };
+enum : std::size_t { kClock, kHeld, kBefore, kLast, kGranted, kSlots };
 
 class Ssp : public Policy {
   public:

@@ -16,11 +16,6 @@
 #include "ps/restore.h"
 
 namespace detente {
-namespace {
-
-double as_seconds(Time at) { return std::chrono::duration<double>(at.time_since_epoch()).count(); }
-
-}  // namespace
 
 Replay::Replay(const Recording& recording, const Plan& plan, std::shared_ptr<EnginePool> engines,
                ReplayOptions options)

@@ -27,10 +27,6 @@ struct Mean {
     double value() const { return count > 0 ? sum / count : std::nan(""); }
 };
 
-double seconds_of(const ResolvedStep& step) {
-    return std::chrono::duration<double>(step.at.time_since_epoch()).count();
-}
-
 // Upper triangle of the cosines, in the order of pairs; NaN where there is none.
 std::vector<double> pair_cosines(const Gramian& gramian) {
     const std::vector<double> cosines = cosines_of(gramian);
@@ -72,7 +68,7 @@ struct Sums {
         return std::min(kStretches - 1, static_cast<std::size_t>(share * kStretches));
     }
     void add(const ResolvedStep& step) {
-        const std::size_t stretch = stretch_of(seconds_of(step));
+        const std::size_t stretch = stretch_of(as_seconds(step.at));
         const Gramian gramian = step.whole();
         for (std::size_t task = 0; task < names.tasks.size(); ++task) {
             norms[task][stretch].add(std::sqrt(std::max(0.0, gramian.at(task, task))));
@@ -121,11 +117,11 @@ Result<ConflictHistory> read_conflict_history(const RunDirectory& run) {
     const auto span = read_resolved_steps(run, [&](const auto& names, const ResolvedStep& step) {
         if (!any) {
             sums.begin(names);
-            sums.first = sums.last = seconds_of(step);
+            sums.first = sums.last = as_seconds(step.at);
         }
         any = true;
-        sums.first = std::min(sums.first, seconds_of(step));
-        sums.last = std::max(sums.last, seconds_of(step));
+        sums.first = std::min(sums.first, as_seconds(step.at));
+        sums.last = std::max(sums.last, as_seconds(step.at));
     });
     if (span.has_error()) {
         if (span.error().code == ErrorCode::not_supported) return ConflictHistory{};

@@ -30,13 +30,11 @@ struct Seen {
 };
 using ShardView = std::map<StepKey, Seen>;
 
-double seconds(Time at) { return std::chrono::duration<double>(at.time_since_epoch()).count(); }
-
 // Takes one shard's entries; steps beyond the bound are counted, not kept.
 class Collector {
   public:
     void take(const LedgerEntry& entry) {
-        at_s_ = seconds(entry.at);
+        at_s_ = as_seconds(entry.at);
         if (const auto* pull = std::get_if<PullRecord>(&entry.record)) {
             Seen* seen = step({pull->worker, pull->incarnation, pull->step});
             if (seen != nullptr && !seen->pulled) seen->pulled = at_s_;
