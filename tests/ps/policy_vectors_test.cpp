@@ -34,7 +34,7 @@ ShardSlice slice_of(OneShard& shard) {
     return *slice;
 }
 
-OneShard restored(const ShardSlice& slice, Job job) {
+OneShard restored_with(const ShardSlice& slice, Job job) {
     ShardSetup setup;
     setup.epoch = Epoch{2};
     setup.restored_from = "RUN/checkpoints/1";
@@ -131,7 +131,7 @@ TEST_CASE("vectors: a resumed run equals the uninterrupted one that took the sam
             whole.shard().initialise();
             for (int seed = 0; seed < 5; ++seed) whole.round(seed);
             const ShardSlice slice = slice_of(whole.shard());
-            Play resumed(restored(slice, job), 2, 2);
+            Play resumed(restored_with(slice, job), 2, 2);
             CHECK(weights_of(resumed.shard()) == weights_of(whole.shard()));
             for (int seed = 5; seed < 9; ++seed) {
                 whole.round(seed);
@@ -141,7 +141,7 @@ TEST_CASE("vectors: a resumed run equals the uninterrupted one that took the sam
             // The vectors matter: without them it would have gone elsewhere.
             ShardSlice without = slice;
             for (BlockSlice& block : without.blocks) block.vectors = {};
-            Play other(restored(without, job), 2, 2);
+            Play other(restored_with(without, job), 2, 2);
             for (int seed = 5; seed < 9; ++seed) other.round(seed);
             const bool keeps = policy.parameters.empty() || policy.parameters[0].second != "c";
             CHECK((weights_of(other.shard()) != weights_of(whole.shard())) == keeps);
@@ -169,7 +169,7 @@ TEST_CASE("vectors: of workers that the resumed job does not have go as if they 
     const ShardSlice slice = slice_of(play.shard());
     Job smaller = job_with({"dana_zero", {}}, Admission::block);
     smaller.workers = 1;
-    OneShard resumed = restored(slice, smaller);
+    OneShard resumed = restored_with(slice, smaller);
     const SavedVectors kept = resumed.block(kTrunk).vectors.save();
     REQUIRE(kept.workers.size() == 1);
     const auto sum = test::values_of(kept.block.at(0));
@@ -184,7 +184,7 @@ TEST_CASE("vectors: another policy, or another variant of it, begins anew") {
     const ShardSlice slice = slice_of(play.shard());
     for (const PolicyConfig& policy :
          {PolicyConfig{"dc_asgd", {{"variant", "c"}}}, PolicyConfig{"gap_aware", {}}}) {
-        OneShard resumed = restored(slice, job_with(policy, Admission::block));
+        OneShard resumed = restored_with(slice, job_with(policy, Admission::block));
         CHECK(resumed.block(kTrunk).vectors.save().block.empty());
     }
 }
