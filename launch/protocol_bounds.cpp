@@ -38,7 +38,7 @@ void ProtocolInvariants::policy_changes(NodeId shard, const PolicyConfig& config
     }
     const PolicyNeeds needs = (*policy)->needs();
     if (needs.corrects || needs.step_averages) folds_ = false;
-    const bool steps = job_.admission == Admission::step || (*policy)->scope() == Scope::step;
+    const bool steps = decides_steps(job_.admission, **policy);
     if (steps != steps_) scope_changed_ = true;
     changed_[shard] = std::move(*policy);
 }

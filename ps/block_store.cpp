@@ -46,14 +46,14 @@ Result<BlockStore> BlockStore::create(const Plan& plan, const Job& job, ShardId 
         if (!policy) return policy.error();
         store.policies_.push_back(std::move(*policy));
     }
-    const auto decides_steps = [](const auto& policy) { return policy->scope() == Scope::step; };
-    if (decides_steps(store.policies_.front()) || job.admission == Admission::step) {
+    if (decides_steps(job.admission, *store.policies_.front())) {
         store.step_policy_ = store.policies_.front().get();
     }
     const bool mixed =
         store.step_policy_ != nullptr
             ? store.policies_.size() > 1
-            : std::any_of(store.policies_.begin(), store.policies_.end(), decides_steps);
+            : std::any_of(store.policies_.begin(), store.policies_.end(),
+                          [](const auto& policy) { return policy->scope() == Scope::step; });
     if (mixed) {
         return fail(ErrorCode::bad_job,
                     "a staleness policy that decides whole steps decides for every tensor: remove "
@@ -311,7 +311,7 @@ Measured BlockStore::measure(LiveBlock& block, WorkerId worker, Version base,
 Result<void> BlockStore::change_policy(const PolicyConfig& config, Admission admission) {
     auto policy = make_policy(config);
     if (!policy) return policy.error();
-    const bool steps = admission == Admission::step || (*policy)->scope() == Scope::step;
+    const bool steps = decides_steps(admission, **policy);
     if (steps && (policies_.size() > 1 || across_.method != AcrossMethod::off)) {
         return fail(ErrorCode::bad_job,
                     "staleness policy '" + config.name +

@@ -32,7 +32,7 @@ constexpr std::uint64_t kFirstVersion = 1ULL << 32U;
 }  // namespace
 
 bool Shard::would_decide_steps(const Policy& policy) const {
-    return setup_.job->admission == Admission::step || policy.scope() == Scope::step;
+    return detente::decides_steps(setup_.job->admission, policy);
 }
 
 bool Shard::changes_scope() const {

@@ -86,10 +86,14 @@ std::vector<ExplainedParameter> policy_parameters(const std::string& policy) {
     return explained;
 }
 
+bool decides_steps(Admission admission, const Policy& policy) {
+    return admission == Admission::step || policy.scope() == Scope::step;
+}
+
 bool decides_steps(const Job& job) {
-    if (job.admission == Admission::step) return true;
     const auto policy = make_policy(job.policy);
-    return policy.has_value() && (*policy)->scope() == Scope::step;
+    if (policy.has_error()) return job.admission == Admission::step;  // refused elsewhere
+    return decides_steps(job.admission, **policy);
 }
 
 Result<std::unique_ptr<const Policy>> make_policy(const PolicyConfig& config) {
