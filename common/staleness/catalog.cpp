@@ -96,6 +96,15 @@ bool decides_steps(const Job& job) {
     return decides_steps(job.admission, **policy);
 }
 
+Result<void> check_asked(Admission admission, const Policy& policy) {
+    if (admission == Admission::step || policy.scope() == Scope::block) return {};
+    return fail(ErrorCode::bad_job,
+                fmt::format("staleness.admission = \"block\" contradicts staleness.policy = '{}', "
+                            "which decides whole steps: leave staleness.admission out, or choose "
+                            "a policy of scope block",
+                            policy.name()));
+}
+
 Result<std::unique_ptr<const Policy>> make_policy(const PolicyConfig& config) {
     const std::optional<PolicyEntry> entry = find(config.name);
     if (!entry) {

@@ -74,6 +74,8 @@ TEST_CASE("step policies: steps are decided whole where the policy does or the j
         const bool by_itself = (*policy)->scope() == Scope::step;
         CHECK(decides_steps(Admission::block, **policy) == by_itself);
         CHECK(decides_steps(Admission::step, **policy));
+        CHECK(check_asked(Admission::block, **policy).has_error() == by_itself);
+        CHECK(check_asked(Admission::step, **policy).has_value());
         Job job;
         job.policy.name = name;
         CHECK(decides_steps(job) == by_itself);
