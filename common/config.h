@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/admission.h"
 #include "common/conflict/aggregator.h"
 #include "common/conflict/scope.h"
 #include "common/ids.h"
@@ -27,8 +28,6 @@ enum class LedgerConflicts { layers, whole, off };
 
 // "auto": shared memory where the members share a host.
 enum class SyncBackend { automatic, shared_memory, nccl, mpi };
-
-enum class Admission { block, step };  // one verdict per block, or one for all shards of a push
 
 struct PolicyConfig {
     std::string name = "bounded_reject";                          // staleness.policy

@@ -14,7 +14,29 @@ constexpr std::string_view kRestored = "restored ";
 constexpr std::string_view kUnderEpoch = " under epoch ";
 constexpr std::string_view kPolicy = "staleness policy '";
 constexpr std::string_view kInPlaceOf = " in place of '";
+constexpr std::string_view kAdmission = "', admission ";
 constexpr std::string_view kRemembered = "conflict method remembers: ";
+
+std::string change_to(const PolicyChange& change, Sequence decision) {
+    return fmt::format(
+        "change to policy {}{}, by {}, decision {}:{}",
+        text_of(PolicyConfig{change.policy, change.parameters}),
+        change.admission ? fmt::format(", admission {}", name_of(*change.admission)) : "",
+        change.by, decision.lead_epoch.value, decision.number);
+}
+
+// Behind the name of the policy before: "', admission step, by …", or "', by …".
+std::optional<Admission> admission_in(std::string_view text) {
+    const std::size_t quote = text.find('\'');
+    if (quote == std::string_view::npos) return std::nullopt;
+    text.remove_prefix(quote);
+    if (!text.starts_with(kAdmission)) return std::nullopt;
+    text.remove_prefix(kAdmission.size());
+    for (const Admission admission : {Admission::block, Admission::step}) {
+        if (text.starts_with(std::string(name_of(admission)) + ", by ")) return admission;
+    }
+    return std::nullopt;
+}
 
 }  // namespace
 
@@ -47,12 +69,23 @@ std::string text_of(const PolicyConfig& policy) {
 
 ControlRecord policy_changed(const PolicyChange& change, const std::string& former,
                              Sequence decision) {
-    return policy_changed(fmt::format(
-        "{}{}{}', by {}, decision {}:{}", text_of(PolicyConfig{change.policy, change.parameters}),
-        kInPlaceOf, former, change.by, decision.lead_epoch.value, decision.number));
+    return policy_changed(
+        fmt::format("{}{}{}{}, by {}, decision {}:{}",
+                    text_of(PolicyConfig{change.policy, change.parameters}), kInPlaceOf, former,
+                    change.admission ? std::string(kAdmission) + name_of(*change.admission) : "'",
+                    change.by, decision.lead_epoch.value, decision.number));
 }
 
-std::optional<PolicyConfig> changed_policy(const ControlRecord& record) {
+ControlRecord policy_change_decided(const PolicyChange& change, Sequence decision) {
+    return {change_to(change, decision) +
+            ": decided, and made when every step that has begun is settled"};
+}
+
+ControlRecord policy_change_overtaken(const PolicyChange& change, Sequence decision) {
+    return {change_to(change, decision) + ": not made here, for the run ended before"};
+}
+
+std::optional<ChangedPolicy> changed_policy(const ControlRecord& record) {
     std::string_view text = record.what;
     if (!text.starts_with(kPolicy)) return std::nullopt;
     text.remove_prefix(kPolicy.size());
@@ -61,8 +94,10 @@ std::optional<PolicyConfig> changed_policy(const ControlRecord& record) {
     if (quote == std::string_view::npos || end == std::string_view::npos || end < quote) {
         return std::nullopt;
     }
-    PolicyConfig policy;
+    ChangedPolicy changed;
+    PolicyConfig& policy = changed.policy;
     policy.name = text.substr(0, quote);
+    changed.admission = admission_in(text.substr(end + kInPlaceOf.size()));
     std::istringstream words{std::string(text.substr(quote + 1, end - quote - 1))};
     std::vector<std::string> all;
     for (std::string word; words >> word;) all.push_back(std::move(word));
@@ -77,7 +112,7 @@ std::optional<PolicyConfig> changed_policy(const ControlRecord& record) {
             value += (value.empty() ? "" : " ") + all[i];
         }
     }
-    return policy;
+    return changed;
 }
 
 ControlRecord method_goes_on(const MethodState& state) {

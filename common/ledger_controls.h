@@ -28,8 +28,17 @@ std::string text_of(const PolicyConfig& policy);
 
 ControlRecord policy_changed(const PolicyChange& change, const std::string& former,
                              Sequence decision);
+struct ChangedPolicy {
+    PolicyConfig policy;
+    std::optional<Admission> admission;  // nothing = as before: ledgers of wire 7 and below
+};
 // None: not about a change, a text of another build of this program, or damaged.
-std::optional<PolicyConfig> changed_policy(const ControlRecord& record);
+std::optional<ChangedPolicy> changed_policy(const ControlRecord& record);
+
+// Of a change that is made some time after it was decided: the lead shard's word at once, and that
+// of whoever ends before it has made it. Neither is a change.
+ControlRecord policy_change_decided(const PolicyChange& change, Sequence decision);
+ControlRecord policy_change_overtaken(const PolicyChange& change, Sequence decision);
 
 // A worker's conflict method begins with what it, or whoever had its place before, remembered; to
 // the last bit.

@@ -92,7 +92,8 @@ struct ResolvedRecord {
     // order of shared_layers() (common/partition/layers.h), or one of all of it
     // (ledger.conflicts).
     std::vector<std::vector<float>> gramians;
-    // One list per group of conflict.scope, one weight per task; empty: coordinate by coordinate.
+    // One list per group of conflict.scope, one weight per task, NaN: the task has no part in the
+    // group; empty: coordinate by coordinate.
     std::vector<std::vector<float>> weights;
     bool reused = false;  // weights of an earlier step (conflict.every)
 };

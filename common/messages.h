@@ -18,6 +18,7 @@
 #include <variant>
 #include <vector>
 
+#include "common/admission.h"
 #include "common/collective/group.h"
 #include "common/ids.h"
 #include "common/payload.h"
@@ -246,14 +247,16 @@ struct PolicyChange {
     std::uint64_t request = 0;
     std::string policy;
     std::vector<std::pair<std::string, std::string>> parameters;
-    std::string by;  // who asked for it, for the ledger
+    std::string by;                        // who asked for it, for the ledger
+    std::optional<Admission> admission{};  // in place of staleness.admission; nothing = as it is
 };
 // The lead's answer: decided under that number, or why not.
 struct PolicyChanged {
     std::uint64_t request = 0;
     Sequence sequence;
     ErrorCode code = ErrorCode::internal;
-    std::string error;  // empty = decided
+    std::string error;   // empty = decided
+    bool later = false;  // it is made when every step that has begun is settled
 };
 // What a conflict method remembers from step to step (worker/resolver.h); small, of size T or T².
 struct MethodState {
@@ -322,9 +325,10 @@ struct Endpoint {
 };
 struct Hello {
     Endpoint endpoint;
-    std::uint64_t process = 0;  // pid
-    std::string build;          // for people, when builds differ
-    bool has_weights = false;   // a shard restored from a checkpoint
+    std::uint64_t process = 0;       // pid
+    std::string build;               // for people, when builds differ
+    bool has_weights = false;        // a shard restored from a checkpoint
+    std::uint64_t memory_bytes = 0;  // its machine's; 0 = not told
 };
 struct Welcome {
     std::string job;    // resolved, TOML

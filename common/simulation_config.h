@@ -4,10 +4,12 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "common/admission.h"
 #include "common/ids.h"
 
 namespace detente {
@@ -85,6 +87,7 @@ struct SimulatedChangeConfig {  // [[simulate.change]]
     Nanos at{0};
     std::string policy = "async";
     std::vector<std::pair<std::string, std::string>> parameters;
+    std::optional<Admission> admission;  // nothing = as it is at that time
 };
 
 struct SimulationConfig {

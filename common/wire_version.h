@@ -4,5 +4,5 @@
 #include <cstdint>
 
 namespace detente {
-inline constexpr std::uint32_t kWireVersion = 7;
+inline constexpr std::uint32_t kWireVersion = 8;
 }

@@ -41,7 +41,8 @@ struct ProcessView {
     Endpoint endpoint;
     std::uint64_t process = 0;  // pid
     bool has_weights = false;
-    std::string reason;  // where lost
+    std::uint64_t memory_bytes = 0;  // its machine's; 0 = not told
+    std::string reason;              // where lost
     Status last;
 
     // Said hello and has neither stopped nor been lost.

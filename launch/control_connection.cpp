@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <boost/asio/read.hpp>
 #include <boost/asio/write.hpp>
 #include <charconv>
@@ -46,16 +47,16 @@ void ControlConnection::read_rest(std::size_t total) {
                          if (error) return self->closed(error.message());
                          Result<Message> message = decode_stream(self->incoming_);
                          if (message.has_error()) return self->closed(message.error().text);
-                         if (!self->open_ || self->ending_) return;
+                         if (self->state_ >= State::ending) return;
                          // A copy: the callback may close this connection, callbacks and all.
                          const auto received = self->callbacks_.received;
                          received(std::move(*message));
-                         if (self->open_) self->read_length();
+                         if (self->state_ != State::closed) self->read_length();
                      });
 }
 
 void ControlConnection::send(const Message& message) {
-    if (!open_ || ending_ || leaving_) return;
+    if (state_ != State::open) return;
     outgoing_.push_back(encode_stream(message));
     queued_bytes_ += outgoing_.back().size();
     if (queued_bytes_ > kMostQueuedControlBytes) {
@@ -68,13 +69,13 @@ void ControlConnection::send(const Message& message) {
 void ControlConnection::write_next() {
     asio::async_write(socket_, asio::buffer(outgoing_.front()),
                       [self = shared_from_this()](const ErrorOfAsio& error, std::size_t) {
-                          if (!self->open_) return;
+                          if (self->state_ == State::closed) return;
                           if (error) {
                               // What it said before it left may not have been read yet: reading
                               // ends with its end, and closes.
                               self->outgoing_.clear();
                               self->queued_bytes_ = 0;
-                              self->leaving_ = true;
+                              self->state_ = std::max(self->state_, State::leaving);
                               return self->all_written();
                           }
                           self->queued_bytes_ -= self->outgoing_.front().size();
@@ -85,22 +86,22 @@ void ControlConnection::write_next() {
 }
 
 void ControlConnection::all_written() {
-    if (ending_) return close();
+    if (state_ == State::ending) return close();
     ErrorOfAsio ignored;  // whoever cannot be told has closed
-    if (leaving_) socket_.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
+    if (state_ == State::leaving) socket_.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
 }
 
 void ControlConnection::leave(std::function<void()> gone) {
-    if (!open_ || ending_) return gone();
+    if (state_ >= State::ending) return gone();
     callbacks_ = {.received = [](Message&&) {},
                   .closed = [gone = std::move(gone)](const std::string&) { gone(); }};
-    leaving_ = true;
+    state_ = State::leaving;
     if (outgoing_.empty()) all_written();
 }
 
 void ControlConnection::close() {
-    if (!open_) return;
-    open_ = false;
+    if (state_ == State::closed) return;
+    state_ = State::closed;
     callbacks_ = {};
     last_word_timer_.cancel();
     ErrorOfAsio ignored;
@@ -109,9 +110,9 @@ void ControlConnection::close() {
 }
 
 void ControlConnection::close_after_last_word() {
-    if (!open_ || ending_) return;
+    if (state_ >= State::ending) return;
     if (outgoing_.empty()) return close();
-    ending_ = true;
+    state_ = State::ending;
     callbacks_ = {};
     last_word_timer_.expires_after(kLastWordDeadline);
     last_word_timer_.async_wait([self = shared_from_this()](const ErrorOfAsio& cancelled) {
@@ -120,7 +121,7 @@ void ControlConnection::close_after_last_word() {
 }
 
 void ControlConnection::closed(const std::string& reason) {
-    if (!open_) return;
+    if (state_ == State::closed) return;
     const auto tell = std::move(callbacks_.closed);
     close();
     if (tell) tell(reason);

@@ -64,9 +64,14 @@ class ControlConnection : public std::enable_shared_from_this<ControlConnection>
     std::vector<std::byte> incoming_;
     std::deque<std::vector<std::byte>> outgoing_;
     std::size_t queued_bytes_ = 0;
-    bool open_ = true;
-    bool ending_ = false;   // after what waits to be written; nothing is received any more
-    bool leaving_ = false;  // the same, but reads until the other end closes
+    // Goes forward only.
+    enum class State {
+        open,
+        leaving,  // when what waits is written the other end is told; reads until that closes too
+        ending,   // when what waits is written it closes; nothing is received any more
+        closed
+    };
+    State state_ = State::open;
     boost::asio::steady_timer last_word_timer_;
 };
 

@@ -2,20 +2,30 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <boost/json.hpp>
 
+#include "common/staleness/policy.h"
 #include "launch/job.h"
 
 namespace detente {
 namespace json = boost::json;
 namespace {
 
-// Keys of a running job that can change: the staleness policy and its parameters.
-bool can_change(const std::string& assignment) {
-    constexpr std::string_view kTable = "staleness.";
-    if (!assignment.starts_with(kTable)) return false;
-    const std::string key = assignment.substr(kTable.size(), assignment.find('=') - kTable.size());
-    return key != "admission" && key != "for" && !key.starts_with("for.");
+constexpr std::string_view kTable = "staleness.";
+
+// "tau_max" of "staleness.tau_max = 4"; empty: of another table.
+std::string_view staleness_key(std::string_view assignment) {
+    if (!assignment.starts_with(kTable)) return {};
+    std::string_view key = assignment.substr(0, assignment.find('=')).substr(kTable.size());
+    while (key.ends_with(' ')) key.remove_suffix(1);
+    return key;
+}
+
+// Keys of a running job that can change: the staleness policy, its parameters, who judges.
+bool can_change(std::string_view assignment) {
+    const std::string_view key = staleness_key(assignment);
+    return !key.empty() && key != "for" && !key.starts_with("for.");
 }
 
 ErrorCode code_named(const std::string& name) {
@@ -64,11 +74,13 @@ Result<ControlRequest> control_request_of(std::string_view text) {
 Result<ControlChange> apply_to(const std::string& job_text, const ControlRequest& request) {
     for (const std::string& assignment : request.set) {
         if (can_change(assignment)) continue;
-        return fail(ErrorCode::bad_job,
-                    fmt::format("--set {}: a running job can change staleness.policy and its "
-                                "parameters only; for other keys end it (Ctrl-C writes a "
-                                "checkpoint) and go on with detente run JOB --set {} --resume RUN",
-                                assignment, assignment));
+        return fail(
+            ErrorCode::bad_job,
+            fmt::format(
+                "--set {}: a running job can change staleness.policy, its "
+                "parameters and staleness.admission only; for other keys end it (Ctrl-C writes a "
+                "checkpoint) and go on with detente run JOB --set {} --resume RUN",
+                assignment, assignment));
     }
     auto job = parse_job(job_text, "the running job", request.set);
     if (job.has_error()) return job.error();
@@ -76,6 +88,15 @@ Result<ControlChange> apply_to(const std::string& job_text, const ControlRequest
     made.change.policy = job->policy.name;
     made.change.parameters = job->policy.parameters;
     made.change.by = request.by;
+    const bool asked = std::any_of(
+        request.set.begin(), request.set.end(),
+        [](const std::string& assignment) { return staleness_key(assignment) == "admission"; });
+    if (asked) {
+        const auto policy = make_policy(job->policy);
+        if (policy.has_error()) return policy.error();
+        if (auto fits = check_asked(job->admission, **policy); !fits) return fits.error();
+        made.change.admission = job->admission;
+    }
     made.job = std::move(*job);
     return made;
 }

@@ -187,6 +187,7 @@ void Coordinator::on_hello(const Envelope& envelope, Hello&& hello, Effects& eff
     process->incarnation = hello.endpoint.incarnation;
     process->process = hello.process;
     process->has_weights = hello.has_weights;
+    process->memory_bytes = hello.memory_bytes;
     process->heard = view_.now;
     change_phase(*process, Phase::present);
     if (hello.build != build_description()) {

@@ -4,6 +4,7 @@
 #include "launch/control_request.h"
 #include "launch/coordinator_loop.h"
 #include "launch/job.h"
+#include "launch/staging_plan.h"
 
 namespace detente {
 namespace {
@@ -46,6 +47,8 @@ void CoordinatorLoop::posted(const HttpPost& post, HttpRespond respond) {
     if (!request->drain.empty()) return respond(reply_of(drained(*request)));
     auto made = apply_to(options_.job_text, *request);
     if (made.has_error()) return respond(reply_of(made.error()));
+    const auto fits = check_staging(options_.plan, made->job, node_.view());
+    if (fits.has_error()) return respond(reply_of(fits.error()));
     const std::uint64_t number = ++last_control_;
     made->change.request = number;
     PendingControl& pending = controls_[number];

@@ -194,8 +194,12 @@ void CoordinatorLoop::send(NodeId to, Message&& message) {
             return controlled(changed->request, fail(changed->code, changed->error));
         }
         return controlled(changed->request,
-                          fmt::format("decision {}:{}", changed->sequence.lead_epoch.value,
-                                      changed->sequence.number));
+                          fmt::format("decision {}:{}{}", changed->sequence.lead_epoch.value,
+                                      changed->sequence.number,
+                                      changed->later ? ", made when every step that has begun is "
+                                                       "settled; the ledgers say when, or that the "
+                                                       "run ended before"
+                                                     : ""));
     }
     if (checkpoint != nullptr) {
         // Shards write into it; they report what goes wrong.

@@ -311,6 +311,18 @@ void draw_changes(Job& job, Random random, std::uint64_t part,
     }
 }
 
+// Who judges, as some of these changes ask for it.
+void draw_admissions(Job& job, Random random) {
+    for (std::size_t i = 0; i < job.simulate.changes.size(); ++i) {
+        const bool asked = random.below(3) == 0;
+        const Admission admission = random.below(2) == 0 ? Admission::step : Admission::block;
+        if (!asked) continue;
+        Job changed = job;
+        changed.simulate.changes[i].admission = admission;
+        take_if_valid(job, std::move(changed));
+    }
+}
+
 // A case that names what it no longer has is none.
 bool names_only_what_is_there(const Job& job) {
     std::vector<JobProblem> problems;
@@ -342,6 +354,7 @@ Job fuzz_case(std::uint64_t seed, const FuzzNames& names) {
     if (names.parts > 11) draw_more_workers(job, part(11));
     if (names.parts > 12) draw_shards_apart(job, part(12));
     if (names.parts > 13) draw_changes(job, part(13), 13, names.policies);
+    if (names.parts > 14) draw_admissions(job, part(14));
     allow_time(job);
     return job;
 }
@@ -379,6 +392,9 @@ std::vector<Job> smaller_cases(const Job& job) {
         });
     }
     for (std::size_t i = 0; i < job.simulate.changes.size(); ++i) {
+        if (job.simulate.changes[i].admission) {
+            without([i](Job& one) { one.simulate.changes[i].admission.reset(); });
+        }
         without([i](Job& one) {
             one.simulate.changes.erase(one.simulate.changes.begin() +
                                        static_cast<std::ptrdiff_t>(i));

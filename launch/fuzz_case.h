@@ -19,7 +19,7 @@ namespace detente {
 //
 // A case is drawn part by part, each from a key of its own, so that a new part moves no other: who
 // says how many parts there were has the case of then.
-constexpr std::uint64_t kFuzzParts = 14;
+constexpr std::uint64_t kFuzzParts = 15;
 struct FuzzNames {
     std::vector<std::string> policies = policy_names();
     std::vector<std::string> methods = aggregator_names();

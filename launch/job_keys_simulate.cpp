@@ -243,23 +243,40 @@ Table change_table() {
     const auto of = [](Job& job, std::size_t i) -> SimulatedChangeConfig& {
         return job.simulate.changes[i];
     };
-    return {"simulate.change",
-            true,
-            "A live change of the staleness policy, as by `detente control`; its parameters stand "
-            "beside it. What a running job would refuse is refused, with a warning in the lead "
-            "shard's log. A job that is begun again has its own policy again.",
-            {{"policy",
-              "",
-              "The policy from then on.",
-              [of](Job& job, std::size_t i) -> Slot { return &of(job, i).policy; },
-              {},
-              policy_names()},
-             {"at_s", "s", "When it is asked for.",
-              [of](Job& job, std::size_t i) -> Slot { return &of(job, i).at; }, kVirtualSeconds}},
-            [of](Job& job, std::size_t i) -> ParameterList& { return of(job, i).parameters; },
-            [of](Job& job, std::size_t i) { return policy_parameters(of(job, i).policy); },
-            [](Job& job, const auto&) { job.simulate.changes.emplace_back(); },
-            [](const Job& job) { return job.simulate.changes.size(); }};
+    return {
+        "simulate.change",
+        true,
+        "A live change of the staleness policy, as by `detente control`; its parameters stand "
+        "beside it. What a running job would refuse is refused, with a warning in the lead "
+        "shard's log. A job that is begun again has its own policy again.",
+        {{"policy",
+          "",
+          "The policy from then on.",
+          [of](Job& job, std::size_t i) -> Slot { return &of(job, i).policy; },
+          {},
+          policy_names()},
+         {"admission",
+          "",
+          "Who judges from then on, like staleness.admission; unchanged: as it is at that time.",
+          [of](Job& job, std::size_t i) -> Slot {
+              return ChoiceSlot{[&job, i, of]() -> std::size_t {
+                                    const auto& asked = of(job, i).admission;
+                                    return asked ? 1 + static_cast<std::size_t>(*asked) : 0;
+                                },
+                                [&job, i, of](std::size_t chosen) {
+                                    auto& asked = of(job, i).admission;
+                                    asked.reset();
+                                    if (chosen > 0) asked = static_cast<Admission>(chosen - 1);
+                                }};
+          },
+          {},
+          {"unchanged", "block", "step"}},
+         {"at_s", "s", "When it is asked for.",
+          [of](Job& job, std::size_t i) -> Slot { return &of(job, i).at; }, kVirtualSeconds}},
+        [of](Job& job, std::size_t i) -> ParameterList& { return of(job, i).parameters; },
+        [of](Job& job, std::size_t i) { return policy_parameters(of(job, i).policy); },
+        [](Job& job, const auto&) { job.simulate.changes.emplace_back(); },
+        [](const Job& job) { return job.simulate.changes.size(); }};
 }
 
 }  // namespace

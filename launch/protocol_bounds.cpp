@@ -30,15 +30,15 @@ const Policy& ProtocolInvariants::policy_of(BlockId block) const {
 
 // Each shard writes it down when it acts on it, so that what it judges from then on is the new
 // one's.
-void ProtocolInvariants::policy_changes(NodeId shard, const PolicyConfig& config) {
-    auto policy = make_policy(config);
+void ProtocolInvariants::policy_changes(NodeId shard, const ChangedPolicy& change) {
+    auto policy = make_policy(change.policy);
     if (policy.has_error()) {
         return fail_with(fmt::format("{} changes to a policy that cannot be made: {}",
                                      to_string(shard), policy.error().text));
     }
     const PolicyNeeds needs = (*policy)->needs();
     if (needs.corrects || needs.step_averages) folds_ = false;
-    const bool steps = job_.admission == Admission::step || (*policy)->scope() == Scope::step;
+    const bool steps = decides_steps(change.admission.value_or(job_.admission), **policy);
     if (steps != steps_) scope_changed_ = true;
     changed_[shard] = std::move(*policy);
 }

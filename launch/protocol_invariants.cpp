@@ -118,8 +118,8 @@ void ProtocolInvariants::recorded(NodeId shard, const LedgerEntry& entry) {
     if (const auto worker = control == nullptr ? std::nullopt : forgotten_worker(*control)) {
         forgotten(shard, *worker);
     }
-    if (const auto policy = control == nullptr ? std::nullopt : changed_policy(*control)) {
-        policy_changes(shard, *policy);
+    if (const auto change = control == nullptr ? std::nullopt : changed_policy(*control)) {
+        policy_changes(shard, *change);
     }
     const auto* closed = std::get_if<ClosedRecord>(&entry.record);
     if (closed == nullptr) return;

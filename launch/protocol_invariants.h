@@ -34,6 +34,7 @@
 #include <vector>
 
 #include "common/books.h"
+#include "common/ledger_controls.h"
 #include "common/ledger_entry.h"
 #include "common/partition/plan.h"
 #include "common/rules/rule.h"
@@ -127,7 +128,7 @@ class ProtocolInvariants {
     void fail_with(std::string text);
     // Bounds and reads (protocol_bounds.cpp).
     const Policy& policy_of(BlockId block) const;
-    void policy_changes(NodeId shard, const PolicyConfig& config);
+    void policy_changes(NodeId shard, const ChangedPolicy& change);
     void within_bound(const VerdictRecord& record, const VerdictRecord::Row& row);
     void past_bound(const VerdictRecord& record, const VerdictRecord::Row& row);
     void computed_at(NodeId worker, Incarnation incarnation, const Push& push);

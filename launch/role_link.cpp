@@ -8,6 +8,7 @@
 
 #include "common/build_id.h"
 #include "launch/job.h"
+#include "launch/machine.h"
 #include "launch/run_directory.h"
 
 namespace detente {
@@ -76,6 +77,7 @@ void RoleLink::hello(NodeId node, Endpoint endpoint, bool has_weights) {
     hello.process = static_cast<std::uint64_t>(::getpid());
     hello.build = build_description();
     hello.has_weights = has_weights;
+    hello.memory_bytes = memory_of_this_machine();
     Message message;
     message.envelope.from = node;
     message.envelope.to = kCoordinator;

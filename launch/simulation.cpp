@@ -210,6 +210,7 @@ void Simulation::change_policy(std::size_t number) {
     change.request = number + 1;
     change.policy = wanted.policy;
     change.parameters = wanted.parameters;
+    change.admission = wanted.admission;
     change.by = by;
     Message message;
     message.envelope.from = kCoordinator;

@@ -5,6 +5,7 @@
 #include <charconv>
 #include <cmath>
 #include <optional>
+#include <utility>
 
 #include "common/runtime/sim/index_formula.h"
 #include "common/staleness/policy.h"
@@ -103,6 +104,21 @@ void check_imposed_staleness(const Job& job, std::vector<JobProblem>& problems) 
     }
 }
 
+// As that change leaves it, if those before it are made.
+Admission admission_at(const Job& job, std::size_t entry) {
+    const std::vector<SimulatedChangeConfig>& changes = job.simulate.changes;
+    Admission admission = job.admission;
+    std::optional<std::pair<Nanos, std::size_t>> newest;
+    for (std::size_t i = 0; i < changes.size(); ++i) {
+        const std::pair when(changes[i].at, i);
+        const bool before = when <= std::pair(changes[entry].at, entry);
+        if (!before || !changes[i].admission || (newest && when < *newest)) continue;
+        newest = when;
+        admission = *changes[i].admission;
+    }
+    return admission;
+}
+
 // The job under the other policy must be one: whoever asks `detente control` is told the same.
 void check_change(const Job& job, std::size_t entry, std::vector<JobProblem>& problems) {
     const SimulatedChangeConfig& change = job.simulate.changes[entry];
@@ -111,10 +127,15 @@ void check_change(const Job& job, std::size_t entry, std::vector<JobProblem>& pr
     };
     Job changed = job;
     changed.policy = {change.policy, change.parameters};
+    changed.admission = admission_at(job, entry);
     changed.simulate.changes.clear();
     changed.simulate.faults.clear();
-    if (const auto policy = make_policy(changed.policy); !policy) {
-        return complain(policy.error().text);
+    const auto policy = make_policy(changed.policy);
+    if (!policy) return complain(policy.error().text);
+    if (change.admission) {
+        if (const auto fits = check_asked(*change.admission, **policy); !fits) {
+            return complain(fits.error().text);
+        }
     }
     if (job.simulate.staleness.distribution != "none" &&
         decides_steps(changed) != decides_steps(job)) {

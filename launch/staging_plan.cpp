@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <map>
+
 #include "common/staleness/policy.h"
 
 namespace detente {
@@ -55,6 +57,25 @@ Result<void> check_staging(const Plan& plan, const Job& job, const std::vector<S
                             "per block",
                             steps, job.most_workers(), static_cast<double>(memory_bytes) / kGiB,
                             host, staged / kGiB, weights / kGiB, shards.size()));
+}
+
+Result<void> check_staging(const Plan& plan, const Job& job, const ClusterView& cluster) {
+    struct Host {
+        std::vector<ShardId> shards;
+        std::uint64_t memory_bytes = 0;
+    };
+    std::map<std::string, Host> hosts;
+    for (const ProcessView& process : cluster.processes) {
+        if (process.node.role != Role::shard || process.memory_bytes == 0) continue;
+        Host& host = hosts[process.endpoint.host];
+        host.shards.push_back(ShardId{process.node.index});
+        host.memory_bytes = process.memory_bytes;
+    }
+    for (const auto& [name, host] : hosts) {
+        auto fits = check_staging(plan, job, host.shards, host.memory_bytes, name);
+        if (fits.has_error()) return fits;
+    }
+    return {};
 }
 
 }  // namespace detente

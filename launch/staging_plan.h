@@ -1,6 +1,6 @@
 // What shards keep of steps that the lead shard has not decided yet. Staging gives a push's credit
 // back, or bsp would wait for itself: this memory is bounded by the job alone, and checked before
-// anything is started.
+// anything is started, and before a running job changes its policy.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +9,7 @@
 
 #include "common/config.h"
 #include "common/partition/plan.h"
+#include "launch/cluster_view.h"
 
 namespace detente {
 
@@ -21,5 +22,8 @@ std::string describe_staging(const Plan& plan, const Job& job);
 // which is what `host` has.
 Result<void> check_staging(const Plan& plan, const Job& job, const std::vector<ShardId>& shards,
                            std::uint64_t memory_bytes, const std::string& host);
+// The same of every host that has shards of a running job, as their processes told: before `job` is
+// what it is from then on. Who told nothing of its memory is not asked.
+Result<void> check_staging(const Plan& plan, const Job& job, const ClusterView& cluster);
 
 }  // namespace detente

@@ -1,4 +1,5 @@
-// detente control RUN --set staleness.policy=… or --drain worker:2: changes a running job.
+// detente control RUN --set staleness.policy=… (or staleness.admission=…) or --drain worker:2:
+// changes a running job.
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -126,7 +127,9 @@ void add_control_verb(CLI::App& app, int& exit_code) {
     CLI::Option* set =
         verb->add_option("--set", options->set,
                          "KEY=VALUE, like --set staleness.policy=ssp --set staleness.s=2; may be "
-                         "repeated. Another policy drops the parameters of the one it replaces")
+                         "repeated. Another policy drops the parameters of the one it replaces. "
+                         "--set staleness.admission=step puts the policy under the lead shard, "
+                         "block takes it away again")
             ->type_name("KEY=VALUE")
             ->expected(1)
             ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)

@@ -28,6 +28,7 @@ Result<BlockStore> BlockStore::create(const Plan& plan, const Job& job, ShardId 
     BlockStore store;
     store.workers_ = job.workers;
     store.across_ = job.across;
+    store.admission_ = job.admission;
     std::vector<const RuleConfig*> rules{&job.rule};
     store.schedules_.push_back(job.schedule);
     for (const RuleFor& special : job.rule_for) {
@@ -46,14 +47,14 @@ Result<BlockStore> BlockStore::create(const Plan& plan, const Job& job, ShardId 
         if (!policy) return policy.error();
         store.policies_.push_back(std::move(*policy));
     }
-    const auto decides_steps = [](const auto& policy) { return policy->scope() == Scope::step; };
-    if (decides_steps(store.policies_.front()) || job.admission == Admission::step) {
+    if (decides_steps(job.admission, *store.policies_.front())) {
         store.step_policy_ = store.policies_.front().get();
     }
     const bool mixed =
         store.step_policy_ != nullptr
             ? store.policies_.size() > 1
-            : std::any_of(store.policies_.begin(), store.policies_.end(), decides_steps);
+            : std::any_of(store.policies_.begin(), store.policies_.end(),
+                          [](const auto& policy) { return policy->scope() == Scope::step; });
     if (mixed) {
         return fail(ErrorCode::bad_job,
                     "a staleness policy that decides whole steps decides for every tensor: remove "
@@ -308,10 +309,11 @@ Measured BlockStore::measure(LiveBlock& block, WorkerId worker, Version base,
     return block.policy->measure(vectors, scratch_);
 }
 
-Result<void> BlockStore::change_policy(const PolicyConfig& config, Admission admission) {
+Result<void> BlockStore::change_policy(const PolicyConfig& config,
+                                       std::optional<Admission> admission) {
     auto policy = make_policy(config);
     if (!policy) return policy.error();
-    const bool steps = admission == Admission::step || (*policy)->scope() == Scope::step;
+    const bool steps = decides_steps(admission.value_or(admission_), **policy);
     if (steps && (policies_.size() > 1 || across_.method != AcrossMethod::off)) {
         return fail(ErrorCode::bad_job,
                     "staleness policy '" + config.name +
@@ -320,6 +322,7 @@ Result<void> BlockStore::change_policy(const PolicyConfig& config, Admission adm
     }
     const std::unique_ptr<const Policy> former = std::move(policies_.front());
     policies_.front() = std::move(*policy);
+    admission_ = admission.value_or(admission_);
     step_policy_ = steps ? policies_.front().get() : nullptr;
     for (LiveBlock& block : blocks_) {
         if (block.policy != former.get()) continue;

@@ -119,7 +119,7 @@ class BlockStore {
     // staleness.policy of the job becomes another one, which begins anew; its scope may be another
     // one. bad_job: it cannot be made, or does not go with what the job sets besides; nothing is
     // changed.
-    Result<void> change_policy(const PolicyConfig& config, Admission admission);
+    Result<void> change_policy(const PolicyConfig& config, std::optional<Admission> admission = {});
     // The policy that decides whole steps for all shards; nullptr: each block's own decides.
     const Policy* step_policy() const { return step_policy_; }
     const Policy& job_policy() const { return *policies_.front(); }  // staleness.policy
@@ -150,6 +150,7 @@ class BlockStore {
     std::vector<std::unique_ptr<const Policy>> policies_;
     const Policy* step_policy_ = nullptr;
     AcrossConfig across_;
+    Admission admission_ = Admission::block;  // as the last change has it
     AcrossFigures across_figures_;
     std::vector<float> scratch_;  // a corrected gradient
     std::vector<float> beside_;   // what resolving it needs

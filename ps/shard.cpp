@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "common/invariant.h"
+#include "common/ledger_controls.h"
 #include "common/partition/task_placement.h"
 #include "ps/policy_saved.h"
 
@@ -66,7 +67,8 @@ Shard::Shard(ShardSetup setup, BlockStore store, const std::optional<PolicyState
       duplicates_(store_.trainable()),
       leases_(batches_of(setup_), setup_.job->data_epochs, setup_.job->lease_batches,
               setup_.job->workers,
-              setup_.job->split_tasks ? trained_tasks(*setup_.plan) : TaskSet{}) {
+              setup_.job->split_tasks ? trained_tasks(*setup_.plan) : TaskSet{}),
+      admission_(setup_.job->admission) {
     for (std::uint32_t i = setup_.job->workers; i < setup_.job->most_workers(); ++i) {
         gone_.insert(WorkerId{i});
     }
@@ -371,6 +373,13 @@ void Shard::try_to_stop() {
     const Stop& body = *stopping_;
     const bool settled = books().in_flight == 0 && (lead_ == nullptr || lead_->pushes_confirmed());
     if (body.drain && decides_steps() && !settled && now_ < stop_by_) return;
+    for (const auto& [number, decision] : decisions_) {
+        for (const PolicyChange& change : decision.changes) {
+            const ControlRecord told = policy_change_overtaken(change, decision.sequence);
+            record_control(told.what);
+            effects_->log(LogLevel::warning, told.what);
+        }
+    }
     Stopped last;
     last.last = status();
     if (body.drain && books().in_flight != 0) {

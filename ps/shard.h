@@ -200,10 +200,10 @@ class Shard : public Node {
         std::uint64_t number = 0;  // of the decision that shuts it
         std::map<WorkerId, PushId> last;
     };
-    bool would_decide_steps(const Policy& policy) const;
+    bool would_decide_steps(const Policy& policy, std::optional<Admission> asked) const;
     bool changes_scope() const;  // decided, and not made by every shard yet
     std::vector<ShardId> takes_part() const;
-    Result<void> can_change_scope(const Policy& policy) const;
+    Result<void> can_change_scope(const Policy& policy, std::optional<Admission> asked) const;
     Sequence shut_gate(const PolicyChange& change);
     bool beyond_gate(const Envelope& from, Step step) const;
     bool asks_early(const Envelope& from, Step step) const;
@@ -274,6 +274,7 @@ class Shard : public Node {
     Answers to_answer_;
     std::map<WorkerId, Step> opened_;  // lead: the step a worker computes
     // Changes of scope.
+    Admission admission_;                      // lead: as the last change decided has it
     bool scope_changed_ = false;               // since this shard began
     std::optional<Gate> gate_;                 // lead
     std::map<WorkerId, HeldWorker> let_wait_;  // beyond the gate, or before their verdicts

@@ -12,14 +12,17 @@ namespace detente {
 Result<std::unique_ptr<const Policy>> Shard::checked(const PolicyChange& body) const {
     auto policy = make_policy({body.policy, body.parameters});
     if (!policy) return policy;
+    if (body.admission) {
+        if (auto fits = check_asked(*body.admission, **policy); !fits) return fits.error();
+    }
     const auto instead = "; end the run by Ctrl-C and go on with --resume under the other policy";
     if (changes_scope()) {
         return fail(ErrorCode::not_supported,
                     "the change of policy before is still being made: " + whom_gate_waits_for() +
                         "; ask again when it has been");
     }
-    if (would_decide_steps(**policy) != decides_steps()) {
-        if (auto possible = can_change_scope(**policy); !possible) {
+    if (would_decide_steps(**policy, body.admission) != decides_steps()) {
+        if (auto possible = can_change_scope(**policy, body.admission); !possible) {
             return fail(ErrorCode::not_supported, possible.error().text + instead);
         }
     }
@@ -47,10 +50,15 @@ void Shard::change_policy(const PolicyChange& body) {
         policy = fail(ErrorCode::bad_message, "changes of policy are for the lead shard, shard 0");
     }
     if (policy) {
-        const bool steps = would_decide_steps(**policy);
+        const bool steps = would_decide_steps(**policy, body.admission);
         if (!steps) policy->reset();
+        // One before may not be made yet, here or elsewhere: "as it is" would then be another's.
+        PolicyChange whole = body;
+        admission_ = body.admission.value_or(admission_);
+        whole.admission = admission_;
+        answer.later = steps && !decides_steps();
         answer.sequence =
-            steps && !decides_steps() ? shut_gate(body) : lead_->change(body, std::move(*policy));
+            answer.later ? shut_gate(whole) : lead_->change(whole, std::move(*policy));
     } else {
         answer.code = policy.error().code;
         answer.error = policy.error().text;
@@ -66,7 +74,7 @@ void Shard::adopt(const PolicyChange& change, Sequence sequence) {
     const std::string former = store_.job_policy().name();
     const PolicyConfig policy{change.policy, change.parameters};
     const bool steps = decides_steps();
-    const auto changed = store_.change_policy(policy, setup_.job->admission);
+    const auto changed = store_.change_policy(policy, change.admission);
     // The lead has checked it, and shards are of one build.
     invariant(changed.has_value(), "a change of policy that was decided can be made");
     record_control(policy_changed(change, former, sequence).what);

@@ -20,6 +20,7 @@
 #include <utility>
 
 #include "common/invariant.h"
+#include "common/ledger_controls.h"
 #include "ps/shard.h"
 
 namespace detente {
@@ -31,8 +32,8 @@ constexpr std::uint64_t kFirstVersion = 1ULL << 32U;
 
 }  // namespace
 
-bool Shard::would_decide_steps(const Policy& policy) const {
-    return setup_.job->admission == Admission::step || policy.scope() == Scope::step;
+bool Shard::would_decide_steps(const Policy& policy, std::optional<Admission> asked) const {
+    return detente::decides_steps(asked.value_or(admission_), policy);
 }
 
 bool Shard::changes_scope() const {
@@ -53,14 +54,19 @@ std::vector<ShardId> Shard::takes_part() const {
 }
 
 // not_supported: what the job sets goes with one scope only.
-Result<void> Shard::can_change_scope(const Policy& policy) const {
+Result<void> Shard::can_change_scope(const Policy& policy, std::optional<Admission> asked) const {
     const Job& job = *setup_.job;
-    const bool steps = would_decide_steps(policy);
+    const bool steps = would_decide_steps(policy, asked);
     const auto refused = [&](const std::string& why) {
+        const bool by_itself = steps && policy.scope() == Scope::step;
         return fail(ErrorCode::not_supported,
-                    "staleness.policy = '" + policy.name() + "' decides per " +
-                        (steps ? "step" : "block") + ", and this run decides per " +
-                        (decides_steps() ? "step" : "block") + ": " + why);
+                    "staleness.policy = '" + policy.name() + "'" +
+                        (by_itself ? std::string()
+                                   : std::string(" under staleness.admission = \"") +
+                                         name_of(asked.value_or(admission_)) + "\"") +
+                        " decides per " + (steps ? "step" : "block") +
+                        ", and this run decides per " + (decides_steps() ? "step" : "block") +
+                        ": " + why);
     };
     if (!steps) {
         if (job.consistent_pulls) return refused("worker.consistent_pulls needs whole steps");
@@ -69,6 +75,9 @@ Result<void> Shard::can_change_scope(const Policy& policy) const {
     if (!job.policy_for.empty()) return refused("[[staleness.for]] needs blocks judged alone");
     if (job.pull_ahead > 0) return refused("worker.pull_ahead must be 0 where steps are decided");
     if (!job.sync_layers.empty()) return refused("sync.layers needs blocks judged alone");
+    if (job.across.method != AcrossMethod::off) {
+        return refused("across.method needs blocks judged alone");
+    }
     if (job.split_tasks) return refused("worker.split_tasks needs blocks judged alone");
     if (store_.trainable() == 0) {
         return refused(
@@ -90,6 +99,7 @@ Sequence Shard::shut_gate(const PolicyChange& change) {
     const Sequence decided = lead_->change_to_steps(change, std::move(last));
     gate.number = decided.number;
     gate_ = std::move(gate);
+    record_control(policy_change_decided(change, decided).what);
     restart_idle();
     return decided;
 }

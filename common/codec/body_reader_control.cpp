@@ -116,6 +116,9 @@ PolicyChange BodyReader::read(const wire::PolicyChange& in) {
                                     text(one.text(), "value of a parameter"));
     }
     out.by = text(in.by(), "by");
+    if (in.has_admission()) {
+        out.admission = one_of(in.admission(), Admission::step, "admission");
+    }
     return out;
 }
 
@@ -123,7 +126,8 @@ PolicyChanged BodyReader::read(const wire::PolicyChanged& in) {
     return {in.request(),
             {{in.lead_epoch()}, in.number()},
             error_code(in.code()),
-            text(in.error(), "error")};
+            text(in.error(), "error"),
+            in.later()};
 }
 
 FormGroup BodyReader::read(const wire::FormGroup& in) {
@@ -155,7 +159,8 @@ StageReply BodyReader::read(const wire::StageReply& in) {
 // ---- coordinator ----
 
 Hello BodyReader::read(const wire::Hello& in) {
-    return {endpoint(in.endpoint()), in.process(), text(in.build(), "build"), in.has_weights()};
+    return {endpoint(in.endpoint()), in.process(), text(in.build(), "build"), in.has_weights(),
+            in.memory_bytes()};
 }
 
 MethodState BodyReader::method_state(const wire::MethodState* in) {

@@ -267,13 +267,15 @@ flatbuffers::Offset<wire::PolicyChange> BodyWriter::write(const PolicyChange& in
     }
     const auto parameters = builder_.CreateVector(entries);
     const Text by = text(in.by);
-    return wire::CreatePolicyChange(builder_, in.request, policy, parameters, by);
+    return wire::CreatePolicyChange(builder_, in.request, policy, parameters, by,
+                                    number(in.admission.value_or(Admission::block)),
+                                    in.admission.has_value());
 }
 
 flatbuffers::Offset<wire::PolicyChanged> BodyWriter::write(const PolicyChanged& in) {
     const Text error = text(in.error);
     return wire::CreatePolicyChanged(builder_, in.request, in.sequence.lead_epoch.value,
-                                     in.sequence.number, number(in.code), error);
+                                     in.sequence.number, number(in.code), error, in.later);
 }
 
 flatbuffers::Offset<wire::FormGroup> BodyWriter::write(const FormGroup& in) {
@@ -312,7 +314,8 @@ flatbuffers::Offset<wire::Endpoint> BodyWriter::write(const Endpoint& in) {
 flatbuffers::Offset<wire::Hello> BodyWriter::write(const Hello& in) {
     const auto endpoint = write(in.endpoint);
     const Text build = text(in.build);
-    return wire::CreateHello(builder_, endpoint, in.process, build, in.has_weights);
+    return wire::CreateHello(builder_, endpoint, in.process, build, in.has_weights,
+                             in.memory_bytes);
 }
 
 flatbuffers::Offset<wire::MethodState> BodyWriter::method_state(const MethodState& in) {

@@ -86,10 +86,23 @@ std::vector<ExplainedParameter> policy_parameters(const std::string& policy) {
     return explained;
 }
 
+bool decides_steps(Admission admission, const Policy& policy) {
+    return admission == Admission::step || policy.scope() == Scope::step;
+}
+
 bool decides_steps(const Job& job) {
-    if (job.admission == Admission::step) return true;
     const auto policy = make_policy(job.policy);
-    return policy.has_value() && (*policy)->scope() == Scope::step;
+    if (policy.has_error()) return job.admission == Admission::step;  // refused elsewhere
+    return decides_steps(job.admission, **policy);
+}
+
+Result<void> check_asked(Admission admission, const Policy& policy) {
+    if (admission == Admission::step || policy.scope() == Scope::block) return {};
+    return fail(ErrorCode::bad_job,
+                fmt::format("staleness.admission = \"block\" contradicts staleness.policy = '{}', "
+                            "which decides whole steps: leave staleness.admission out, or choose "
+                            "a policy of scope block",
+                            policy.name()));
 }
 
 Result<std::unique_ptr<const Policy>> make_policy(const PolicyConfig& config) {

@@ -192,7 +192,10 @@ std::vector<std::string> policy_names();
 // The parameters a policy takes, in the order of its own table; none = no such policy.
 std::vector<ExplainedParameter> policy_parameters(const std::string& policy);
 // Whether the lead shard decides whole steps: by the policy's own scope, or as the job says.
+bool decides_steps(Admission admission, const Policy& policy);
 bool decides_steps(const Job& job);
+// bad_job: this admission is asked for by name, and the policy takes the other one always.
+Result<void> check_asked(Admission admission, const Policy& policy);
 // bad_job: unknown policy or parameter (nearest named), value out of range.
 Result<std::unique_ptr<const Policy>> make_policy(const PolicyConfig& config);
 

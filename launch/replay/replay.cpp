@@ -277,11 +277,11 @@ Result<void> Replay::take(std::size_t shard, const ControlRecord& control) {
         return fail(code, fmt::format("shard:{}, entry {}: {}: {}", shard, places_[shard].next,
                                       control.what, why));
     };
-    const auto policy = changed_policy(control);
-    if (!policy) return refused(ErrorCode::bad_message, "not a change this build can read");
+    const auto change = changed_policy(control);
+    if (!change) return refused(ErrorCode::bad_message, "not a change this build can read");
     // What was decided before is whole: nothing more comes to an average.
     if (auto closed = close(shard); closed.has_error()) return closed.error();
-    auto changed = stores_[shard].change_policy(*policy, job_->admission);
+    auto changed = stores_[shard].change_policy(change->policy, change->admission);
     if (changed.has_error()) return refused(changed.error().code, changed.error().text);
     if (options_.gaps && stores_[shard].job_policy().needs().look_ahead) {
         return refused(ErrorCode::not_supported,

@@ -4,6 +4,7 @@
 #include <boost/pfr.hpp>
 #include <cstring>
 #include <limits>
+#include <optional>
 #include <type_traits>
 #include <utility>
 
@@ -19,6 +20,11 @@ struct IsPair : std::false_type {};
 template <class A, class B>
 struct IsPair<std::pair<A, B>> : std::true_type {};
 
+template <class T>
+struct IsOptional : std::false_type {};
+template <class T>
+struct IsOptional<std::optional<T>> : std::true_type {};
+
 template <class Enum>
 constexpr Enum last_of() {
     if constexpr (std::is_same_v<Enum, Role>) return Role::evaluator;
@@ -29,6 +35,7 @@ constexpr Enum last_of() {
     if constexpr (std::is_same_v<Enum, CancelReason>) return CancelReason::failed;
     if constexpr (std::is_same_v<Enum, WaitFor>) return WaitFor::push_again;
     if constexpr (std::is_same_v<Enum, ErrorCode>) return ErrorCode::internal;
+    if constexpr (std::is_same_v<Enum, Admission>) return Admission::step;
 }
 
 class Drawer {
@@ -54,9 +61,9 @@ class Drawer {
             for (char& c : to) c = static_cast<char>(random_.below(256));
         } else if constexpr (std::is_same_v<T, Payload>) {
             to = payload();
-        } else if constexpr (std::is_same_v<T, std::optional<std::uint64_t>>) {
+        } else if constexpr (IsOptional<T>::value) {
             to.reset();
-            if (below(2) == 1) to = integer<std::uint64_t>();
+            if (below(2) == 1) draw(to.emplace());
         } else if constexpr (IsVector<T>::value) {
             to.resize(below(12));
             for (auto& entry : to) draw(entry);
@@ -171,7 +178,7 @@ std::string differs(const T& a, const T& b) {
         return "";
     } else if constexpr (IsPair<T>::value || std::is_arithmetic_v<T> || std::is_enum_v<T> ||
                          std::is_same_v<T, std::string> || std::is_same_v<T, Nanos> ||
-                         std::is_same_v<T, std::optional<std::uint64_t>>) {
+                         IsOptional<T>::value) {
         return a == b ? "" : " (value)";
     } else {
         std::string found;

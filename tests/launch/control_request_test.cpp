@@ -53,6 +53,38 @@ TEST_CASE("control: a parameter alone changes that of the policy in force") {
     CHECK(made->change.parameters[0].second == "2");
 }
 
+TEST_CASE("control: admission is asked for alone, or together with a policy and its parameters") {
+    const auto alone = apply_to(kRunningJob, {{"staleness.admission=step"}, "me"});
+    REQUIRE(alone.has_value());
+    CHECK(alone->change.policy == "bounded_reject");
+    CHECK(alone->change.admission == Admission::step);
+    CHECK(alone->job.admission == Admission::step);
+    // The next change starts from there, and asks for none.
+    const auto next = apply_to(to_toml(alone->job), {{"staleness.tau_max=2"}, "me"});
+    REQUIRE(next.has_value());
+    CHECK_FALSE(next->change.admission);
+    CHECK(next->job.admission == Admission::step);
+    const auto both =
+        apply_to(to_toml(alone->job),
+                 {{"staleness.policy=hinge", "staleness.a=3", "staleness.admission=block"}, "me"});
+    REQUIRE(both.has_value());
+    CHECK(both->change.policy == "hinge");
+    CHECK(both->change.admission == Admission::block);
+}
+
+TEST_CASE(
+    "control: a policy that decides steps and admission per block are refused by both names") {
+    const std::string together = refused({"staleness.policy=bsp", "staleness.admission=block"});
+    CHECK_THAT(together, Catch::Contains("staleness.admission = \"block\"") &&
+                             Catch::Contains("staleness.policy = 'bsp'"));
+    const auto running = apply_to(kRunningJob, {{"staleness.policy=bsp"}, "me"});
+    REQUIRE(running.has_value());
+    const auto alone = apply_to(to_toml(running->job), {{"staleness.admission=block"}, "me"});
+    REQUIRE(alone.has_error());
+    CHECK(alone.error().text == together);
+    CHECK_THAT(refused({"staleness.admission=stepp"}), Catch::Contains("step"));
+}
+
 TEST_CASE("control: what a job file would refuse is refused with the same words") {
     CHECK(refused({"staleness.policy=hinges"}).find("did you mean 'hinge'") != std::string::npos);
     CHECK(refused({"staleness.tau_max=-1"}).find("tau_max") != std::string::npos);
@@ -78,8 +110,8 @@ TEST_CASE("control: what README shows works on README's job and its other exampl
 }
 
 TEST_CASE("control: other keys than the policy's are refused, saying what to do instead") {
-    for (const char* set : {"workers=3", "rule.learning_rate=1", "staleness.admission=step",
-                            "staleness.for.0.policy=async", "staleness"}) {
+    for (const char* set :
+         {"workers=3", "rule.learning_rate=1", "staleness.for.0.policy=async", "staleness"}) {
         INFO(set);
         CHECK(refused({set}).find("--resume") != std::string::npos);
     }

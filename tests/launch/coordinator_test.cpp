@@ -35,6 +35,17 @@ TEST_CASE("coordinator: welcomes all at once, worker 0 initialises, and Go waits
     CHECK(scene.world.of<Go>()[0].first == Scene::worker(0));
 }
 
+TEST_CASE("coordinator: it knows the memory of each process's machine from its hello") {
+    Scene scene;
+    Hello hello;
+    hello.endpoint = {.node = Scene::shard(1), .tcp = "tcp://127.0.0.1:1", .host = "there"};
+    hello.build = build_description();
+    hello.memory_bytes = 64ULL << 30U;
+    scene.world.receive(Scene::shard(1), hello);
+    CHECK(scene.node.view().find(Scene::shard(1))->memory_bytes == 64ULL << 30U);
+    CHECK(scene.node.view().find(Scene::shard(0))->memory_bytes == 0);
+}
+
 TEST_CASE("coordinator: restored shards need no first weights, and half of them is an error") {
     Scene scene;
     scene.all([&](NodeId id) { scene.hello(id, id.role == Role::shard); });

@@ -81,14 +81,19 @@ TEST_CASE("fuzz: cases have policies for some tensors and many workers and shard
 TEST_CASE("fuzz: cases change their policy while they run, within a scope and to the other one") {
     std::map<std::pair<bool, bool>, int> changes;  // decides steps: before and after
     std::set<std::string> parameters;
+    std::map<Admission, int> admissions;
     for (std::uint64_t seed = 1; seed <= 1000; ++seed) {
         const Job job = fuzz_case(seed);
         INFO("seed " << seed);
         REQUIRE(job.simulate.changes.size() <= 3);
+        Admission admission = job.admission;
         bool steps = decides_steps(job);
         for (const SimulatedChangeConfig& one : job.simulate.changes) {
             Job changed = job;
             changed.policy = {one.policy, one.parameters};
+            admission = one.admission.value_or(admission);
+            changed.admission = admission;
+            if (one.admission) ++admissions[admission];
             REQUIRE(make_policy(changed.policy).has_value());
             ++changes[{std::exchange(steps, decides_steps(changed)), steps}];
             for (const auto& [name, value] : one.parameters) parameters.insert(name + value);
@@ -101,6 +106,8 @@ TEST_CASE("fuzz: cases change their policy while they run, within a scope and to
         }
     }
     CHECK(parameters.size() > 30);
+    CHECK(admissions[Admission::step] > 20);
+    CHECK(admissions[Admission::block] > 20);
 }
 
 TEST_CASE("fuzz: shrinking leaves out live changes of policy") {

@@ -27,6 +27,11 @@ PolicyChange change(std::uint64_t number, const std::string& policy,
     return {number, policy, std::move(parameters), "tester@here"};
 }
 
+PolicyChange under(PolicyChange change, Admission admission) {
+    change.admission = admission;
+    return change;
+}
+
 std::size_t changes_in(const Recording& recording) {
     std::size_t count = 0;
     for (const RecordedShard& shard : recording.shards) {
@@ -119,6 +124,13 @@ TEST_CASE("replay: a run whose policy was changed while it went on comes out aga
         {"fedbuff",
          {change(1, "gap_aware"), change(2, "ssp", {{"s", "2"}})},
          {"simulate.network.drop=0", "data.epochs=2"}},
+        // By admission; another policy keeps to it.
+        {"async",
+         {under(change(1, "dc_asgd", {{"lambda", "0.1"}}), Admission::step), change(2, "inverse")},
+         {"simulate.network.drop=0", "data.epochs=2"}},
+        {"dc_asgd",
+         {under(change(1, "dc_asgd"), Admission::block)},
+         {"staleness.admission=step", "simulate.network.drop=0"}},
     };
     for (const Case& one : cases) {
         INFO(one.from << " to " << one.to.front().policy);
@@ -152,6 +164,10 @@ TEST_CASE("policy change: a run that is watched thoroughly holds each policy to 
         {"ssp",
          {change(1, "bounded_reject", {{"tau_max", "1"}}), change(2, "ssp")},
          {"simulate.network.drop=0"}},
+        {"bounded_reject",
+         {under(change(1, "bounded_reject", {{"tau_max", "1"}}), Admission::step),
+          under(change(2, "bounded_reject", {{"tau_max", "0"}}), Admission::block)},
+         {"simulate.network.drop=0"}},
     };
     for (const Case& one : cases) {
         INFO(one.from << " to " << one.to.front().policy);
@@ -168,11 +184,23 @@ TEST_CASE("policy change: a run that is watched thoroughly holds each policy to 
 TEST_CASE("ledger: a change of policy and a restore are read back as they were written") {
     const PolicyChange plain = change(1, "async");
     const PolicyChange full = change(2, "cipher", {{"a", "1"}, {"mode", "two words"}, {"b", "x"}});
-    for (const PolicyChange& one : {plain, full}) {
+    PolicyChange to_step = full;
+    to_step.admission = Admission::step;
+    PolicyChange to_block = plain;
+    to_block.admission = Admission::block;
+    to_block.by = "me, admission step, by somebody's leave";
+    for (const PolicyChange& one : {plain, full, to_step, to_block}) {
         const auto read = changed_policy(policy_changed(one, "ssp", {Epoch{1}, 7}));
         REQUIRE(read);
-        CHECK(read->name == one.policy);
-        CHECK(read->parameters == one.parameters);
+        CHECK(read->policy.name == one.policy);
+        CHECK(read->policy.parameters == one.parameters);
+        CHECK(read->admission == one.admission);
+        // Neither half of one that is made later is taken for the change.
+        for (const ControlRecord& other : {policy_change_decided(one, {Epoch{1}, 7}),
+                                           policy_change_overtaken(one, {Epoch{1}, 7})}) {
+            CHECK_FALSE(changes_policy(other));
+            CHECK_FALSE(changed_policy(other));
+        }
     }
     const RestoredFrom from{"/a folder under epoch 3: of mine/checkpoints/4", Epoch{5}};
     CHECK(restored_from(restored_shard(from, 12)) == from);

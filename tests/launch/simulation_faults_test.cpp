@@ -133,6 +133,29 @@ TEST_CASE(
         CHECK(changes[1].policy == "async");
     }
     CHECK_THAT(mistake(change + "policy = \"spp\"\n"), Catch::Contains("ssp"));
+    const auto admitted = parse_job(kJob + change + "admission = \"step\"\n" + change +
+                                        "admission = \"block\"\n" + change + "at_s = 3\n",
+                                    "job.toml");
+    INFO((admitted ? "" : admitted.error().text));
+    REQUIRE(admitted.has_value());
+    const auto twice = parse_job(to_toml(*admitted), "resolved");
+    REQUIRE(twice.has_value());
+    for (const Job* one : {&*admitted, &*twice}) {
+        REQUIRE(one->simulate.changes.size() == 3);
+        CHECK(one->simulate.changes[0].admission == Admission::step);
+        CHECK(one->simulate.changes[1].admission == Admission::block);
+        CHECK_FALSE(one->simulate.changes[2].admission);
+    }
+    CHECK_THAT(mistake(change + "policy = \"bsp\"\nadmission = \"block\"\n"),
+               Catch::Contains("staleness.admission = \"block\" contradicts") &&
+                   Catch::Contains("staleness.policy = 'bsp'"));
+    // What an earlier one asks for holds for a later one, however they stand in the file.
+    const std::string ahead = "[worker]\npush_pull = false\npull_ahead = 1\n";
+    const std::string early = change + "admission = \"step\"\nat_s = 1\n";
+    const std::string late = change + "policy = \"inverse\"\nat_s = 2\n";
+    CHECK_THAT(mistake(ahead + late + early),
+               Catch::Contains("simulate.change.0.policy: the job would be refused under "
+                               "'inverse': worker.pull_ahead"));
     CHECK_THAT(
         mistake("[worker]\npush_pull = false\npull_ahead = 1\n" + change + "policy = \"bsp\"\n"),
         Catch::Contains("simulate.change.0.policy: the job would be refused under 'bsp': "

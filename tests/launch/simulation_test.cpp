@@ -193,6 +193,27 @@ const char* const kFault = R"(
 [[simulate.fault]]
 )";
 
+TEST_CASE("simulate: a live change of admission in the job file puts the policy under the lead") {
+    const SimulatedRun run =
+        simulate(kQuadraticJob +
+                     "[[simulate.change]]\npolicy = \"async\"\nadmission = \"step\"\nat_s = 0.3\n",
+                 {"simulate.thorough=true"});
+    CHECK_FALSE(run.outcome.failed);
+    std::size_t changes = 0;
+    std::size_t decided = 0;
+    for (const LedgerEntry& entry : run.ledger) {
+        const auto* control = std::get_if<ControlRecord>(&entry.record);
+        if (control != nullptr && changes_policy(*control)) {
+            ++changes;
+            CHECK_THAT(control->what, Catch::Contains("'async', admission step, by"));
+        }
+        const auto* verdict = std::get_if<VerdictRecord>(&entry.record);
+        decided += verdict != nullptr && verdict->decision != Sequence{} ? 1 : 0;
+    }
+    CHECK(changes == 2);  // of two shards
+    CHECK(decided > 0);
+}
+
 TEST_CASE("simulate: a live change of the job file is made on every shard, between scopes too") {
     const SimulatedRun run = simulate(kQuadraticJob +
                                           "[[simulate.change]]\npolicy = \"bsp\"\nat_s = 0.3\n"
@@ -207,7 +228,8 @@ TEST_CASE("simulate: a live change of the job file is made on every shard, betwe
         const auto* control = std::get_if<ControlRecord>(&entry.record);
         if (control == nullptr || !changes_policy(*control)) continue;
         ++changes;
-        if (control->what.find("'bsp' in place of 'async', by simulate.change.0") !=
+        if (control->what.find(
+                "'bsp' in place of 'async', admission block, by simulate.change.0") !=
             std::string::npos) {
             ++to_steps;
         }

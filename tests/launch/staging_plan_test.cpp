@@ -89,4 +89,40 @@ TEST_CASE("staging: a host without the memory for it is refused by name") {
                                          Catch::Contains("5.0 GiB of weights on 2 shards"));
 }
 
+TEST_CASE("staging: a running job is held to the memory that the hosts of its shards told") {
+    const Plan plan = two_shards(3ULL << 30U, 2ULL << 30U);
+    ClusterView cluster;
+    for (std::uint32_t shard = 0; shard < 2; ++shard) {
+        ProcessView process;
+        process.node = node_of(ShardId{shard});
+        process.endpoint.host = shard == 0 ? "node7" : "node8";
+        process.memory_bytes = 12ULL << 30U;
+        cluster.processes.push_back(process);
+    }
+    ProcessView worker;
+    worker.node = node_of(WorkerId{0});
+    worker.endpoint.host = "node9";
+    worker.memory_bytes = 1;
+    cluster.processes.push_back(worker);
+    // 3 and 9 GiB on the one, 2 and 6 on the other.
+    Job job = job_with("bsp", 3);
+    CHECK(check_staging(plan, job, cluster).has_value());
+    // Both on one.
+    cluster.processes[1].endpoint.host = "node7";
+    const auto together = check_staging(plan, job, cluster);
+    REQUIRE(together.has_error());
+    CHECK(together.error().code == ErrorCode::bad_job);
+    CHECK_THAT(together.error().text, Catch::Contains("12.0 GiB of node7") &&
+                                          Catch::Contains("15.0 GiB of gradients") &&
+                                          Catch::Contains("on 2 shards"));
+    // As admission alone may ask for it; and shards that decide by themselves need nothing.
+    job = job_with("async", 3);
+    CHECK(check_staging(plan, job, cluster).has_value());
+    job.admission = Admission::step;
+    CHECK(check_staging(plan, job, cluster).has_error());
+    // Who told nothing is not asked.
+    for (ProcessView& process : cluster.processes) process.memory_bytes = 0;
+    CHECK(check_staging(plan, job, cluster).has_value());
+}
+
 }  // namespace detente

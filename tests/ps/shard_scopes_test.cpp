@@ -1,5 +1,6 @@
 // One shard that goes over from block scope to step scope, and back: what waits, and what is judged
 // how. Whole clusters: tests/sim/scope_change_test.cpp.
+#include "common/ledger_controls.h"
 #include "tests/ps/one_shard.h"
 
 namespace detente {
@@ -19,8 +20,19 @@ PolicyChange change_to(const std::string& policy) { return {1, policy, {}, "a te
 
 bool decides_steps(OneShard& shard) { return shard.shard().store().step_policy() != nullptr; }
 
-void ask(OneShard& shard, const std::string& policy) {
-    shard.world().receive(kCoordinator, change_to(policy));
+void ask(OneShard& shard, const std::string& policy, std::optional<Admission> admission = {}) {
+    PolicyChange change = change_to(policy);
+    change.admission = admission;
+    shard.world().receive(kCoordinator, change);
+}
+
+// Control records that have this in their text.
+std::size_t told(OneShard& shard, const std::string& text) {
+    std::size_t count = 0;
+    for (const ControlRecord& record : shard.world().records<ControlRecord>()) {
+        count += record.what.find(text) != std::string::npos ? 1 : 0;
+    }
+    return count;
 }
 
 Push whole(OneShard& shard, std::uint64_t step, std::uint64_t base) {
@@ -216,6 +228,102 @@ TEST_CASE("scopes: a step that leaves a shard out is refused there, so that nobo
     shard.pull(0, 2, blocks);
     shard.from(0, CancelNote{Step{2}, CancelReason::dropped, Step{0}});
     CHECK(shard.count<StageNotice>() == before + 1);
+}
+
+TEST_CASE("scopes: admission alone puts the same policy under the lead, and takes it away again") {
+    OneShard shard(40, job_under("async"));
+    shard.initialise();
+    shard.pull(0, 1);
+    ask(shard, "async", Admission::step);
+    CHECK(shard.last<PolicyChanged>().error.empty());
+    CHECK(shard.last<PolicyChanged>().later);
+    CHECK_FALSE(decides_steps(shard));  // worker 0's step has begun
+    shard.from(0, whole(shard, 1, 0));
+    REQUIRE(decides_steps(shard));
+    CHECK(shard.shard().store().job_policy().name() == "async");
+    CHECK(told(shard, "'async' in place of 'async', admission step, by a test") == 1);
+    // Another policy keeps to it.
+    ask(shard, "inverse");
+    CHECK_FALSE(shard.last<PolicyChanged>().later);
+    CHECK(decides_steps(shard));
+    CHECK(told(shard, "'inverse' in place of 'async', admission step, by a test") == 1);
+    ask(shard, "inverse", Admission::block);
+    CHECK(shard.last<PolicyChanged>().error.empty());
+    CHECK_FALSE(decides_steps(shard));
+}
+
+TEST_CASE("scopes: under a policy that decides steps admission is for the policy after it") {
+    OneShard shard(40, job_under("bsp"));
+    shard.initialise();
+    ask(shard, "bsp", Admission::step);
+    CHECK(shard.last<PolicyChanged>().error.empty());
+    ask(shard, "async");
+    CHECK(decides_steps(shard));
+    ask(shard, "async", Admission::block);
+    CHECK_FALSE(decides_steps(shard));
+}
+
+TEST_CASE("scopes: a policy that decides steps and admission per block are refused by both names") {
+    for (const char* running : {"async", "bsp"}) {
+        INFO(running);
+        OneShard shard(40, job_under(running));
+        shard.initialise();
+        const bool before = decides_steps(shard);
+        ask(shard, "bsp", Admission::block);
+        CHECK(shard.last<PolicyChanged>().code == ErrorCode::bad_job);
+        CHECK_THAT(shard.last<PolicyChanged>().error,
+                   Catch::Contains("staleness.admission = \"block\"") &&
+                       Catch::Contains("staleness.policy = 'bsp'"));
+        CHECK(decides_steps(shard) == before);
+        CHECK(told(shard, "staleness policy") == 0);
+    }
+}
+
+TEST_CASE("scopes: what goes with block scope only refuses admission per step, by name") {
+    Job job = job_under("async");
+    job.pull_ahead = 1;
+    OneShard shard(40, job);
+    shard.initialise();
+    ask(shard, "async", Admission::step);
+    CHECK(shard.last<PolicyChanged>().code == ErrorCode::not_supported);
+    CHECK_THAT(shard.last<PolicyChanged>().error,
+               Catch::Contains("'async' under staleness.admission = \"step\" decides per step") &&
+                   Catch::Contains("worker.pull_ahead"));
+    CHECK_FALSE(decides_steps(shard));
+}
+
+TEST_CASE("scopes: a change that the end of the run overtakes is in the ledger as one not made") {
+    OneShard shard(40, job_under("async"));
+    shard.initialise();
+    shard.pull(0, 1);
+    ask(shard, "ssp");
+    CHECK(shard.last<PolicyChanged>().later);
+    CHECK(told(shard, "change to policy 'ssp', admission block, by a test, decision 1:") == 1);
+    CHECK(told(shard, ": decided, and made when") == 1);
+    CHECK(told(shard, "not made here") == 0);
+    Stop stop;
+    stop.drain = false;
+    shard.world().receive(kCoordinator, stop);
+    CHECK(told(shard, "change to policy 'ssp', admission block, by a test, decision 1:") == 2);
+    CHECK(told(shard, ": not made here, for the run ended before") == 1);
+    for (const ControlRecord& record : shard.world().records<ControlRecord>()) {
+        CHECK_FALSE(changes_policy(record));
+    }
+}
+
+TEST_CASE("scopes: a change that is made before the end is not called overtaken") {
+    OneShard shard(40, job_under("async"));
+    shard.initialise();
+    shard.pull(0, 1);
+    ask(shard, "ssp");
+    shard.from(0, whole(shard, 1, 0));
+    REQUIRE(decides_steps(shard));
+    Stop stop;
+    stop.drain = false;
+    shard.world().receive(kCoordinator, stop);
+    CHECK(told(shard, ": decided, and made when") == 1);
+    CHECK(told(shard, "staleness policy 'ssp'") == 1);
+    CHECK(told(shard, "not made here") == 0);
 }
 
 }  // namespace detente

@@ -128,6 +128,31 @@ TEST_CASE("scope change: from any policy that decides steps to block scope and u
     }
 }
 
+TEST_CASE("scope change: by admission alone, the policy as it was, and under faults") {
+    for (const std::string policy : {"async", "bounded_reject", "dc_asgd"}) {
+        for (std::uint64_t seed = 1; seed <= 8; ++seed) {
+            INFO(policy << " seed " << seed);
+            const bool to_steps = seed % 2 == 0;
+            ClusterOptions options = cluster_of(policy, seed);
+            options.job.admission = to_steps ? Admission::block : Admission::step;
+            options.job.servers = 1 + static_cast<std::uint32_t>(seed % 3);
+            options.job.data_epochs = 4;
+            options.job.push_pull = seed % 4 < 2;
+            make_faulty(options);
+            Cluster cluster(options);
+            PolicyChange change = to(policy);
+            change.admission = to_steps ? Admission::step : Admission::block;
+            ask_at(cluster, Nanos(8'000'000), change);
+            const Judged judged = require_whole(cluster, options);
+            require_one_change(cluster);
+            require_sharp(cluster, to_steps);
+            CHECK(cluster.books().lost == 0);
+            CHECK(judged.applied_alone > 0);
+            CHECK(judged.applied_decided > 0);
+        }
+    }
+}
+
 TEST_CASE("scope change: there and back and there again, whenever it is asked for") {
     std::uint64_t all = 0;
     for (std::uint64_t seed = 1; seed <= 40; ++seed) {

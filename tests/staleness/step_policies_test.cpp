@@ -66,6 +66,24 @@ class Table {
 
 }  // namespace
 
+TEST_CASE("step policies: steps are decided whole where the policy does or the job asks for it") {
+    for (const std::string& name : policy_names()) {
+        INFO(name);
+        const auto policy = make_policy({name, {}});
+        REQUIRE(policy.has_value());
+        const bool by_itself = (*policy)->scope() == Scope::step;
+        CHECK(decides_steps(Admission::block, **policy) == by_itself);
+        CHECK(decides_steps(Admission::step, **policy));
+        CHECK(check_asked(Admission::block, **policy).has_error() == by_itself);
+        CHECK(check_asked(Admission::step, **policy).has_value());
+        Job job;
+        job.policy.name = name;
+        CHECK(decides_steps(job) == by_itself);
+        job.admission = Admission::step;
+        CHECK(decides_steps(job));
+    }
+}
+
 TEST_CASE("bsp: applies the average of all members' gradients once the last is there") {
     Table table({"bsp", {}}, 3);
     table.arrive(2);

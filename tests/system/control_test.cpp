@@ -78,25 +78,33 @@ TEST_CASE("control: a running job's policy changes on every shard, and is in eve
 }
 
 TEST_CASE("control: a running job goes over to whole steps and back, and ends as any other") {
-    const TinyRun run("step_ms = 40");
-    Launched launched(run.folder(), run.arguments({"--set", "workers=3", "--set", "servers=2",
-                                                   "--set", "staleness.policy=bounded_reject"}));
-    REQUIRE(run.reaches_training());
-    const Answer there = control(run, {"staleness.policy=bsp"});
-    INFO(there.text);
-    CHECK(there.code == 0);
-    // Refused by name for as long as a worker still settles what it began under block scope.
-    Answer back = control(run, {"staleness.policy=async"});
-    for (int i = 0; i < 20 && back.text.find("still being made") != std::string::npos; ++i) {
-        back = control(run, {"staleness.policy=async"});
+    const std::vector<std::pair<std::string, std::string>> ways = {
+        {"staleness.policy=bsp", "staleness.policy=async"},
+        {"staleness.admission=step", "staleness.admission=block"}};
+    for (const auto& [to_steps, to_blocks] : ways) {
+        INFO(to_steps);
+        const TinyRun run("step_ms = 40");
+        Launched launched(run.folder(),
+                          run.arguments({"--set", "workers=3", "--set", "servers=2", "--set",
+                                         "staleness.policy=bounded_reject"}));
+        REQUIRE(run.reaches_training());
+        const Answer there = control(run, {to_steps});
+        INFO(there.text);
+        CHECK(there.code == 0);
+        CHECK_THAT(there.text, Catch::Contains("decision 1:") && Catch::Contains("settled"));
+        // Refused by name for as long as a worker still settles what it began under block scope.
+        Answer back = control(run, {to_blocks});
+        for (int i = 0; i < 20 && back.text.find("still being made") != std::string::npos; ++i) {
+            back = control(run, {to_blocks});
+        }
+        INFO(back.text);
+        CHECK(back.code == 0);
+        REQUIRE(launched.wait(seconds(60)) == 0);
+        CHECK(run.summary().at("batches").as_object().at("done").to_number<double>() == 1);
+        const auto lines = changes(run);
+        REQUIRE(lines.size() == 4);  // two shards, two changes
+        for (const std::string& line : lines) CHECK_THAT(line, Catch::Contains("decision 1:"));
     }
-    INFO(back.text);
-    CHECK(back.code == 0);
-    REQUIRE(launched.wait(seconds(60)) == 0);
-    CHECK(run.summary().at("batches").as_object().at("done").to_number<double>() == 1);
-    const auto lines = changes(run);
-    REQUIRE(lines.size() == 4);  // two shards, two changes
-    for (const std::string& line : lines) CHECK_THAT(line, Catch::Contains("decision 1:"));
 }
 
 TEST_CASE("control: what cannot be is refused with the reason, and the run goes on as it was") {
