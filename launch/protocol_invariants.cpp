@@ -65,6 +65,9 @@ void ProtocolInvariants::sent(const Message& message) {
             if (!applied_.contains(update)) gradients_.try_emplace(update, block.gradient);
         }
     }
+    if (const auto* decision = std::get_if<StageDecision>(&message.body)) {
+        scopes_.decided(*decision);
+    }
     const auto newer = [this](const WeightBlock& block) {
         const Followed& followed = blocks_[block.block];
         return followed.known &&
@@ -97,9 +100,13 @@ void ProtocolInvariants::sent(const Message& message) {
 
 void ProtocolInvariants::recorded(NodeId shard, const LedgerEntry& entry) {
     if (shard.role != Role::shard) return;
-    if (const auto* record = std::get_if<VerdictRecord>(&entry.record)) verdict(shard, *record);
+    if (const auto* record = std::get_if<VerdictRecord>(&entry.record)) {
+        fail_if(scopes_.judged(shard, *record));
+        verdict(shard, *record);
+    }
     if (const auto* record = std::get_if<PullRecord>(&entry.record)) {
         handed_out(*record);
+        fail_if(scopes_.handed_out(shard, *record));
         if (clocks_ != nullptr) clocks_->pulled(shard, *record);
     }
     if (const auto* record = std::get_if<LostRecord>(&entry.record)) {
@@ -115,6 +122,7 @@ void ProtocolInvariants::recorded(NodeId shard, const LedgerEntry& entry) {
         forgotten(shard, *worker);
     }
     if (const auto policy = control == nullptr ? std::nullopt : changed_policy(*control)) {
+        scopes_.changed(shard);
         policy_changes(shard, *policy);
     }
     const auto* closed = std::get_if<ClosedRecord>(&entry.record);
@@ -283,9 +291,7 @@ std::optional<std::string> ProtocolInvariants::after(NodeId id, Shard& shard) {
         for (const LiveBlock& block : shard.store().blocks()) compare(block);
     }
     compare_books(id, shard);
-    if (clocks_ != nullptr) {
-        if (auto wrong = clocks_->after(shard.lead())) fail_with(std::move(*wrong));
-    }
+    if (clocks_ != nullptr) fail_if(clocks_->after(shard.lead()));
     return broken_;
 }
 

@@ -17,7 +17,8 @@
 //   - a restored shard is in a new epoch, holds what its checkpoint held, and lists every update
 //     applied since as lost, each once and with a reason;
 //   - no node is handed a message of an older generation;
-//   - clocks keep their bound (launch/clock_invariants.h).
+//   - clocks keep their bound (launch/clock_invariants.h);
+//   - no step is torn by a live change of scope (launch/scope_invariants.h).
 // It keeps an entry per update: for runs of minutes, not of days.
 //
 // Thread: the world's.
@@ -38,6 +39,7 @@
 #include "common/rules/rule.h"
 #include "common/staleness/policy.h"
 #include "launch/clock_invariants.h"
+#include "launch/scope_invariants.h"
 #include "ps/policy_vectors.h"
 #include "ps/shard.h"
 #include "ps/task_memory.h"
@@ -121,7 +123,7 @@ class ProtocolInvariants {
     };
 
     ProtocolInvariants(const Job& job, std::shared_ptr<const Plan> plan)
-        : job_(job), plan_(std::move(plan)) {}
+        : job_(job), plan_(std::move(plan)), scopes_(job, plan_->by_shard.size()) {}
     void follow(Followed& followed, const LiveBlock& block);
     void verdict(NodeId shard, const VerdictRecord& record);
     // Whether the lead shard has decided that.
@@ -134,6 +136,9 @@ class ProtocolInvariants {
     void handed_out(const PullRecord& record);
     void compare(const LiveBlock& block);
     void fail_with(std::string text);
+    void fail_if(std::optional<std::string> wrong) {
+        if (wrong) fail_with(std::move(*wrong));
+    }
     // What updates make of the weights (protocol_fold.cpp).
     void keep(const BlockUpdate& update, const VerdictRecord& record, const VerdictRecord::Row& row,
               Followed& followed);
@@ -197,6 +202,7 @@ class ProtocolInvariants {
     };
     std::map<std::pair<WorkerId, BlockId>, Read> reads_;
     std::unique_ptr<ClockInvariants> clocks_;
+    ScopeInvariants scopes_;
     std::map<NodeId, Books> told_;  // what a shard's records add up to
     // By number of the checkpoint.
     std::map<std::uint64_t, std::map<NodeId, KeptShard>> kept_;

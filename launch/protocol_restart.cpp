@@ -98,6 +98,7 @@ void ProtocolInvariants::resumed(std::optional<std::uint64_t> checkpoint) {
     too_stale_.clear();
     changed_.clear();  // a job that is begun again has its own policy
     scope_changed_ = false;
+    scopes_.restarted();
     if (clocks_ != nullptr) {
         clocks_->restarted();
     } else {
