@@ -36,8 +36,7 @@ void ProtocolInvariants::policy_changes(NodeId shard, const ChangedPolicy& chang
         return fail_with(fmt::format("{} changes to a policy that cannot be made: {}",
                                      to_string(shard), policy.error().text));
     }
-    const PolicyNeeds needs = (*policy)->needs();
-    if (needs.corrects || needs.step_averages) folds_ = false;
+    begin_anew(shard, **policy);
     const bool steps = decides_steps(change.admission.value_or(job_.admission), **policy);
     if (steps != steps_) scope_changed_ = true;
     changed_[shard] = std::move(*policy);

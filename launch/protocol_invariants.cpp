@@ -3,7 +3,6 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
 #include <utility>
 
@@ -28,7 +27,6 @@ Result<std::unique_ptr<ProtocolInvariants>> ProtocolInvariants::create(
     const Job& job, std::shared_ptr<const Plan> plan) {
     std::unique_ptr<ProtocolInvariants> made(new ProtocolInvariants(job, std::move(plan)));
     made->steps_ = decides_steps(job);
-    made->folds_ = true;
     for (const Block& block : made->plan_->blocks) made->trainable_ += block.trainable() ? 1 : 0;
     made->clocks_ = ClockInvariants::create(job);
     std::vector<const PolicyConfig*> policies{&job.policy};
@@ -36,8 +34,6 @@ Result<std::unique_ptr<ProtocolInvariants>> ProtocolInvariants::create(
     for (const PolicyConfig* config : policies) {
         auto policy = make_policy(*config);
         if (policy.has_error()) return policy.error();
-        const PolicyNeeds needs = (*policy)->needs();
-        if (needs.corrects || needs.step_averages) made->folds_ = false;
         made->policies_.push_back(std::move(*policy));
     }
     std::vector<const RuleConfig*> rules{&job.rule};
@@ -61,13 +57,16 @@ void ProtocolInvariants::sent(const Message& message) {
     const Envelope& envelope = message.envelope;
     const auto* push = std::get_if<Push>(&message.body);
     if (push != nullptr) computed_at(envelope.from, envelope.incarnation, *push);
-    if (push != nullptr && folds_) {
+    if (push != nullptr) {
         for (const GradientBlock& block : push->blocks) {
             const BlockUpdate update{WorkerId{envelope.from.index}, envelope.incarnation,
                                      push->step, block.block};
             // The first sending counts: a re-sent part is the same one.
             if (!applied_.contains(update)) gradients_.try_emplace(update, block.gradient);
         }
+    }
+    if (const auto* decision = std::get_if<StageDecision>(&message.body)) {
+        scopes_.decided(*decision);
     }
     const auto newer = [this](const WeightBlock& block) {
         const Followed& followed = blocks_[block.block];
@@ -101,9 +100,13 @@ void ProtocolInvariants::sent(const Message& message) {
 
 void ProtocolInvariants::recorded(NodeId shard, const LedgerEntry& entry) {
     if (shard.role != Role::shard) return;
-    if (const auto* record = std::get_if<VerdictRecord>(&entry.record)) verdict(shard, *record);
+    if (const auto* record = std::get_if<VerdictRecord>(&entry.record)) {
+        fail_if(scopes_.judged(shard, *record));
+        verdict(shard, *record);
+    }
     if (const auto* record = std::get_if<PullRecord>(&entry.record)) {
         handed_out(*record);
+        fail_if(scopes_.handed_out(shard, *record));
         if (clocks_ != nullptr) clocks_->pulled(shard, *record);
     }
     if (const auto* record = std::get_if<LostRecord>(&entry.record)) {
@@ -119,6 +122,7 @@ void ProtocolInvariants::recorded(NodeId shard, const LedgerEntry& entry) {
         forgotten(shard, *worker);
     }
     if (const auto change = control == nullptr ? std::nullopt : changed_policy(*control)) {
+        scopes_.changed(shard);
         policy_changes(shard, *change);
     }
     const auto* closed = std::get_if<ClosedRecord>(&entry.record);
@@ -140,12 +144,7 @@ void ProtocolInvariants::handed_out(const PullRecord& record) {
     for (std::size_t i = 0; i < record.blocks.size(); ++i) {
         Followed& followed = blocks_[record.blocks[i]];
         if (!followed.known || record.epoch != followed.epoch) continue;
-        const Block& planned = plan_->block(record.blocks[i]);
-        if (folds_ && job_.across.compensate > 0 && remembers_tasks(job_, planned)) {
-            fold(record.blocks[i], followed);
-            followed.memory.copies().keep_copy(record.worker, followed.version,
-                                               followed.weights->floats().first(planned.elements));
-        }
+        hand_out(record.blocks[i], record.worker, followed);
         if (record.versions[i] == followed.version) continue;
         fail_with(fmt::format("{} was given block {} at version {}; its updates so far make {}",
                               text_of(record.worker, record.incarnation, record.step),
@@ -196,87 +195,9 @@ void ProtocolInvariants::applied(const VerdictRecord& record, const VerdictRecor
     }
     followed.last = update;
     within_bound(record, row);
-    if (folds_ && !averaged) fold(row.block, followed);
-    if (folds_) keep(one, record, row, followed);
+    if (!averaged) fold(row.block, followed);
+    keep(one, record, row, followed);
     followed.version = row.version;
-}
-
-void ProtocolInvariants::keep(const BlockUpdate& update, const VerdictRecord& record,
-                              const VerdictRecord::Row& row, Followed& followed) {
-    const auto gradient = gradients_.find(update);
-    if (gradient == gradients_.end()) {
-        return fail_with(fmt::format("block {}: version {} comes of a gradient that nobody sent",
-                                     row.block.value, row.version.value));
-    }
-    followed.parts.emplace_back(record.gradient_weight, std::move(gradient->second));
-    followed.denominator = record.denominator;
-    followed.learning_rate = row.learning_rate();
-    if (remembers_tasks(job_, plan_->block(row.block))) {
-        followed.task = TaskId{static_cast<std::uint32_t>(std::countr_zero(row.tasks.bits))};
-        followed.worker = record.worker;
-        followed.base = row.base;
-    }
-    gradients_.erase(gradient);
-    ++folded_;
-}
-
-// Applies what was kept: Σ weight·g / denominator, in double and in the order of the records, as
-// the shard does.
-void ProtocolInvariants::fold(BlockId block, Followed& followed) {
-    if (followed.parts.empty()) return;
-    const Block& planned = plan_->block(block);
-    const auto parts = std::exchange(followed.parts, {});
-    const std::byte* gradient = parts.front().second.bytes.data();
-    if (parts.size() > 1 || parts.front().first != 1 || followed.denominator != 1) {
-        std::vector<double> sum(planned.elements, 0.0);
-        average_.resize(planned.elements);
-        for (const auto& [weight, payload] : parts) {
-            std::memcpy(average_.data(), payload.bytes.data(), planned.bytes());
-            for (std::size_t i = 0; i < sum.size(); ++i) {
-                sum[i] += static_cast<double>(weight) * average_[i];
-            }
-        }
-        for (std::size_t i = 0; i < sum.size(); ++i) {
-            average_[i] = static_cast<float>(sum[i] / followed.denominator);
-        }
-        gradient = reinterpret_cast<const std::byte*>(average_.data());
-    } else if (remembers_tasks(job_, planned)) {
-        gradient = resolved(planned, followed, parts.front().second);
-    }
-    const Rule& rule = *rules_[planned.rule];
-    const std::size_t stride = (planned.elements + 15) / 16 * 16;
-    RuleArrays arrays;
-    arrays.weights_in = followed.weights->floats().first(planned.elements);
-    arrays.weights_out = followed.weights->floats().first(planned.elements);
-    arrays.gradient = gradient;
-    if (rule.slots() > 0) arrays.slot0 = followed.slots->floats().subspan(0, planned.elements);
-    if (rule.slots() > 1) arrays.slot1 = followed.slots->floats().subspan(stride, planned.elements);
-    RuleStep step;
-    step.learning_rate = followed.learning_rate;
-    step.update = ++followed.updates;
-    step.clip_value = clip_values_[planned.rule];
-    rule.apply(step, arrays);
-}
-
-const std::byte* ProtocolInvariants::resolved(const Block& planned, Followed& followed,
-                                              const Payload& gradient) {
-    average_.resize(planned.elements);
-    std::memcpy(average_.data(), gradient.bytes.data(), planned.bytes());
-    TaskMemory::Arrival arrival;
-    arrival.task = followed.task;
-    arrival.base = followed.base;
-    arrival.weights = followed.weights->floats().first(planned.elements);
-    arrival.stale = followed.memory.copies().copy_of(followed.worker, followed.base);
-    AcrossFigures figures;
-    followed.memory.resolve(job_.across, arrival, average_, beside_, figures);
-    return reinterpret_cast<const std::byte*>(average_.data());
-}
-
-void ProtocolInvariants::forgotten(NodeId shard, WorkerId worker) {
-    for (const BlockId id : plan_->by_shard[shard.index]) {
-        fold(id, blocks_[id]);
-        blocks_[id].memory.copies().forget(worker);
-    }
 }
 
 void ProtocolInvariants::same_everywhere(NodeId shard, const VerdictRecord& record) {
@@ -313,7 +234,8 @@ void ProtocolInvariants::follow(Followed& followed, const LiveBlock& block) {
     followed.updates = block.updates;
     followed.last.reset();
     followed.parts.clear();
-    if (!folds_) return;
+    followed.samples = 0;
+    followed.samples_applied = block.samples_applied;
     const auto copied = [](const AlignedBuffer& bytes) {
         auto copy = std::make_unique<AlignedBuffer>(bytes.size());
         if (bytes.size() > 0) std::memcpy(copy->data(), bytes.data(), bytes.size());
@@ -322,6 +244,8 @@ void ProtocolInvariants::follow(Followed& followed, const LiveBlock& block) {
     followed.weights = copied(*block.weights);
     followed.slots = copied(*block.slots);
     followed.memory.restore(block.memory.save());
+    followed.policy_state = block.policy_state;
+    followed.vectors.restore(block.vectors.save());
 }
 
 void ProtocolInvariants::compare(const LiveBlock& block) {
@@ -332,7 +256,7 @@ void ProtocolInvariants::compare(const LiveBlock& block) {
                               block.version.value, followed.version.value));
         return;
     }
-    if (!folds_ || !followed.last) return;
+    if (!followed.last) return;
     followed.last.reset();  // looked at once per update
     fold(block.plan->id, followed);
     if (std::memcmp(followed.weights->data(), block.weights->data(), block.plan->bytes()) != 0) {
@@ -367,9 +291,7 @@ std::optional<std::string> ProtocolInvariants::after(NodeId id, Shard& shard) {
         for (const LiveBlock& block : shard.store().blocks()) compare(block);
     }
     compare_books(id, shard);
-    if (clocks_ != nullptr) {
-        if (auto wrong = clocks_->after(shard.lead())) fail_with(std::move(*wrong));
-    }
+    if (clocks_ != nullptr) fail_if(clocks_->after(shard.lead()));
     return broken_;
 }
 

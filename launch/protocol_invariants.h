@@ -10,15 +10,15 @@
 //     simulate.staleness imposes it; an average of layers in step is as old as its oldest part);
 //   - step scope: every shard applies the same pushes in the same order, and no push is applied
 //     here and rejected there;
-//   - folding what was applied over the first weights gives the weights, to the bit. Not under
-//     policies that correct gradients or keep averages of steps (dc_asgd, gap_aware, dana_zero,
-//     delayed_nesterov, …): that would take their vectors and every worker's weights of then, a
-//     second block store. A replay of such a run (launch/replay) has these, and compares digests;
+//   - folding what was applied over the first weights gives the weights, to the bit. Under policies
+//     that correct gradients, each is corrected again, with vectors and weights of then that are
+//     kept here besides (protocol_fold.cpp);
 //   - what a shard's ledger says makes its books;
 //   - a restored shard is in a new epoch, holds what its checkpoint held, and lists every update
 //     applied since as lost, each once and with a reason;
 //   - no node is handed a message of an older generation;
-//   - clocks keep their bound (launch/clock_invariants.h).
+//   - clocks keep their bound (launch/clock_invariants.h);
+//   - no step is torn by a live change of scope (launch/scope_invariants.h).
 // It keeps an entry per update: for runs of minutes, not of days.
 //
 // Thread: the world's.
@@ -40,12 +40,18 @@
 #include "common/rules/rule.h"
 #include "common/staleness/policy.h"
 #include "launch/clock_invariants.h"
+#include "launch/scope_invariants.h"
+#include "ps/policy_vectors.h"
 #include "ps/shard.h"
 #include "ps/task_memory.h"
 
 namespace detente {
 
 std::string text_of(WorkerId worker, Incarnation incarnation, Step step);  // for messages
+
+// What a shard does to the vectors a policy keeps of one block when their worker is gone.
+void forget_vectors(const Policy& policy, std::span<const float> weights, Version version,
+                    WorkerId worker, PolicyVectors& vectors);
 
 class ProtocolInvariants {
   public:
@@ -73,23 +79,31 @@ class ProtocolInvariants {
   private:
     using Update = std::tuple<WorkerId, Incarnation, Step>;
     using BlockUpdate = std::tuple<WorkerId, Incarnation, Step, BlockId>;
+    struct Part {  // of an update: a gradient as it was sent
+        float weight = 1;
+        Payload gradient;
+        Arrived arrived;
+        Version base;
+        TaskSet tasks;
+    };
     struct Followed {  // a block as the records tell it
         bool known = false;
         Epoch epoch{1};
         Version version;
         std::uint64_t updates = 0;
-        std::unique_ptr<AlignedBuffer> weights;  // where folded
+        std::unique_ptr<AlignedBuffer> weights;
         std::unique_ptr<AlignedBuffer> slots;
         std::optional<Update> last;
         // What the newest version is made of, not applied yet: one gradient, or an average's.
-        std::vector<std::pair<float, Payload>> parts;
+        std::vector<Part> parts;
         double denominator = 1;
         double learning_rate = 0;
-        // [across]: what is remembered of tasks, and of whom at which version the one part is.
-        TaskMemory memory;
-        TaskId task;
-        WorkerId worker;
-        Version base;
+        std::uint32_t samples = 0;
+        std::uint64_t samples_applied = 0;  // before those
+        TaskMemory memory;                  // [across]
+        // Of policies that correct gradients.
+        PolicyState policy_state;
+        PolicyVectors vectors;
     };
 
     // A block as it was when a checkpoint was made of it.
@@ -97,9 +111,12 @@ class ProtocolInvariants {
         Epoch epoch;
         Version version;
         std::uint64_t updates = 0;
-        std::shared_ptr<const AlignedBuffer> weights;  // where folded
+        std::shared_ptr<const AlignedBuffer> weights;
         std::shared_ptr<const AlignedBuffer> slots;
         SavedMemory memory;
+        std::string policy;
+        PolicyState policy_state;
+        SavedVectors vectors;
     };
     struct KeptShard {
         std::map<BlockId, Kept> blocks;
@@ -107,7 +124,7 @@ class ProtocolInvariants {
     };
 
     ProtocolInvariants(const Job& job, std::shared_ptr<const Plan> plan)
-        : job_(job), plan_(std::move(plan)) {}
+        : job_(job), plan_(std::move(plan)), scopes_(job, plan_->by_shard.size()) {}
     void follow(Followed& followed, const LiveBlock& block);
     void verdict(NodeId shard, const VerdictRecord& record);
     // Whether the lead shard has decided that.
@@ -116,16 +133,26 @@ class ProtocolInvariants {
     }
     void row(const VerdictRecord& record, const VerdictRecord::Row& row);
     void applied(const VerdictRecord& record, const VerdictRecord::Row& row, Followed& followed);
-    void keep(const BlockUpdate& update, const VerdictRecord& record, const VerdictRecord::Row& row,
-              Followed& followed);
-    void fold(BlockId block, Followed& followed);
-    // The one part, resolved against the other tasks' as the shard does it.
-    const std::byte* resolved(const Block& planned, Followed& followed, const Payload& gradient);
-    void forgotten(NodeId shard, WorkerId worker);
     void same_everywhere(NodeId shard, const VerdictRecord& record);
     void handed_out(const PullRecord& record);
     void compare(const LiveBlock& block);
     void fail_with(std::string text);
+    void fail_if(std::optional<std::string> wrong) {
+        if (wrong) fail_with(std::move(*wrong));
+    }
+    // What updates make of the weights (protocol_fold.cpp).
+    void keep(const BlockUpdate& update, const VerdictRecord& record, const VerdictRecord::Row& row,
+              Followed& followed);
+    void fold(BlockId block, Followed& followed);
+    // The one part, resolved against the other tasks' as the shard does it.
+    const std::byte* resolved(const Block& planned, Followed& followed, const Part& part);
+    // Each part as the policy corrects it, averaged.
+    const std::byte* corrected(const Block& planned, Followed& followed,
+                               const std::vector<Part>& parts);
+    void hand_out(BlockId block, WorkerId worker, Followed& followed);
+    void forgotten(NodeId shard, WorkerId worker);
+    // Another policy keeps what it keeps of these blocks from here on.
+    void begin_anew(NodeId shard, const Policy& policy);
     // Bounds and reads (protocol_bounds.cpp).
     const Policy& policy_of(BlockId block) const;
     void policy_changes(NodeId shard, const ChangedPolicy& change);
@@ -137,17 +164,19 @@ class ProtocolInvariants {
     void keep_checkpoint(NodeId shard, std::uint64_t number);
     void listed_as_lost(const LostRecord& record);
     void restored(const LiveBlock& block);
+    bool same_policy_vectors(const LiveBlock& block, const Kept& kept) const;
     void all_listed(NodeId shard);
 
     Job job_;
     std::shared_ptr<const Plan> plan_;
     bool steps_ = false;          // by the job the lead shard decides
     bool scope_changed_ = false;  // since: each record says by itself
-    bool folds_ = false;
     std::vector<std::unique_ptr<const Policy>> policies_;
     std::vector<std::unique_ptr<const Rule>> rules_;
     std::vector<float> clip_values_;
-    std::vector<float> average_;
+    std::vector<float> scratch_;  // a gradient that is applied
+    std::vector<double> sum_;
+    std::vector<float> before_;
     std::vector<float> beside_;
     std::map<BlockId, Followed> blocks_;
     std::map<BlockUpdate, Payload> gradients_;  // sent, and not judged yet
@@ -174,6 +203,7 @@ class ProtocolInvariants {
     };
     std::map<std::pair<WorkerId, BlockId>, Read> reads_;
     std::unique_ptr<ClockInvariants> clocks_;
+    ScopeInvariants scopes_;
     std::map<NodeId, Books> told_;  // what a shard's records add up to
     // By number of the checkpoint.
     std::map<std::uint64_t, std::map<NodeId, KeptShard>> kept_;

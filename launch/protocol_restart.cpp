@@ -49,12 +49,14 @@ void ProtocolInvariants::keep_checkpoint(NodeId shard, std::uint64_t number) {
         Kept& block = kept.blocks[id];
         block.epoch = followed.epoch;
         block.version = followed.version;
-        if (!folds_) continue;
         fold(id, followed);
         block.updates = followed.updates;
         block.weights = copy_of(*followed.weights);
         block.slots = copy_of(*followed.slots);
         block.memory = followed.memory.save();
+        block.policy = policy_of(id).name();
+        block.policy_state = followed.policy_state;
+        block.vectors = followed.vectors.save();
     }
 }
 
@@ -96,6 +98,7 @@ void ProtocolInvariants::resumed(std::optional<std::uint64_t> checkpoint) {
     too_stale_.clear();
     changed_.clear();  // a job that is begun again has its own policy
     scope_changed_ = false;
+    scopes_.restarted();
     if (clocks_ != nullptr) {
         clocks_->restarted();
     } else {
@@ -146,7 +149,6 @@ void ProtocolInvariants::restored(const LiveBlock& block) {
         fail_with(name + fmt::format("at version {}, its checkpoint has {}", block.version.value,
                                      kept.version.value));
     }
-    if (kept.weights == nullptr) return;
     if (block.updates != kept.updates ||
         !same(*block.weights, *kept.weights, 0, block.plan->elements)) {
         fail_with(name +
@@ -155,12 +157,46 @@ void ProtocolInvariants::restored(const LiveBlock& block) {
     if (block.memory.save() != kept.memory) {
         fail_with(name + "with other averages of tasks' gradients than its checkpoint has");
     }
+    if (!same_policy_vectors(block, kept)) {
+        fail_with(name + "with other vectors of its staleness policy than its checkpoint has");
+    }
     for (int slot = 0; slot < block.rule->slots(); ++slot) {
         const std::size_t from = static_cast<std::size_t>(slot) * block.slot_floats();
         if (!same(*block.slots, *kept.slots, from, block.plan->elements)) {
             fail_with(name + "with other optimizer state than its checkpoint has");
         }
     }
+}
+
+// A policy that was set while the run went on is not the job's that is begun again: that one begins
+// anew, as does one of the same name that keeps other vectors. Of policies that correct nothing,
+// neither vectors nor state are followed.
+bool ProtocolInvariants::same_policy_vectors(const LiveBlock& block, const Kept& kept) const {
+    const Policy& policy = policy_of(block.plan->id);
+    const PolicyNeeds needs = policy.needs();
+    const bool fits =
+        kept.policy == policy.name() && kept.vectors.block.size() == needs.block_vectors &&
+        std::all_of(kept.vectors.workers.begin(), kept.vectors.workers.end(),
+                    [&](const auto& one) { return one.second.size() == needs.worker_vectors; });
+    if (!needs.corrects || !fits) return true;
+    PolicyVectors expected;
+    expected.restore(kept.vectors);
+    for (const auto& [worker, vectors] : kept.vectors.workers) {
+        if (worker.value < job_.workers) continue;  // it had joined, and is not there again
+        forget_vectors(policy, block.weights->floats().first(block.plan->elements), block.version,
+                       worker, expected);
+    }
+    const SavedVectors one = expected.save();
+    const SavedVectors other = block.vectors.save();
+    const auto same_bytes = [](const Payload& a, const Payload& b) {
+        return std::ranges::equal(a.bytes, b.bytes);
+    };
+    const auto same_worker = [&](const auto& a, const auto& b) {
+        return a.first == b.first && std::ranges::equal(a.second, b.second, same_bytes);
+    };
+    return block.policy_state == kept.policy_state &&
+           std::ranges::equal(one.block, other.block, same_bytes) &&
+           std::ranges::equal(one.workers, other.workers, same_worker);
 }
 
 }  // namespace detente

@@ -258,6 +258,162 @@ TEST_CASE("protocol invariants: weights that are not what their updates make are
     CHECK(watched.broken().find("are not what its updates make") != std::string::npos);
 }
 
+namespace {
+
+struct Correcting {  // a policy that corrects gradients, and the same with another parameter
+    PolicyConfig policy;
+    PolicyConfig altered;
+};
+
+const std::vector<Correcting>& correcting_policies() {
+    static const std::vector<Correcting> all{
+        {{"dc_asgd", {{"lambda", "0.04"}}}, {"dc_asgd", {{"lambda", "0.5"}}}},
+        {{"dc_asgd", {{"variant", "a"}, {"m", "0.95"}}},
+         {"dc_asgd", {{"variant", "a"}, {"m", "0.5"}}}},
+        {{"gap_aware", {{"decay", "0.9"}}}, {"gap_aware", {{"decay", "0.5"}}}},
+        {{"dana_zero", {{"gamma", "0.9"}}}, {"dana_zero", {{"gamma", "0.5"}}}},
+        {{"delayed_nesterov", {{"beta", "0.9"}}}, {"delayed_nesterov", {{"beta", "0.5"}}}}};
+    return all;
+}
+
+Job under(const PolicyConfig& policy) {
+    Job job = test::job_of();
+    job.policy = policy;
+    return job;
+}
+
+// A push of all blocks, computed at what the worker is handed now.
+void pull_all(Watched& watched, std::uint32_t worker, std::uint64_t step) {
+    watched.shard().pull(worker, step, {kTrunk, kHead}, 1, step - 1);
+    watched.look();
+}
+
+void push_all(Watched& watched, std::uint32_t worker, std::uint64_t step, std::uint64_t base,
+              float value) {
+    OneShard& shard = watched.shard();
+    watched.push(worker, shard.push_of(step, {shard.gradient(kTrunk, value, Version{base}),
+                                              shard.gradient(kHead, value, Version{base})}));
+}
+
+// Each worker twice; all but the first push are stale.
+void train(Watched& watched) {
+    for (std::uint64_t step = 1; step <= 2; ++step) {
+        const std::uint64_t base = 3 * (step - 1);
+        for (std::uint32_t worker = 0; worker < 3; ++worker) pull_all(watched, worker, step);
+        for (std::uint32_t worker = 0; worker < 3; ++worker) {
+            push_all(watched, worker, step, base, 1.0F + static_cast<float>(worker));
+        }
+    }
+}
+
+}  // namespace
+
+TEST_CASE("protocol invariants: gradients that a policy corrects are corrected again") {
+    const bool steps = GENERATE(false, true);
+    for (const Correcting& one : correcting_policies()) {
+        const Job job = steps ? by_steps(under(one.policy)) : under(one.policy);
+        INFO(one.policy.name << (steps ? " by steps" : ""));
+        Watched watched(job);
+        train(watched);
+        CHECK(watched.broken().empty());
+        CHECK(watched.invariants().folded() == 12);
+        // Corrected otherwise than the job says.
+        const Job promised = steps ? by_steps(under(one.altered)) : under(one.altered);
+        Watched other(job, promised);
+        train(other);
+        CHECK(other.broken().find("are not what its updates make") != std::string::npos);
+    }
+}
+
+TEST_CASE("protocol invariants: a gradient corrected by other weights than its own is found") {
+    Watched watched(under({"dc_asgd", {{"lambda", "0.5"}}}));
+    for (std::uint32_t worker = 0; worker < 3; ++worker) pull_all(watched, worker, 1);
+    push_all(watched, 1, 1, 0, 1);
+    REQUIRE(watched.broken().empty());
+    PolicyVectors& copies = watched.shard().block(kTrunk).vectors;
+    copies.forget(WorkerId{2});
+    copies.keep_copy(WorkerId{2}, Version{0}, std::vector<float>(40, 7.0F));
+    push_all(watched, 2, 1, 0, 1);
+    CHECK(watched.broken().find("are not what its updates make") != std::string::npos);
+}
+
+TEST_CASE("protocol invariants: what a policy keeps of a worker goes with it") {
+    Watched watched(under({"dana_zero", {}}));
+    train(watched);
+    watched.shard().world().give(PeerDown{{Role::worker, 1}, Incarnation{1}, "lost"});
+    watched.look();
+    const bool kept = GENERATE(false, true);
+    OneShard& shard = watched.shard();
+    shard.pull(1, 1, {kTrunk, kHead}, 2);
+    watched.look();
+    if (kept) {  // as if the shard had not forgotten it
+        const PolicyNeeds needs = shard.block(kTrunk).policy->needs();
+        const std::vector<float> weights(40);
+        shard.block(kTrunk)
+            .vectors.of(needs, WorkerId{1}, Version{6}, weights)
+            .worker_vectors[0][3] = 1;
+    }
+    const Push push = shard.push_of(
+        1, {shard.gradient(kTrunk, 1, Version{6}), shard.gradient(kHead, 1, Version{6})});
+    Message message{{}, push};
+    message.envelope.from = {Role::worker, 1};
+    message.envelope.to = node_of(kLeadShard);
+    message.envelope.incarnation = Incarnation{2};
+    watched.invariants().sent(message);
+    shard.from(1, push, 2);
+    watched.look();
+    CHECK(watched.invariants().folded() == 14);
+    CHECK(watched.broken().empty() == !kept);
+}
+
+TEST_CASE(
+    "protocol invariants: after a live change gradients are corrected as the new policy has") {
+    Watched watched(bounded(9));
+    train(watched);
+    REQUIRE(watched.broken().empty());
+    PolicyChange change;
+    change.policy = "gap_aware";
+    change.by = "a test";
+    watched.shard().world().receive(kCoordinator, change);
+    watched.look();
+    for (std::uint32_t worker = 0; worker < 3; ++worker) pull_all(watched, worker, 3);
+    for (std::uint32_t worker = 0; worker < 3; ++worker) push_all(watched, worker, 3, 6, 1);
+    CHECK(watched.shard().books().applied == 18);
+    CHECK(watched.broken().empty());
+    CHECK(watched.invariants().folded() == 18);
+}
+
+TEST_CASE("protocol invariants: a correcting policy is restored with what its checkpoint has") {
+    const bool loses = GENERATE(false, true);
+    const Job job = under({"dana_zero", {}});
+    Watched watched(job);
+    train(watched);
+    OneShard& before = watched.shard();
+    before.world().receive(kCoordinator, CheckpointRequest{1, "checkpoints/1"});
+    watched.look();
+    REQUIRE(watched.broken().empty());
+    ShardSetup setup;
+    setup.epoch = Epoch{2};
+    for (const BlockId id : {kTrunk, kHead, kEmbedding}) {
+        const LiveBlock& block = before.block(id);
+        BlockContents contents;
+        contents.version = block.version;
+        contents.updates = block.updates;
+        contents.samples_applied = block.samples_applied;
+        contents.policy = "dana_zero";
+        contents.policy_state = block.policy_state;
+        if (!loses) contents.vectors = block.vectors.save();
+        contents.weights = block.weight_payload();
+        setup.restored.emplace_back(id, contents);
+    }
+    OneShard restored(model_of(40), job, kLeadShard, std::move(setup));
+    watched.invariants().resumed(1);
+    watched.invariants().after(node_of(kLeadShard), restored.shard());
+    const bool found =
+        watched.broken().find("other vectors of its staleness policy") != std::string::npos;
+    CHECK(found == loses);
+}
+
 TEST_CASE("protocol invariants: pushes applied in another order on another shard are found") {
     Job job = test::job_of();
     job.servers = 2;

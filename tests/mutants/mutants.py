@@ -2,7 +2,7 @@
 
 A mutant is one replacement in one file; what it replaces must stand there exactly once, so that a
 mutant that no longer fits says so instead of surviving. scripts/mutants runs this; --fit SOURCES
-only says which no longer fit.
+only says which no longer fit, or are not in the table.
 """
 
 import pathlib
@@ -11,6 +11,7 @@ import sys
 
 # The share that must be found, or this fails.
 LEAST_FOUND = 0.95
+TABLE = "tests/mutants/table.md"
 
 # name, file, what stands there, what the mutant has instead.
 MUTANTS = [
@@ -120,6 +121,33 @@ MUTANTS = [
     ("a slice's checksum is not looked at", "ps/checkpoint.cpp",
      "if (found->bytes == file.bytes && found->checksum == file.checksum) return {};",
      "if (found->bytes == file.bytes) return {};"),
+    ("a step begins at a shut gate", "ps/shard_scopes.cpp",
+     "           last->second.step < step;", "           next(last->second.step) < step;"),
+    ("weights that come with verdicts pass the gate", "ps/shard_push.cpp",
+     "if (beyond_gate(from, body.opens)) {", "if (false) {"),
+    ("the gate opens one confirmation early", "ps/lead.h",
+     "log_.empty() || log_.front().sequence.number > number",
+     "log_.empty() || log_.front().sequence.number >= number"),
+    ("one shard's confirmation counts for all", "ps/lead.cpp",
+     "least = std::min(least, number);", "least = id == shard ? number : least;"),
+    ("scope changes when one worker's steps are settled", "ps/shard_scopes.cpp",
+     "return std::all_of(decision.cuts.begin(), decision.cuts.end(),",
+     "return std::any_of(decision.cuts.begin(), decision.cuts.end(),"),
+    ("a change of policy is not sent again", "ps/lead.cpp",
+     "if (decision.sequence.number > found->second) missing",
+     "if (decision.sequence.number > found->second && decision.changes.empty()) missing"),
+    ("what is staged is forgotten when block scope begins", "ps/shard_scopes.cpp",
+     "            deferred_.push_back(std::move(message));\n", ""),
+    ("who is held stays so when block scope begins", "ps/lead.cpp",
+     "        decision.release.assign(held_.begin(), held_.end());\n", ""),
+    ("what was handed out before step scope is fresh", "ps/shard_scopes.cpp",
+     "kFirstVersion = 1ULL << 32U;", "kFirstVersion = 0;"),
+    ("an idle worker keeps the gate shut", "ps/shard_scopes.cpp",
+     "        reply(to, Restart{last.step});\n", ""),
+    ("a gradient is not corrected", "ps/block_store.cpp",
+     "                policy.correct(part.arrived, block.policy_state, vectors, scratch_);\n", ""),
+    ("a policy's vectors are lost at a restart", "ps/block_store.cpp",
+     "    block.vectors.restore(contents.vectors);\n", ""),
 ]
 # Not here, because nothing can show it: that a worker does not hear "push again". A shard says so
 # when it has forgotten what it had staged, which takes a shard that restarts while its workers go
@@ -145,7 +173,20 @@ def enough(rows):
     return sum(verdict == "found" for _, verdict, _ in rows) >= LEAST_FOUND * len(rows)
 
 
+def told_before():
+    """The rows of the table there is, by name: what is not looked for again stays as it was."""
+    known = {name for name, *_ in MUTANTS}
+    rows = {}
+    for line in pathlib.Path(TABLE).read_text().splitlines():
+        cells = line[2:-2].split(" | ")
+        if len(cells) == 3 and cells[0] in known:
+            rows[cells[0]] = tuple(cells)
+    return rows
+
+
 def write_table(rows, seeds):
+    """`rows` by name; those of the table in the order of MUTANTS."""
+    rows = [rows[name] for name, *_ in MUTANTS if name in rows]
     found = sum(verdict == "found" for _, verdict, _ in rows)
     lines = ["# Planted faults and what `detente fuzz` says of them", "",
              f"Made by `scripts/mutants {seeds}`; the faults are in `mutants.py`.", "",
@@ -154,9 +195,9 @@ def write_table(rows, seeds):
     lines += ["", f"{found} of {len(rows)} found within {seeds} seeds: "
               f"{'enough' if enough(rows) else 'too few'}, {LEAST_FOUND:.0%} must be."]
     if len(rows) < len(MUTANTS):
-        lines += [f"{len(MUTANTS) - len(rows)} more were not reached: the run was interrupted."]
-    pathlib.Path("tests/mutants/table.md").write_text("\n".join(lines) + "\n")
-    return lines[-1]
+        lines += [f"{len(MUTANTS) - len(rows)} more were not looked for yet."]
+    pathlib.Path(TABLE).write_text("\n".join(lines) + "\n")
+    return rows, lines[-1]
 
 
 def unfit(tree):
@@ -165,23 +206,38 @@ def unfit(tree):
             if (tree / file).read_text().count(before) != 1]
 
 
-def main(tree, build, seeds):
-    rows = []
-    for name, file, before, after in MUTANTS:
+def chosen(which):
+    """All; `new`: those that the table does not have; or those of these names."""
+    if not which:
+        return MUTANTS
+    if which == ["new"]:
+        before = told_before()
+        return [one for one in MUTANTS if one[0] not in before]
+    unknown = set(which) - {name for name, *_ in MUTANTS}
+    if unknown:
+        sys.exit(f"no such mutant: {', '.join(sorted(unknown))}; names are in {__file__}")
+    return [one for one in MUTANTS if one[0] in which]
+
+
+def main(tree, build, seeds, which):
+    told = told_before() if which else {}
+    rows, last = list(told.values()), "nothing to look for"
+    for name, file, before, after in chosen(which):
         path = tree / file
         original = path.read_text()
         if original.count(before) != 1:
-            rows.append((name, "does not fit", f"{original.count(before)} places in {file}"))
+            told[name] = (name, "does not fit", f"{original.count(before)} places in {file}")
         else:
             try:
                 path.write_text(original.replace(before, after))
                 verdict, text = verdict_of(tree, build, seeds)
             finally:
                 path.write_text(original)
-            told = [line for line in text.splitlines() if line.startswith("seed ")]
-            rows.append((name, verdict, told[0][:100] if told else text.strip().splitlines()[-1][:100]))
-        print(*rows[-1], sep=": ", flush=True)
-        last = write_table(rows, seeds)
+            lines = [line for line in text.splitlines() if line.startswith("seed ")]
+            told[name] = (name, verdict, lines[0][:100] if lines
+                          else text.strip().splitlines()[-1][:100])
+        print(*told[name], sep=": ", flush=True)
+        rows, last = write_table(told, seeds)
     print(last)
     planted = all(verdict in ("found", "survives") for _, verdict, _ in rows)
     if not planted:
@@ -193,9 +249,10 @@ if __name__ == "__main__":
     if sys.argv[1] == "--fit":  # a test: nothing is planted
         for name, file in unfit(pathlib.Path(sys.argv[2])):
             print(f"{name}: not exactly one place in {file}: repair tests/mutants/mutants.py")
-        table = (pathlib.Path(sys.argv[2]) / "tests/mutants/table.md").read_text()
+        table = (pathlib.Path(sys.argv[2]) / TABLE).read_text()
         untold = [name for name, *_ in MUTANTS if f"| {name} |" not in table]
         for name in untold:
             print(f"{name}: not in tests/mutants/table.md: run scripts/mutants")
         sys.exit(1 if untold or unfit(pathlib.Path(sys.argv[2])) else 0)
-    sys.exit(main(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), int(sys.argv[3])))
+    sys.exit(main(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), int(sys.argv[3]),
+                  sys.argv[4:]))
