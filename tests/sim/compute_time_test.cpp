@@ -3,6 +3,7 @@
 
 #include <catch2/catch.hpp>
 #include <cmath>
+#include <sstream>
 
 #include "tests/temporary_folder.h"
 
@@ -123,6 +124,15 @@ TEST_CASE("compute times: what is wrong in an index formula is said with its pla
                                     Catch::Contains("character 5, found its end"));
     CHECK_THAT(mistake("1 + sqr(i)"), Catch::Contains("one of sqrt, abs") &&
                                           Catch::Contains("character 5, found 'sqr(i)'"));
+    // Every function there is, each of which is then missing no more than its values.
+    const std::string offered = mistake("sqr(i)");
+    const std::size_t from = offered.find("one of ") + 7;
+    std::istringstream names(offered.substr(from, offered.find(" at ") - from));
+    std::size_t count = 0;
+    for (std::string name; std::getline(names >> std::ws, name, ','); ++count) {
+        CHECK_THAT(mistake(name + "()"), Catch::Contains("a number, i, a function or '('"));
+    }
+    CHECK(count == 9);
     CHECK_THAT(mistake("normal(0)"), Catch::Contains("expected ',' at character 9"));
     CHECK_THAT(mistake("(1"), Catch::Contains("expected ')' at character 3"));
     CHECK_THAT(mistake("1 2"), Catch::Contains("an operator or the end at character 3"));

@@ -105,8 +105,10 @@ class FormulaReader {
                          [&](const Function& one) { return one.name == name; });
         if (found == kFunctions.end()) {
             at_ -= name.size();
-            return expected(
-                "i or one of sqrt, abs, exp, log, min, max, normal, uniform, exponential");
+            std::array<std::string_view, kFunctions.size()> names;
+            std::transform(kFunctions.begin(), kFunctions.end(), names.begin(),
+                           [](const Function& one) { return one.name; });
+            return expected(fmt::format("i or one of {}", fmt::join(names, ", ")));
         }
         must_take('(');
         if (wrong_.empty()) sum();
