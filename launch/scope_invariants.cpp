@@ -17,7 +17,7 @@ void ScopeInvariants::decided(const StageDecision& decision) {
         const auto policy = make_policy({change.policy, change.parameters});
         if (policy.has_error()) continue;  // the shards will say so
         const bool before = steps_;
-        steps_ = job_.admission == Admission::step || (*policy)->scope() == Scope::step;
+        steps_ = decides_steps(change.admission.value_or(job_.admission), **policy);
         if (before || !steps_) continue;
         gate_ = Gate{changes_, {}};
         for (const PushId& last : decision.cuts) gate_->last.emplace(last.worker, last);
