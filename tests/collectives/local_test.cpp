@@ -4,6 +4,7 @@
 #include <catch2/catch.hpp>
 
 #include "tests/collectives/scenarios.h"
+#include "worker/collectives/local_group.h"
 
 using namespace detente;
 using namespace detente::testing;
@@ -104,4 +105,34 @@ TEST_CASE("local: members that are given different groups of one epoch are told"
     const auto second = two.form(group_of(1, {0, 1, 2}), worker(1), Nanos{0});
     REQUIRE(second.has_error());
     CHECK(second.error().code == ErrorCode::wrong_epoch);
+}
+
+TEST_CASE("local: who comes when all others have left learns that the group is broken") {
+    const auto hub = std::make_shared<LocalHub>();
+    const Group group = whole_group(1, 3);
+    const CollectiveKey key = key_of(1, 1, 0);
+    const auto formed = [&](std::size_t index, const Group& of) {
+        return std::move(*LocalBackend(hub).form(of, worker(index), Nanos{0}));
+    };
+    formed(1, group)->give_up(key, fail(ErrorCode::over_limit, "it has no room"));
+    {
+        const auto first = formed(0, group);
+        REQUIRE(first->begin(key, share_of(0, key, 10, 1), at_ms(100)).has_value());
+        CHECK(first->poll(at_ms(1)).size() == 1);
+    }
+    const auto late = formed(2, group);
+    REQUIRE(late->begin(key, share_of(2, key, 10, 1), at_ms(100)).has_value());
+    const auto ends = late->poll(at_ms(2));
+    REQUIRE(ends.size() == 1);
+    CHECK(text_of(ends[0]) == "broken: io, missing worker:5");
+}
+
+TEST_CASE("local: a group is forgotten when its members are of a later one") {
+    const auto hub = std::make_shared<LocalHub>();
+    std::weak_ptr<LocalGroup> first = *hub->attach(whole_group(1, 2), worker(0));
+    CHECK_FALSE(first.expired());
+    const auto second = hub->attach(whole_group(2, 2), worker(0));
+    CHECK_FALSE(first.expired());
+    REQUIRE(hub->attach(whole_group(2, 2), worker(1)).has_value());
+    CHECK(first.expired());
 }

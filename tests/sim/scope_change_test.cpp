@@ -129,6 +129,7 @@ TEST_CASE("scope change: from any policy that decides steps to block scope and u
 }
 
 TEST_CASE("scope change: by admission alone, the policy as it was, and under faults") {
+    std::uint64_t decided_before = 0;  // a change to block scope may come before any step ended
     for (const std::string policy : {"async", "bounded_reject", "dc_asgd"}) {
         for (std::uint64_t seed = 1; seed <= 8; ++seed) {
             INFO(policy << " seed " << seed);
@@ -148,9 +149,11 @@ TEST_CASE("scope change: by admission alone, the policy as it was, and under fau
             require_sharp(cluster, to_steps);
             CHECK(cluster.books().lost == 0);
             CHECK(judged.applied_alone > 0);
-            CHECK(judged.applied_decided > 0);
+            if (to_steps) CHECK(judged.applied_decided > 0);
+            if (!to_steps) decided_before += judged.applied_decided;
         }
     }
+    CHECK(decided_before > 0);
 }
 
 TEST_CASE("scope change: there and back and there again, whenever it is asked for") {

@@ -82,10 +82,10 @@ Result<std::shared_ptr<LocalGroup>> LocalHub::attach(const Group& group, WorkerI
         return refused.error();
     }
     auto& known = groups_[{group.epoch, group.members.front()}];
-    auto shared = known.lock();
+    auto shared = known.group.lock();
     if (!shared) {
         shared = std::make_shared<LocalGroup>(group);
-        known = shared;
+        known = {shared, shared};
     }
     if (!(shared->group() == group) || !shared->attach(group.index_of(self))) {
         return fail(ErrorCode::wrong_epoch,
@@ -94,8 +94,19 @@ Result<std::shared_ptr<LocalGroup>> LocalHub::attach(const Group& group, WorkerI
                         " that was formed with other members; all must be given the same members");
     }
     last_[self] = group.epoch;
-    std::erase_if(groups_, [](const auto& one) { return one.second.expired(); });
+    for (auto& [place, one] : groups_) {
+        const auto formed = one.group.lock();
+        if (formed && all_came(formed->group())) one.until_all_came.reset();
+    }
+    std::erase_if(groups_, [](const auto& one) { return one.second.group.expired(); });
     return shared;
+}
+
+bool LocalHub::all_came(const Group& group) const {
+    return std::all_of(group.members.begin(), group.members.end(), [&](WorkerId member) {
+        const auto last = last_.find(member);
+        return last != last_.end() && !(last->second < group.epoch);
+    });
 }
 
 Result<std::unique_ptr<Collective>> LocalBackend::form(const Group& group, WorkerId self,

@@ -26,7 +26,14 @@ class LocalHub {
   private:
     std::mutex mutex_;
     std::map<WorkerId, GroupEpoch> last_;
-    std::map<std::pair<GroupEpoch, WorkerId>, std::weak_ptr<LocalGroup>> groups_;
+    // Kept until every member has come or is of a later epoch: whoever comes last must learn what
+    // became of the group, even when all others have left it.
+    struct Known {
+        std::shared_ptr<LocalGroup> until_all_came;
+        std::weak_ptr<LocalGroup> group;
+    };
+    bool all_came(const Group& group) const;
+    std::map<std::pair<GroupEpoch, WorkerId>, Known> groups_;
 };
 
 class LocalBackend final : public CollectiveBackend {
