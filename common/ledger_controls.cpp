@@ -14,6 +14,7 @@ constexpr std::string_view kRestored = "restored ";
 constexpr std::string_view kUnderEpoch = " under epoch ";
 constexpr std::string_view kPolicy = "staleness policy '";
 constexpr std::string_view kInPlaceOf = " in place of '";
+constexpr std::string_view kSummedBy = "averages are summed in an order of their own by ";
 constexpr std::string_view kRemembered = "conflict method remembers: ";
 
 }  // namespace
@@ -78,6 +79,15 @@ std::optional<PolicyConfig> changed_policy(const ControlRecord& record) {
         }
     }
     return policy;
+}
+
+ControlRecord summed_by(const std::string& backend) {
+    return {fmt::format("{}{}", kSummedBy, backend)};
+}
+
+std::optional<std::string> summed_elsewhere(const ControlRecord& record) {
+    if (!record.what.starts_with(kSummedBy)) return std::nullopt;
+    return record.what.substr(kSummedBy.size());
 }
 
 ControlRecord method_goes_on(const MethodState& state) {

@@ -31,6 +31,10 @@ ControlRecord policy_changed(const PolicyChange& change, const std::string& form
 // None: not about a change, a text of another build of this program, or damaged.
 std::optional<PolicyConfig> changed_policy(const ControlRecord& record);
 
+// A worker's averages with its node are summed by a library, in an order that nothing records.
+ControlRecord summed_by(const std::string& backend);
+std::optional<std::string> summed_elsewhere(const ControlRecord& record);  // by whom
+
 // A worker's conflict method begins with what it, or whoever had its place before, remembered; to
 // the last bit.
 ControlRecord method_goes_on(const MethodState& state);
