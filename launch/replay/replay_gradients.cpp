@@ -187,19 +187,19 @@ Result<Replay::Blocks> Replay::carried(EngineComputer& computer, const RecordedS
 Result<Replay::Blocks> Replay::resolved(EngineComputer& computer, Resolver& resolver,
                                         const StepKey& key, const RecordedStep& step,
                                         std::vector<WeightBlock> weights, bool compare) {
+    if (step.samples > job_->batch_samples) {
+        return fail(
+            ErrorCode::bad_message,
+            fmt::format("{} pushed averages of {} samples, but its worker's ledger does not "
+                        "say of what: it lacks its end, or is on another host",
+                        to_string(key), step.samples));
+    }
     const GradientWork work = work_of(resolver, key, step, std::move(weights));
     auto result = computer.run(work, never_, {});
     if (result.has_error()) return named(key, result.error());
     auto& outcome = std::get<GradientOutcome>(*result);
     if (compare) {
         if (auto same = compare_hash(key, step, outcome); same.has_error()) return same.error();
-    }
-    if (!job_->sync_layers.empty() && step.samples > outcome.samples) {
-        return fail(
-            ErrorCode::bad_message,
-            fmt::format("{} pushed averages of {} samples, but its worker's ledger does not "
-                        "say of what: it lacks its end, or is on another host",
-                        to_string(key), step.samples));
     }
     return combined(computer, resolver, key, step, std::move(outcome));
 }
