@@ -3,6 +3,9 @@
 // (ps/block_store.h). The weights come out bit for bit, or the first gradient whose hash differs is
 // named.
 //
+// Where a node kept layers in step, its members' gradients of a round are computed together and
+// averaged as they were.
+//
 // Shards are gone through in the order of their entries' times, as far as what an entry needs is
 // there already; so clocks of several hosts need not agree.
 //
