@@ -15,6 +15,7 @@ constexpr std::string_view kUnderEpoch = " under epoch ";
 constexpr std::string_view kPolicy = "staleness policy '";
 constexpr std::string_view kInPlaceOf = " in place of '";
 constexpr std::string_view kAdmission = "', admission ";
+constexpr std::string_view kSummedBy = "averages are summed in an order of their own by ";
 constexpr std::string_view kRemembered = "conflict method remembers: ";
 
 std::string change_to(const PolicyChange& change, Sequence decision) {
@@ -113,6 +114,15 @@ std::optional<ChangedPolicy> changed_policy(const ControlRecord& record) {
         }
     }
     return changed;
+}
+
+ControlRecord summed_by(const std::string& backend) {
+    return {fmt::format("{}{}", kSummedBy, backend)};
+}
+
+std::optional<std::string> summed_elsewhere(const ControlRecord& record) {
+    if (!record.what.starts_with(kSummedBy)) return std::nullopt;
+    return record.what.substr(kSummedBy.size());
 }
 
 ControlRecord method_goes_on(const MethodState& state) {

@@ -40,6 +40,10 @@ std::optional<ChangedPolicy> changed_policy(const ControlRecord& record);
 ControlRecord policy_change_decided(const PolicyChange& change, Sequence decision);
 ControlRecord policy_change_overtaken(const PolicyChange& change, Sequence decision);
 
+// A worker's averages with its node are summed by a library, in an order that nothing records.
+ControlRecord summed_by(const std::string& backend);
+std::optional<std::string> summed_elsewhere(const ControlRecord& record);  // by whom
+
 // A worker's conflict method begins with what it, or whoever had its place before, remembered; to
 // the last bit.
 ControlRecord method_goes_on(const MethodState& state);

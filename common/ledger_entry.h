@@ -103,6 +103,30 @@ struct NamesRecord {
     std::vector<std::string> tasks;
     std::vector<std::string> layers;  // shared ones, in order
 };
+// A worker's own, where its node keeps layers in step: what it brought to a round of averages. The
+// mean is over these, in the order of the workers' numbers (common/collective/average.h), so that
+// with the records of all members it can be made again.
+struct ShareRecord {
+    WorkerId worker;  // of the ledger's own incarnation
+    Step step;
+    GroupEpoch group;
+    Step round;                       // of the group
+    BatchRange batch;                 // count = 1
+    std::uint32_t samples = 0;        // its weight
+    TaskSet tasks;                    // whose rows it brought; not all: it was cancelled meanwhile
+    std::uint64_t gradient_hash = 0;  // of its own gradients; 0 = not made
+    // Versions it was computed at. Its push names others: a node's oldest.
+    std::vector<BlockId> blocks;
+    std::vector<Version> versions;
+};
+// Likewise: the round's averages came, and its gradients went on with them.
+struct AveragedRecord {
+    WorkerId worker;
+    Step step;
+    GroupEpoch group;
+    Step round;
+    std::uint32_t samples = 0;  // behind the averages
+};
 struct LeaseRecord {
     WorkerId worker;
     Incarnation incarnation;
@@ -123,7 +147,7 @@ bool changes_policy(const ControlRecord& record);
 struct LedgerEntry {
     Time at;
     std::variant<PullRecord, VerdictRecord, ClosedRecord, LeaseRecord, ControlRecord, LostRecord,
-                 ResolvedRecord, NamesRecord>
+                 ResolvedRecord, NamesRecord, ShareRecord, AveragedRecord>
         record;
 };
 

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "common/build_id.h"
+#include "common/ledger_controls.h"
 #include "common/partition/layers.h"
 #include "common/runtime/zmq/loop.h"
 #include "launch/collective_backend.h"
@@ -152,6 +153,11 @@ ExitCode run_worker(std::unique_ptr<ControlClient> control, const RoleOptions& o
         place.local = local;
         auto backend = make_collectives(*briefing->job, *briefing->plan, place, process_variable);
         if (backend.has_error()) return link.give_up(backend.error());
+        const SyncBackend by = briefing->job->sync_backend;
+        if (by == SyncBackend::mpi || by == SyncBackend::nccl) {
+            const auto told = (*ledger)->append({Time{}, summed_by((*backend)->name())});
+            if (told.has_error()) return link.give_up(told.error());
+        }
         reducer = std::make_unique<NodeReducer>(std::move(*backend), id, **loop);
         (*loop)->attach(*reducer);
     }

@@ -72,6 +72,7 @@ std::string as_json(const Recording& recording, const Replayed& replayed) {
     whole["job"] = recording.job.name;
     whole["entries"] = replayed.figures.entries;
     whole["gradients"] = replayed.figures.gradients;
+    if (replayed.figures.rounds > 0) whole["rounds_in_step"] = replayed.figures.rounds;
     whole["hashes_compared"] = replayed.figures.hashes;
     whole["applied"] = replayed.figures.applied;
     whole["digest"] = fmt::format("{:016x}", replayed.digest);
@@ -91,6 +92,10 @@ void tell(const Recording& recording, const Replayed& replayed) {
     if (figures.carried > 0) {
         fmt::print("          {} of them rejected ones, carried to newer weights\n",
                    with_commas(figures.carried));
+    }
+    if (figures.rounds > 0) {
+        fmt::print("in step   {} rounds of averages of nodes, made of these\n",
+                   with_commas(figures.rounds));
     }
     fmt::print("updates   {} of blocks applied, {} others as recorded\n",
                with_commas(figures.applied), with_commas(figures.others));

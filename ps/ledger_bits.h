@@ -15,7 +15,7 @@ enum Kind : std::uint8_t {
     kControl = 4,
     kLost = 5,
     kResolved = 6,
-    kNames = 7
+    kNames = 7  // or of a round of averages: kShare, kAveraged
 };
 inline constexpr std::uint8_t kKindBits = 0x07;
 inline constexpr std::uint8_t kSameBlocks = 0x08;  // the list of blocks is the last one
@@ -24,8 +24,11 @@ inline constexpr std::uint8_t kSameBlocks = 0x08;  // the list of blocks is the 
 inline constexpr std::uint8_t kFlag = 0x10;
 inline constexpr std::uint8_t kHasHash = 0x20;   // verdict: other than the step's last part said
 inline constexpr std::uint8_t kHasRates = 0x40;  // verdict: some rate is not the block's last
+// Kinds beyond the eight that three bits can name.
+inline constexpr std::uint8_t kShare = kNames | kFlag;
+inline constexpr std::uint8_t kAveraged = kNames | kHasHash;
 
-// verdict, lease, resolved: the batches are of other tasks than the last ones were
+// verdict, lease, resolved, share: the batches are of other tasks than the last ones were
 inline constexpr std::uint8_t kHasBatchTasks = 0x80;
 
 // Of a decision: what follows its number.

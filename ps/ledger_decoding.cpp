@@ -260,6 +260,47 @@ NamesRecord take_names(Source& source) {
     return record;
 }
 
+template <class Record>
+void take_round(Source& source, LedgerDeltas& deltas, Record& record) {
+    record.worker = WorkerId{source.small()};
+    std::uint64_t& last = deltas.step_of[record.worker.value];
+    last = source.difference(last);
+    record.step = Step{last};
+    record.group = GroupEpoch{source.number()};
+    deltas.round = source.difference(deltas.round);
+    record.round = Step{deltas.round};
+}
+
+ShareRecord take_share(Source& source, LedgerDeltas& deltas, std::uint8_t kind) {
+    ShareRecord record;
+    take_round(source, deltas, record);
+    record.batch = take_range(source, deltas, kind);
+    record.samples = source.small();
+    record.tasks.bits = source.number();
+    record.gradient_hash = source.word();
+    take_blocks(source, deltas, (kind & kSameBlocks) != 0);
+    record.blocks = deltas.list;
+    record.versions = take_versions(source, deltas);
+    return record;
+}
+
+AveragedRecord take_averaged(Source& source, LedgerDeltas& deltas) {
+    AveragedRecord record;
+    take_round(source, deltas, record);
+    record.samples = source.small();
+    return record;
+}
+
+// The last of the kinds that three bits name stands for three.
+decltype(LedgerEntry::record) take_names_or_round(Source& source, LedgerDeltas& deltas,
+                                                  std::uint8_t kind) {
+    const unsigned further = kind & ~(kSameBlocks | kHasBatchTasks);
+    if (further == kShare) return take_share(source, deltas, kind);
+    if (kind == kAveraged) return take_averaged(source, deltas);
+    if (kind == kNames) return take_names(source);
+    throw Undecodable{"a flag that its kind of entry does not have"};
+}
+
 std::uint8_t flags_of(std::uint8_t kind) {
     switch (kind) {
         case kPull:
@@ -273,6 +314,8 @@ std::uint8_t flags_of(std::uint8_t kind) {
             return kFlag | kHasBatchTasks;
         case kClosed:
             return kFlag;
+        case kNames:
+            return kSameBlocks | kFlag | kHasHash | kHasBatchTasks;
         default:
             return 0;
     }
@@ -318,7 +361,7 @@ LedgerEntry take_entry(Source& source, LedgerDeltas& deltas) {
             entry.record = take_lost(source, deltas, kind);
             return entry;
         case kNames:
-            entry.record = take_names(source);
+            entry.record = take_names_or_round(source, deltas, kind);
             return entry;
         case kResolved:
             entry.record = take_resolved(source, deltas, kind);

@@ -263,6 +263,34 @@ struct Encoder {
             put(weights);
         }
     }
+    void operator()(const ShareRecord& record) {
+        invariant(record.blocks.size() == record.versions.size(), "a share has a version a block");
+        const bool same = record.blocks == deltas.list;
+        put_time(sink, deltas,
+                 kShare | (same ? kSameBlocks : 0) | batch_tasks_flag(deltas, record.batch), at);
+        put_round(record);
+        put_range(sink, deltas, record.batch);
+        sink.number(record.samples);
+        sink.number(record.tasks.bits);
+        sink.word(record.gradient_hash);
+        put_blocks(sink, deltas, same, record.blocks);
+        put_versions(sink, deltas, record.blocks, record.versions);
+    }
+    void operator()(const AveragedRecord& record) {
+        put_time(sink, deltas, kAveraged, at);
+        put_round(record);
+        sink.number(record.samples);
+    }
+    template <class Record>
+    void put_round(const Record& record) {
+        sink.number(record.worker.value);
+        std::uint64_t& last = deltas.step_of[record.worker.value];
+        sink.difference(record.step.value, last);
+        last = record.step.value;
+        sink.number(record.group.value);
+        sink.difference(record.round.value, deltas.round);
+        deltas.round = record.round.value;
+    }
     void operator()(const NamesRecord& record) {
         put_time(sink, deltas, kNames, at);
         sink.text(record.method);

@@ -19,6 +19,9 @@
 //   resolved worker, step −, batch, tasks, Gramians, lists of weights (numbers of
 //            them), then all losses, Gramians and weights, 4 bytes each
 //   names    method, tasks, layers: texts, the lists with their numbers
+//   share    worker, step −, group, round −, batch, samples, tasks, hash (8 bytes), blocks, a
+//            version − for each
+//   averaged worker, step −, group, round −, samples
 //   lost     worker, incarnation, step −, part, epoch, blocks, a version − for each, text unless
 //            flagged as the last lost entry's
 #pragma once
@@ -36,7 +39,7 @@
 namespace detente {
 
 // Grows with every change of the above.
-inline constexpr std::uint32_t kLedgerEncoding = 6;
+inline constexpr std::uint32_t kLedgerEncoding = 7;
 
 // What both sides remember within a chunk.
 struct LedgerDeltas {
@@ -53,6 +56,7 @@ struct LedgerDeltas {
     std::uint64_t batch = 0;
     std::uint64_t batch_tasks = 0;
     std::uint64_t decision = 0;
+    std::uint64_t round = 0;
     double denominator = 1;
     std::vector<BlockId> list;
     std::string reason;                                        // of the last lost entry

@@ -100,6 +100,28 @@ struct JsonMembers {
         object["weights"] = std::move(weights);
         object["reused"] = record.reused;
     }
+    void operator()(const ShareRecord& record) {
+        object["kind"] = "share";
+        of_round(record);
+        object["batch"] = range_of(record.batch);
+        object["tasks"] = tasks_of(record.tasks);
+        if (record.gradient_hash != 0) {
+            object["gradient_hash"] = fmt::format("{:016x}", record.gradient_hash);
+        }
+        object["blocks"] = versions_of(record.blocks, record.versions);
+    }
+    void operator()(const AveragedRecord& record) {
+        object["kind"] = "averaged";
+        of_round(record);
+    }
+    template <class Record>
+    void of_round(const Record& record) {
+        object["worker"] = record.worker.value;
+        object["step"] = record.step.value;
+        object["group"] = record.group.value;
+        object["round"] = record.round.value;
+        object["samples"] = record.samples;
+    }
     void operator()(const NamesRecord& record) {
         object["kind"] = "names";
         object["method"] = record.method;
@@ -221,6 +243,19 @@ struct Text {
             text += fmt::format("; weights {:.4g}", fmt::join(list, " "));
         }
         return text + (record.reused ? " (of an earlier step)" : "");
+    }
+    std::string operator()(const ShareRecord& record) const {
+        std::string text = fmt::format(
+            "share    worker:{} step {} to round {} of group {}, {}, {} samples,{}",
+            record.worker.value, record.step.value, record.round.value, record.group.value,
+            range_text(record.batch), record.samples, tasks_text(record.tasks));
+        if (record.gradient_hash != 0) text += fmt::format(", hash {:016x}", record.gradient_hash);
+        return text + ", versions" + versions_text(record.blocks, record.versions);
+    }
+    std::string operator()(const AveragedRecord& record) const {
+        return fmt::format("averaged worker:{} step {} in round {} of group {}, {} samples",
+                           record.worker.value, record.step.value, record.round.value,
+                           record.group.value, record.samples);
     }
     std::string operator()(const NamesRecord& record) const {
         return fmt::format("names    method {}, tasks {}, shared layers {}", record.method,

@@ -54,6 +54,7 @@ class SyncRounds {
     Formed formed(const GroupFormed& event);
     // Whether it is the present group that broke; every round is given up then.
     bool broke(const GroupBroken& event);
+    GroupEpoch epoch() const { return group_.epoch; }  // of the rounds that are under way
     const Group& group() const { return forming_ ? *forming_ : group_; }
     // Gradients may be computed: alone, or with a group that is there.
     bool ready() const { return !designated() || state_ == State::ready; }

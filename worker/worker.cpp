@@ -234,6 +234,7 @@ void Worker::computed(ComputeEnded&& event) {
 
 void Worker::end_cancelled() {
     const bool again = computing_->restarts && phase_ == Phase::training;
+    record_share(0);
     rounds_.withdraw(computing_->round, *effects_);
     close_step(computing_->step, again ? CancelReason::dropped : CancelReason::stopping);
     if (again) {
@@ -369,6 +370,7 @@ void Worker::part_computed(const ComputePart& event) {
     if (!computing_ || event.ticket != computing_->ticket) return;
     if (!computing_->combining) {
         rounds_.bring(computing_->round, TaskId{event.index}, event.payload, *effects_);
+        computing_->brought.insert(TaskId{event.index});
         return;
     }
     const Computing::PartPlace& place = computing_->places[event.index];

@@ -100,6 +100,8 @@ class Worker : public Node {
         std::optional<GradientOutcome> own;
         Time own_since;
         bool averaged = false;
+        GroupEpoch group;  // whose round it is
+        TaskSet brought;   // whose rows are with the others, and not in the ledger yet
         std::vector<BlockId> in_step_rejected;  // by a word that came before the own push was made
         bool in_step_dropped = false;
         bool pushes_in_step = true;  // and not another of its node
@@ -195,6 +197,8 @@ class Worker : public Node {
     bool joins_round(const Batch& batch);
     void open_round();
     void own_gradient(GradientOutcome&& outcome);
+    // Of the round under way, if there is one: what is in its averages, for a replay.
+    void record_share(std::uint64_t gradient_hash);
     void measure_averages();
     void round_ended(const SyncRounds::Ended& ended);
     void tell_node(Settling& settling);

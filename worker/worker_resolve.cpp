@@ -24,6 +24,7 @@ void Worker::not_usable(Error error) {
         std::erase_if(preparing_, [&](const auto& one) { return one.step == opened; });
         if (opened.value != 0) next_step_ = opened;  // no shard has heard of it
     }
+    record_share(0);
     rounds_.withdraw(computing_->round, *effects_);
     close_step(computing_->step, CancelReason::dropped);
     finish_batch(computing_->batch);

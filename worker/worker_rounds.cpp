@@ -28,15 +28,36 @@ bool Worker::joins_round(const Batch& batch) {
 
 void Worker::open_round() {
     since_round_ = 0;
+    computing_->group = rounds_.epoch();
     computing_->round = rounds_.open(&computing_->base, samples_in(computing_->batch), *effects_);
 }
 
 // The rows in step are on their way to the others, task by task; the rest waits for theirs.
 void Worker::own_gradient(GradientOutcome&& outcome) {
     compute_time_ += now_ - computing_->began;
+    record_share(outcome.gradient_hash);
     computing_->own = std::move(outcome);
     computing_->own_since = now_;
     measure_averages();
+}
+
+void Worker::record_share(std::uint64_t gradient_hash) {
+    const TaskSet tasks = std::exchange(computing_->brought, {});
+    if (computing_->round.value == 0 || tasks.empty()) return;
+    ShareRecord record;
+    record.worker = setup_.id;
+    record.step = computing_->step;
+    record.group = computing_->group;
+    record.round = computing_->round;
+    record.batch = computing_->batch.range();
+    record.samples = samples_in(computing_->batch);
+    record.tasks = tasks;
+    record.gradient_hash = gradient_hash;
+    for (const auto& [block, at] : computing_->base) {
+        record.blocks.push_back(block);
+        record.versions.push_back(at.second);
+    }
+    effects_->record({now_, std::move(record)});
 }
 
 void Worker::measure_averages() {
@@ -47,6 +68,8 @@ void Worker::measure_averages() {
     round_time_ += now_ - computing_->own_since;
     computing_->pushes_in_step = averages->pushes;
     computing_->node_samples = averages->samples;
+    effects_->record({now_, AveragedRecord{setup_.id, computing_->step, computing_->group,
+                                           computing_->round, averages->samples}});
     for (const auto& [block, base] : averages->base) computing_->base[block] = base;
     MeasureWork work;
     work.of = std::move(computing_->measured);
@@ -130,6 +153,7 @@ void Worker::give_up_rounds() {
         if (--found->parts_missing == 0) settle(*found);
     }
     if (!computing_ || computing_->round.value == 0) return;
+    record_share(0);  // the others may have all of the averages
     computing_->round = {};
     if (computing_->averaged || computing_->cancelled) return;
     computing_->cancelled = true;

@@ -15,6 +15,23 @@ struct Span {
     std::optional<Time> arrived;
 };
 
+// Of a node's gradients one is pushed: with it the others' have arrived, each since its own pull.
+void arrive_by_averages(const Recording& recording, std::map<StepKey, Span>& spans) {
+    for (const auto& [key, round] : recording.rounds) {
+        std::optional<Time> arrived;
+        for (const StepKey& one : round.shares) {
+            const auto span = spans.find(one);
+            if (span != spans.end() && span->second.arrived) {
+                arrived = std::max(arrived.value_or(*span->second.arrived), *span->second.arrived);
+            }
+        }
+        for (const StepKey& one : round.shares) {
+            const auto span = spans.find(one);
+            if (span != spans.end() && !span->second.arrived) span->second.arrived = arrived;
+        }
+    }
+}
+
 }  // namespace
 
 Result<std::string> arrival_times(const Recording& recording) {
@@ -32,6 +49,7 @@ Result<std::string> arrival_times(const Recording& recording) {
                     span.arrived ? std::max(*span.arrived, push->arrived) : push->arrived;
             }
         }
+        arrive_by_averages(recording, spans);
         for (const auto& [key, span] : spans) {
             // A gradient that was carried took no computing, in a simulation neither.
             const auto step = recording.steps.find(key);

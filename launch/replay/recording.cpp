@@ -2,12 +2,14 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <set>
 #include <tuple>
 #include <utility>
 
 #include "launch/job.h"
 #include "launch/ledger_files.h"
+#include "launch/replay/recorded_rounds.h"
 
 namespace detente {
 namespace {
@@ -79,6 +81,7 @@ void take_steps(const RecordedShard& shard, std::map<StepKey, RecordedStep>& ste
         RecordedStep& step = steps[key_of(*push)];
         step.batch = push->batch;
         step.gradient_hash = push->gradient_hash;
+        step.samples = std::max(step.samples, push->samples);
         for (const VerdictRecord::Row& row : push->rows) {
             ++step.rows;
             step.base[row.block] = row.base;
@@ -147,6 +150,10 @@ Result<void> read_workers(Recording& recording) {
         if (reader.has_error()) continue;
         const LedgerOrigin& origin = reader->origin();
         machines.insert(origin.machine);
+        if (!recording.job.sync_layers.empty()) {
+            if (auto read = read_rounds(file, *reader, recording); read.has_error()) return read;
+            continue;
+        }
         LedgerEntry entry;  // it is the first a worker writes, if anything
         const auto more = reader->next(entry);
         if (more.has_error()) continue;
@@ -176,9 +183,11 @@ Result<Recording> read_recording(const std::string& directory,
     recording.job = std::move(*job);
     if (auto read = read_shards(recording); read.has_error()) return read.error();
     for (const RecordedShard& shard : recording.shards) take_steps(shard, recording.steps);
-    std::erase_if(recording.steps, [](const auto& entry) { return entry.second.rows == 0; });
-    if (recording.job.on_rejection == OnRejection::compensate) find_carried(recording.steps);
     if (auto read = read_workers(recording); read.has_error()) return read.error();
+    if (auto settled = settle_rounds(recording); settled.has_error()) return settled.error();
+    std::erase_if(recording.steps,
+                  [](const auto& entry) { return entry.second.rows == 0 && !entry.second.round; });
+    if (recording.job.on_rejection == OnRejection::compensate) find_carried(recording.steps);
     return recording;
 }
 

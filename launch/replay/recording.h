@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/collective/group.h"
 #include "common/config.h"
 #include "common/ids.h"
 #include "common/ledger_controls.h"
@@ -35,6 +36,13 @@ StepKey key_of(const Record& record) {
 }
 std::string to_string(const StepKey& key);  // "worker:1, step 12"
 
+// A round of averages of a group of workers that keep layers in step.
+struct RoundKey {
+    GroupEpoch group;
+    Step round;
+    auto operator<=>(const RoundKey&) const = default;
+};
+
 struct RecordedStep {
     BatchRange batch;
     std::uint64_t gradient_hash = 0;  // 0 = not made
@@ -43,6 +51,13 @@ struct RecordedStep {
     // the pulls say.
     std::map<BlockId, Version> base;
     std::vector<BlockId> pushed;
+    std::uint32_t samples = 0;  // behind its pushes, the most of any
+    // Where some of its rows went into averages of its node, which ones, and with what weight.
+    std::optional<RoundKey> round;
+    TaskSet brought;
+    std::uint32_t share_samples = 0;
+    bool averaged =
+        false;  // it went on with the averages; else it was given up, and nothing pushed
     // Where it was not computed, but is that step's rejected gradient, carried to newer weights.
     std::optional<StepKey> carries;
 };
@@ -53,11 +68,20 @@ struct RecordedShard {
     std::vector<LedgerEntry> entries;
 };
 
+struct RecordedRound {
+    // Ascending by worker, the order in which they are summed.
+    std::vector<StepKey> shares;
+    std::uint32_t samples = 0;  // behind the averages, by those who got them; 0: nobody said so
+    bool averaged = false;      // somebody went on with them
+};
+
 struct Recording {
     RunDirectory run;
     Job job;
-    std::vector<RecordedShard> shards;      // by shard
-    std::map<StepKey, RecordedStep> steps;  // those that a verdict was recorded of
+    std::vector<RecordedShard> shards;  // by shard
+    // Those that a verdict was recorded of, or that are in averages of others' steps.
+    std::map<StepKey, RecordedStep> steps;
+    std::map<RoundKey, RecordedRound> rounds;
     // Workers whose ledgers are here, with what their conflict methods went on from, if anything:
     // a checkpoint, or what the worker whose place they took remembered.
     std::map<std::pair<WorkerId, Incarnation>, std::optional<MethodState>> workers;
@@ -67,7 +91,8 @@ struct Recording {
 
 // `overrides`: as after --set; for model.* and data.*, where these lie elsewhere now. io,
 // bad_message: no run directory, or a ledger of it is missing or not readable, or its shards did
-// not begin with one checkpoint. not_supported: the run was begun again while it went on.
+// not begin with one checkpoint. not_supported: the run was begun again while it went on, or its
+// averages were summed by a library, in an order of its own.
 Result<Recording> read_recording(const std::string& directory,
                                  const std::vector<std::string>& overrides);
 

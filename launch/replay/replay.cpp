@@ -24,8 +24,8 @@ Replay::Replay(const Recording& recording, const Plan& plan, std::shared_ptr<Eng
       plan_(std::make_shared<const Plan>(plan)),
       engines_(std::move(engines)),
       options_(std::move(options)),
-      orders_(
-          std::make_shared<SampleOrders>(job_->seed, engines_->description().training_samples)) {}
+      orders_(std::make_shared<SampleOrders>(job_->seed, engines_->description().training_samples)),
+      in_step_(*plan_, engines_->description().tasks.size()) {}
 
 Result<std::unique_ptr<Replay>> Replay::create(const Recording& recording, const Plan& plan,
                                                std::shared_ptr<EnginePool> engines,
@@ -52,10 +52,10 @@ Result<void> Replay::begin() {
         stores_.push_back(std::move(*store));
     }
     places_.resize(stores_.size());
-    if (!job_->sync_layers.empty()) {
+    if (options_.gaps && !recording_.rounds.empty()) {
         return fail(ErrorCode::not_supported,
-                    "a run with [sync] layers cannot be replayed yet: its ledgers do not say whose "
-                    "gradients a node's average is made of");
+                    "gaps: layers in step ([sync]) are pushed as a node's averages, so that there "
+                    "is no gradient of the same step at other weights to compare with");
     }
     auto halves = WorkerHalves::create(*job_, *plan_);
     if (halves.has_error()) return halves.error();
@@ -154,6 +154,12 @@ Result<void> Replay::check_recording() const {
         }
     }
     for (const auto& [key, step] : recording_.steps) {
+        if (step.round && !sound_share(step)) {
+            return fail(ErrorCode::bad_message,
+                        fmt::format("{} brought its node what no worker of this job and model has: "
+                                    "the ledger is of another",
+                                    to_string(key)));
+        }
         if (!step.carries) continue;
         const std::vector<BlockId>& before = recording_.steps.at(*step.carries).pushed;
         const bool whole = std::all_of(step.pushed.begin(), step.pushed.end(), [&](BlockId block) {
@@ -165,6 +171,16 @@ Result<void> Replay::check_recording() const {
                                 to_string(key), to_string(*step.carries)));
     }
     return {};
+}
+
+bool Replay::sound_share(const RecordedStep& step) const {
+    bool sound = !job_->split_tasks && step.batch.tasks.empty();
+    for (const auto& [block, version] : step.base) sound &= block.value < plan_->blocks.size();
+    for (std::uint32_t task = 0; task < kMaxTasks; ++task) {
+        if (!step.brought.contains(TaskId{task})) continue;
+        sound = sound && task < in_step_.tasks() && in_step_.elements(TaskId{task}) > 0;
+    }
+    return sound;
 }
 
 void Replay::count_uses() {
@@ -215,6 +231,7 @@ Result<ReplayFigures> Replay::run() {
     for (std::size_t i = 0; i < places_.size(); ++i) {
         if (auto closed = close(i); closed.has_error()) return closed.error();
     }
+    if (auto done = compute_last_rounds(); done.has_error()) return done.error();
     return figures_;
 }
 
@@ -295,7 +312,7 @@ Result<Replay::Went> Replay::take(std::size_t shard, Time at, const VerdictRecor
     const RecordedStep& step = recording_.steps.at(key);
     auto gradient = gradients_.find(key);
     if (gradient == gradients_.end()) {
-        if (!ready(key, step)) return Went::not_yet;
+        if (lacking(key, step)) return Went::not_yet;
         if (auto computed = compute(key, step); computed.has_error()) return computed.error();
         gradient = gradients_.find(key);
     }
@@ -333,17 +350,19 @@ Error Replay::stuck() const {
         const LedgerEntry& entry = recording_.shards[i].entries[places_[i].next];
         const auto& push = std::get<VerdictRecord>(entry.record);
         const StepKey key = key_of(push);
-        const auto lacking = missing(key, recording_.steps.at(key));
+        const auto lacks = lacking(key, recording_.steps.at(key));
         text += fmt::format(" shard:{} is at entry {}, a push of {}", i, places_[i].next,
                             to_string(key));
-        if (lacking) {
-            const auto& base = recording_.steps.at(key).base;
-            const auto version = base.find(*lacking);
-            text += fmt::format(", which was computed at {} of block {} (shard:{})",
+        if (lacks) {
+            const auto& [step, block] = *lacks;
+            const auto& base = recording_.steps.at(step).base;
+            const auto version = base.find(block);
+            text += fmt::format(", which was computed {}at {} of block {} (shard:{})",
+                                step == key ? "" : "after " + to_string(step) + ", ",
                                 version == base.end()
                                     ? "an unknown version"
                                     : fmt::format("version {}", version->second.value),
-                                lacking->value, plan_->block(*lacking).home.value);
+                                block.value, plan_->block(block).home.value);
         }
         text += ";";
     }

@@ -3,6 +3,9 @@
 // (ps/block_store.h). The weights come out bit for bit, or the first gradient whose hash differs is
 // named.
 //
+// Where a node kept layers in step, its members' gradients of a round are computed together and
+// averaged as they were.
+//
 // Shards are gone through in the order of their entries' times, as far as what an entry needs is
 // there already; so clocks of several hosts need not agree.
 //
@@ -30,6 +33,7 @@
 #include "ps/block_store.h"
 #include "worker/engine_computer.h"
 #include "worker/engine_pool.h"
+#include "worker/in_step_rows.h"
 #include "worker/resolver.h"
 
 namespace detente {
@@ -45,6 +49,7 @@ struct ReplayFigures {
     std::uint64_t entries = 0;
     std::uint64_t gradients = 0;                 // computed again
     std::uint64_t carried = 0;                   // of those, rejected ones that were compensated
+    std::uint64_t rounds = 0;                    // of averages of nodes' layers in step, made again
     std::uint64_t hashes = 0;                    // of those, compared with what the worker recorded
     std::uint64_t applied = 0;                   // (step, block)
     std::uint64_t others = 0;                    // rejected, cancelled, lost
@@ -112,6 +117,7 @@ class Replay {
     Result<void> begin_with_checkpoint(const std::string& directory);
     // bad_message: what no run of this job and model can have recorded.
     Result<void> check_recording() const;
+    bool sound_share(const RecordedStep& step) const;
     void count_uses();
     Result<Went> go_on(std::size_t shard);
     Result<void> take(std::size_t shard, const PullRecord& pull);
@@ -128,11 +134,45 @@ class Replay {
     void let_go(const std::pair<BlockId, Version>& version);
 
     std::optional<BlockId> missing(const StepKey& key, const RecordedStep& step) const;
-    bool ready(const StepKey& key, const RecordedStep& step) const;
+    // What keeps a step from being computed: a version that is not there yet, of it or of one that
+    // comes before it, at its worker or by way of its node's averages.
+    using Lacking = std::pair<StepKey, BlockId>;
+    std::optional<Lacking> lacking(const StepKey& key, const RecordedStep& step) const;
+    std::optional<Lacking> lacking(const StepKey& key, const RecordedStep& step,
+                                   std::set<RoundKey>& seen) const;
     Result<void> compute(const StepKey& key, const RecordedStep& step);
+    // Those of the worker that come before it.
+    Result<void> compute_before(Worker& worker, const StepKey& key);
+    // The weights it was computed at; what is kept for it only is let go.
+    std::vector<WeightBlock> weights_of(const StepKey& key, const RecordedStep& step);
+    void keep_gradient(const StepKey& key, const RecordedStep& step, Blocks&& gradient);
     Result<Blocks> resolved(EngineComputer& computer, Resolver& resolver, const StepKey& key,
                             const RecordedStep& step, std::vector<WeightBlock> weights,
                             bool compare);
+    GradientWork work_of(const Resolver& resolver, const StepKey& key, const RecordedStep& step,
+                         std::vector<WeightBlock> weights) const;
+    Result<void> compare_hash(const StepKey& key, const RecordedStep& step,
+                              const GradientOutcome& outcome);
+    Result<Blocks> combined(EngineComputer& computer, Resolver& resolver, const StepKey& key,
+                            const RecordedStep& step, GradientOutcome&& outcome);
+
+    // Rounds of averages (replay_rounds.cpp).
+    struct Share {
+        StepKey key;
+        const RecordedStep* step = nullptr;
+        Worker* worker = nullptr;
+        GradientWork work;
+        std::optional<GradientOutcome> outcome;
+        std::map<TaskId, Payload> rows;
+    };
+    // All that a round's members computed, in step.
+    Result<void> compute_round(const RoundKey& key);
+    Result<Share> share_of(const StepKey& key);
+    Result<std::vector<Payload>> averages_of(const RoundKey& key, const std::vector<Share>& shares);
+    Result<void> go_on_with(Share&& share, const std::vector<Payload>& averages);
+    // Those that no push waits for.
+    Result<void> compute_last_rounds();
+
     // As the worker's compensation: the other step's gradient, at these weights.
     Result<Blocks> carried(EngineComputer& computer, const RecordedStep& step,
                            const std::vector<WeightBlock>& weights);
@@ -157,6 +197,7 @@ class Replay {
     std::optional<Resolver> first_;  // as each worker begins, but for what it remembers
     std::set<WorkerId> begun_;       // whose first incarnation has begun
     std::vector<BlockId> trainable_;
+    InStepRows in_step_;
     std::vector<BlockStore> stores_;
     std::vector<Place> places_;
     // Gradients that will be computed at a version, and its bytes while there are any.

@@ -16,6 +16,10 @@ std::span<const float> floats_of(const Payload& payload) {
     return {reinterpret_cast<const float*>(payload.bytes.data()), payload.size() / sizeof(float)};
 }
 
+Error named(const StepKey& key, const Error& error) {
+    return fail(error.code, to_string(key) + ": " + error.text);
+}
+
 }  // namespace
 
 // The first block whose version is not there yet.
@@ -32,16 +36,32 @@ std::optional<BlockId> Replay::missing(const StepKey& key, const RecordedStep& s
     return std::nullopt;
 }
 
+std::optional<Replay::Lacking> Replay::lacking(const StepKey& key, const RecordedStep& step) const {
+    std::set<RoundKey> seen;
+    return lacking(key, step, seen);
+}
+
 // A worker's gradients are computed in the order it computed them: its aggregator may remember.
-bool Replay::ready(const StepKey& key, const RecordedStep& step) const {
-    if (missing(key, step)) return false;
+std::optional<Replay::Lacking> Replay::lacking(const StepKey& key, const RecordedStep& step,
+                                               std::set<RoundKey>& seen) const {
+    const auto of_one = [&](const StepKey& one,
+                            const RecordedStep& recorded) -> std::optional<Lacking> {
+        if (const auto block = missing(one, recorded)) return Lacking{one, *block};
+        if (!recorded.round || !seen.insert(*recorded.round).second) return std::nullopt;
+        for (const StepKey& other : recording_.rounds.at(*recorded.round).shares) {
+            if (other == one) continue;
+            if (const auto found = lacking(other, recording_.steps.at(other), seen)) return found;
+        }
+        return std::nullopt;
+    };
+    if (const auto found = of_one(key, step)) return found;
     const auto worker = workers_.find({key.worker, key.incarnation});
     const Step done = worker == workers_.end() ? Step{0} : worker->second.computed;
     for (auto at = recording_.steps.upper_bound({key.worker, key.incarnation, done});
          at != recording_.steps.end() && at->first < key; ++at) {
-        if (missing(at->first, at->second)) return false;
+        if (const auto found = of_one(at->first, at->second)) return found;
     }
-    return true;
+    return std::nullopt;
 }
 
 Result<Replay::Worker*> Replay::worker_of(const StepKey& key) {
@@ -80,24 +100,22 @@ Result<void> Replay::remember(const StepKey& key, Resolver& resolver) const {
     return worker->second ? resolver.restore(*worker->second) : Result<void>{};
 }
 
-Result<void> Replay::compute(const StepKey& key, const RecordedStep& step) {
-    auto worker = worker_of(key);
-    if (worker.has_error()) return worker.error();
-    for (auto at = recording_.steps.upper_bound({key.worker, key.incarnation, (*worker)->computed});
-         at != recording_.steps.end() && at->first < key; ++at) {
+Result<void> Replay::compute_before(Worker& worker, const StepKey& key) {
+    while (true) {
+        const auto at =
+            recording_.steps.upper_bound({key.worker, key.incarnation, worker.computed});
+        if (at == recording_.steps.end() || !(at->first < key)) return {};
         if (auto done = compute(at->first, at->second); done.has_error()) return done;
     }
+}
+
+Result<void> Replay::compute(const StepKey& key, const RecordedStep& step) {
+    if (step.round) return compute_round(*step.round);
+    auto worker = worker_of(key);
+    if (worker.has_error()) return worker.error();
+    if (auto before = compute_before(**worker, key); before.has_error()) return before;
     (*worker)->computed = key.step;
-    std::vector<WeightBlock> weights;
-    const auto handed = handed_.find(key);
-    for (const auto& [block, version] : step.base) {
-        const bool ahead = handed != handed_.end() && handed->second.contains(block);
-        const auto kept = kept_.find({block, version});
-        weights.push_back(
-            {block, epoch_, version, ahead ? handed->second.at(block) : kept->second, {}});
-        if (kept != kept_.end()) let_go(kept->first);
-    }
-    if (handed != handed_.end()) handed_.erase(handed);
+    const std::vector<WeightBlock> weights = weights_of(key, step);
     const Resolver before = *(*worker)->resolver;
     auto gradient = step.carries ? carried(*(*worker)->computer, step, weights)
                                  : resolved(*(*worker)->computer, *(*worker)->resolver, key, step,
@@ -108,10 +126,28 @@ Result<void> Replay::compute(const StepKey& key, const RecordedStep& step) {
         auto measured = measure_gap(*(*worker)->beside, before, key, step, weights, *gradient);
         if (measured.has_error()) return measured;
     }
+    keep_gradient(key, step, std::move(*gradient));
+    return {};
+}
+
+std::vector<WeightBlock> Replay::weights_of(const StepKey& key, const RecordedStep& step) {
+    std::vector<WeightBlock> weights;
+    const auto handed = handed_.find(key);
+    for (const auto& [block, version] : step.base) {
+        const bool ahead = handed != handed_.end() && handed->second.contains(block);
+        const auto kept = kept_.find({block, version});
+        weights.push_back(
+            {block, epoch_, version, ahead ? handed->second.at(block) : kept->second, {}});
+        if (kept != kept_.end()) let_go(kept->first);
+    }
+    if (handed != handed_.end()) handed_.erase(handed);
+    return weights;
+}
+
+void Replay::keep_gradient(const StepKey& key, const RecordedStep& step, Blocks&& gradient) {
     const auto carried_rows = carried_rows_.find(key);
     const std::size_t more = carried_rows == carried_rows_.end() ? 0 : carried_rows->second;
-    gradients_[key] = {std::move(*gradient), step.rows + more};
-    return {};
+    if (step.rows + more > 0) gradients_[key] = {std::move(gradient), step.rows + more};
 }
 
 // One gradient less will be computed at this version.
@@ -151,9 +187,25 @@ Result<Replay::Blocks> Replay::carried(EngineComputer& computer, const RecordedS
 Result<Replay::Blocks> Replay::resolved(EngineComputer& computer, Resolver& resolver,
                                         const StepKey& key, const RecordedStep& step,
                                         std::vector<WeightBlock> weights, bool compare) {
-    const auto named = [&](const Error& error) {
-        return fail(error.code, to_string(key) + ": " + error.text);
-    };
+    if (step.samples > job_->batch_samples) {
+        return fail(
+            ErrorCode::bad_message,
+            fmt::format("{} pushed averages of {} samples, but its worker's ledger does not "
+                        "say of what: it lacks its end, or is on another host",
+                        to_string(key), step.samples));
+    }
+    const GradientWork work = work_of(resolver, key, step, std::move(weights));
+    auto result = computer.run(work, never_, {});
+    if (result.has_error()) return named(key, result.error());
+    auto& outcome = std::get<GradientOutcome>(*result);
+    if (compare) {
+        if (auto same = compare_hash(key, step, outcome); same.has_error()) return same.error();
+    }
+    return combined(computer, resolver, key, step, std::move(outcome));
+}
+
+GradientWork Replay::work_of(const Resolver& resolver, const StepKey& key, const RecordedStep& step,
+                             std::vector<WeightBlock> weights) const {
     GradientWork work;
     work.step = key.step;
     work.weights = std::move(weights);
@@ -163,31 +215,38 @@ Result<Replay::Blocks> Replay::resolved(EngineComputer& computer, Resolver& reso
         random_key(job_->seed, Purpose::task_stream, {step.batch.data_epoch, step.batch.first});
     work.tasks = tasks_of(step.batch, engines_->description().tasks.size());
     resolver.prepare(work);
-    auto result = computer.run(work, never_, {});
-    if (result.has_error()) return named(result.error());
-    auto& outcome = std::get<GradientOutcome>(*result);
-    if (compare && step.gradient_hash != 0) {
-        if (outcome.gradient_hash != step.gradient_hash) {
-            return fail(ErrorCode::internal,
-                        fmt::format("{}, batch {} of data epoch {}: the hash of its gradients is "
-                                    "{:016x}, recorded was {:016x}; it is the first that differs, "
-                                    "after {} that are the same",
-                                    to_string(key), step.batch.first, step.batch.data_epoch,
-                                    outcome.gradient_hash, step.gradient_hash, figures_.hashes));
-        }
-        ++figures_.hashes;
+    return work;
+}
+
+Result<void> Replay::compare_hash(const StepKey& key, const RecordedStep& step,
+                                  const GradientOutcome& outcome) {
+    if (step.gradient_hash == 0) return {};
+    if (outcome.gradient_hash != step.gradient_hash) {
+        return fail(ErrorCode::internal,
+                    fmt::format("{}, batch {} of data epoch {}: the hash of its gradients is "
+                                "{:016x}, recorded was {:016x}; it is the first that differs, "
+                                "after {} that are the same",
+                                to_string(key), step.batch.first, step.batch.data_epoch,
+                                outcome.gradient_hash, step.gradient_hash, figures_.hashes));
     }
+    ++figures_.hashes;
+    return {};
+}
+
+Result<Replay::Blocks> Replay::combined(EngineComputer& computer, Resolver& resolver,
+                                        const StepKey& key, const RecordedStep& step,
+                                        GradientOutcome&& outcome) {
     auto combine = resolver.resolve(
         std::move(outcome),
         random_key(job_->seed, Purpose::aggregator, {key.worker.value, key.step.value}));
-    if (combine.has_error()) return named(combine.error());
+    if (combine.has_error()) return named(key, combine.error());
     for (const BlockId block : step.pushed) combine->layout.push_back({block});
     Blocks gradient;
     const auto keep = [&](std::uint32_t i, Payload part) {
         gradient[step.pushed[i]] = std::move(part);
     };
-    if (auto combined = computer.run(*combine, never_, keep); combined.has_error()) {
-        return named(combined.error());
+    if (auto done = computer.run(*combine, never_, keep); done.has_error()) {
+        return named(key, done.error());
     }
     return gradient;
 }

@@ -18,7 +18,7 @@ class Anything {
     LedgerEntry entry() {
         LedgerEntry entry;
         entry.at = Time(Nanos(static_cast<std::int64_t>(number())));
-        switch (random_() % 8) {
+        switch (random_() % 10) {
             case 0:
                 entry.record = pull();
                 break;
@@ -42,6 +42,13 @@ class Anything {
                 break;
             case 6:
                 entry.record = NamesRecord{text(), {text(), text()}, {text()}};
+                break;
+            case 7:
+                entry.record = share();
+                break;
+            case 8:
+                entry.record = AveragedRecord{WorkerId{small()}, Step{number()},
+                                              GroupEpoch{number()}, Step{number()}, small()};
                 break;
             default:
                 entry.record = ControlRecord{text()};
@@ -82,6 +89,22 @@ class Anything {
                           blocks(),
                           {},
                           text()};
+        for (std::size_t i = 0; i < record.blocks.size(); ++i) {
+            record.versions.push_back(Version{number()});
+        }
+        return record;
+    }
+    ShareRecord share() {
+        ShareRecord record;
+        record.worker = WorkerId{small()};
+        record.step = Step{number()};
+        record.group = GroupEpoch{number()};
+        record.round = Step{number()};
+        record.batch = range();
+        record.samples = small();
+        record.tasks.bits = number();
+        record.gradient_hash = number();
+        record.blocks = blocks();
         for (std::size_t i = 0; i < record.blocks.size(); ++i) {
             record.versions.push_back(Version{number()});
         }

@@ -483,6 +483,21 @@ TEST_CASE("ledger: JSON lines and text say what happened") {
                                                   Catch::Contains("1 thread"));
     const LedgerEntry lease{at(5), LeaseRecord{WorkerId{2}, Incarnation{1}, true, {0, 8, 8}}};
     CHECK_THAT(ledger_to_text(lease), Catch::Contains("worker:2 takes batches 0.8-15"));
+    ShareRecord share{WorkerId{2}, Step{7}, GroupEpoch{3}, Step{4}, {0, 8, 1}};
+    share.samples = 64;
+    share.tasks.insert(TaskId{1});
+    share.blocks = {BlockId{3}};
+    share.versions = {Version{9}};
+    CHECK_THAT(ledger_to_text({at(5), share}),
+               Catch::Contains("share    worker:2 step 7 to round 4 of group 3, batch 0.8, 64 "
+                               "samples, tasks 1, versions 3:9"));
+    CHECK_THAT(ledger_to_json_line({at(5), share}),
+               Catch::Contains(R"("group":3,"round":4,"samples":64)") &&
+                   Catch::Contains(R"("tasks":[1])"));
+    const AveragedRecord averaged{WorkerId{2}, Step{7}, GroupEpoch{3}, Step{4}, 128};
+    CHECK_THAT(ledger_to_text({at(5), averaged}),
+               Catch::Contains("averaged worker:2 step 7 in round 4 of group 3, 128 samples"));
+    CHECK_THAT(ledger_to_json_line({at(5), averaged}), Catch::Contains(R"("kind":"averaged")"));
 }
 
 }  // namespace

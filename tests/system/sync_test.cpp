@@ -57,6 +57,16 @@ json::object ended_well(const TinyRun& run, Launched& launched) {
     return summary;
 }
 
+// From the ledgers of shards and workers, those of killed ones included.
+void check_replayed(const TinyRun& run) {
+    Launched again(run.folder(), {"replay", run.run_dir()});
+    const auto code = again.wait(seconds(60));
+    INFO(again.output());
+    CHECK(code == 0);
+    CHECK_THAT(again.output(), Catch::Contains("rounds of averages of nodes") &&
+                                   Catch::Contains("bit for bit those of checkpoint"));
+}
+
 TEST_CASE("in step: three processes of one host are one worker to the servers") {
     const TinyRun run("step_ms = 1", kInStep);
     Launched launched(run.folder(), run.arguments({"--set", "workers=3"}));
@@ -69,6 +79,7 @@ TEST_CASE("in step: three processes of one host are one worker to the servers") 
     // At the end members leave one by one, and who is left pushes for fewer.
     const auto applied = static_cast<double>(count(books, "applied"));
     CHECK(static_cast<double>(count(books, "cancelled")) == Approx(2 * applied).epsilon(0.1));
+    check_replayed(run);
 }
 
 TEST_CASE("in step: a killed member is left out and the job goes on") {
@@ -80,6 +91,7 @@ TEST_CASE("in step: a killed member is left out and the job goes on") {
     const json::object summary = ended_well(run, launched);
     CHECK(count(summary, "processes_lost") == 1);
     CHECK_THAT(launched.output(), Catch::Contains(": worker:0 and worker:2"));
+    check_replayed(run);
 }
 
 TEST_CASE("in step: a member that stands still is missed by name at the deadline of an average") {
@@ -129,6 +141,7 @@ TEST_CASE("in step: one that joins a running job is taken into its node") {
     INFO(joined.output());
     CHECK(joined.wait(seconds(20)) == 0);
     CHECK(count(summary, "processes_lost") == 1);
+    check_replayed(run);
 }
 
 TEST_CASE("in step: over Open MPI and over MPICH where they started the job") {
@@ -150,6 +163,9 @@ TEST_CASE("in step: over Open MPI and over MPICH where they started the job") {
         const json::object summary = ended_well(run, launched);
         CHECK(count(summary.at("staleness").as_object(), "max") == 0);
         CHECK(count(summary.at("sync").as_object(), "groups_lost") <= 2);  // at the end
+        Launched again(run.folder(), {"replay", run.run_dir()});
+        CHECK(again.wait(seconds(60)) != 0);
+        CHECK_THAT(again.output(), Catch::Contains("were summed by mpi"));
     }
 }
 

@@ -196,6 +196,9 @@ void ZmqLoop::apply(Effect&& effect, Time emitted) {
                        ledger_dirty_ = true;
                        if (auto kept = options_.ledger->append(e.entry); !kept) {
                            ledger_failed(kept.error());
+                       } else if (std::holds_alternative<ShareRecord>(e.entry.record)) {
+                           // Others go on with what it says, should this process be killed.
+                           flush_ledger(true);
                        }
                    },
                    [&](LogEffect& e) { log(e.level, e.text); },
