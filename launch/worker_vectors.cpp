@@ -4,13 +4,27 @@
 
 #include <filesystem>
 
+#include "common/staleness/policy.h"
 #include "common/worker_file.h"
 #include "ps/checkpoint.h"
 
 namespace detente {
 
+namespace {
+
+bool has_half(const PolicyConfig& config) {
+    const auto policy = make_policy(config);
+    return policy.has_value() && (*policy)->worker_half() != nullptr;
+}
+
+}  // namespace
+
 bool keeps_vectors(const Job& job, const ModelDescription& model) {
     if (!model.gates.empty()) return true;
+    if (has_half(job.policy)) return true;
+    for (const PolicyFor& special : job.policy_for) {
+        if (has_half(special.policy)) return true;
+    }
     const auto method = make_aggregator(job.aggregator);
     return method.has_value() && ((*method)->needs().averages || (*method)->needs().excess);
 }
@@ -31,7 +45,8 @@ Result<std::string> restore_vectors(EngineComputer& computer, WorkerId worker,
         return computer.restore_vectors(fmt::format("{}/{}", checkpoint, name));
     }
     return fmt::format(
-        "{} has no {}: what this worker's conflict method and gates keep as vectors begins anew",
+        "{} has no {}: what this worker's conflict method, gates and staleness policy keep as "
+        "vectors begins anew",
         checkpoint, name);
 }
 

@@ -12,7 +12,8 @@
 
 namespace detente {
 
-// Whether its workers keep any: the conflict method does, or the model has gates.
+// Whether its workers keep any: the conflict method does, the model has gates, or a staleness
+// policy has a half in the worker.
 bool keeps_vectors(const Job& job, const ModelDescription& model);
 
 // Before a worker's first work: takes away the last word of one that had its place before, from the

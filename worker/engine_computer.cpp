@@ -61,6 +61,10 @@ Result<std::string> EngineComputer::restore_vectors(const std::string& path) {
                   " is of other gates, or of others that they pass: they learn nothing in their "
                   "first step";
     }
+    if (halves_ != nullptr) {
+        const std::string anew = halves_->restore(kept->halves.get());
+        if (!anew.empty()) unused += (unused.empty() ? "" : "; ") + path + " has " + anew;
+    }
     return unused;
 }
 
@@ -86,7 +90,8 @@ WorkResult EngineComputer::run_initial(const PartSink& part) {
 }
 
 WorkResult EngineComputer::run_kept(const PartSink& part) const {
-    const KeptVectors kept{method_, rows_.kept(), gates_ == nullptr ? nullptr : gates_->kept()};
+    const KeptVectors kept{method_, rows_.kept(), gates_ == nullptr ? nullptr : gates_->kept(),
+                           halves_ == nullptr ? nullptr : halves_->kept()};
     auto pieces = to_pieces(kept, tasks_);
     if (pieces.has_error()) return pieces.error();
     std::uint32_t index = 0;

@@ -1,8 +1,10 @@
 // The vectors that a worker keeps from step to step, as its file of a checkpoint: the averages or
-// squares of conflict methods (ConflictRows), and what gates need of the step before (GateRows).
+// squares of conflict methods (ConflictRows), what gates need of the step before (GateRows), and
+// those of staleness policies with a half in the worker (WorkerHalves).
 //
-// One safetensors file: `block.<id>.task<t>` and `gate.<number>.<place>`; in the metadata the
-// conflict method that the former are of.
+// One safetensors file: `block.<id>.task<t>`, `gate.<number>.<place>`, and
+// `block.<id>.half.<policy>.<place>` with `halves.computed`, gradients by block id; in the metadata
+// the conflict method that the first are of.
 #pragma once
 
 #include <cstddef>
@@ -14,13 +16,15 @@
 #include "common/payload.h"
 #include "common/result.h"
 #include "worker/held_gradients.h"
+#include "worker/worker_halves.h"
 
 namespace detente {
 
 struct KeptVectors {
     std::string method;
-    std::shared_ptr<const TaskVectors> tasks;  // null: none
-    std::shared_ptr<const GateVectors> gates;  // likewise
+    std::shared_ptr<const TaskVectors> tasks;     // null: none
+    std::shared_ptr<const GateVectors> gates;     // likewise
+    std::shared_ptr<const HalfVectors> halves{};  // likewise
 };
 
 // The file as pieces; no piece where there is nothing. Vectors are shared, not copied. over_limit:

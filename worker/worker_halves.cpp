@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 namespace detente {
 
@@ -26,7 +27,10 @@ Result<std::unique_ptr<WorkerHalves>> WorkerHalves::create(const Job& job, const
         if (place.half == nullptr) continue;
         place.learning_rate = block.rule == 0 ? job.rule.learning_rate
                                               : job.rule_for[block.rule - 1].rule.learning_rate;
-        place.vectors.assign(place.half->vectors(), std::vector<float>(block.elements, 0.0F));
+        place.policy = halves->policies_[block.policy]->name();
+        for (std::uint32_t v = 0; v < place.half->vectors(); ++v) {
+            place.vectors.push_back(std::make_shared<std::vector<float>>(block.elements, 0.0F));
+        }
     }
     return halves;
 }
@@ -37,7 +41,11 @@ WorkerHalf::Place WorkerHalves::seen_by_half(Place& place) const {
     seen.workers = workers_;
     seen.learning_rate = place.learning_rate;
     seen.pulled = place.pulled;
-    for (std::vector<float>& vector : place.vectors) seen.vectors.emplace_back(vector);
+    for (auto& vector : place.vectors) {
+        if (place.shared) vector = std::make_shared<std::vector<float>>(*vector);
+        seen.vectors.emplace_back(*vector);
+    }
+    place.shared = false;
     return seen;
 }
 
@@ -56,6 +64,45 @@ void WorkerHalves::before_push(BlockId id, std::span<float> gradient) {
     if (place.half == nullptr) return;
     place.half->before_push(seen_by_half(place), gradient);
     ++place.computed;
+}
+
+std::shared_ptr<const HalfVectors> WorkerHalves::kept() {
+    auto kept = std::make_shared<HalfVectors>();
+    kept->blocks.resize(places_.size());
+    bool any = false;
+    for (std::size_t i = 0; i < places_.size(); ++i) {
+        Place& place = places_[i];
+        if (place.vectors.empty() || place.computed == 0) continue;
+        any = true;
+        place.shared = true;
+        kept->blocks[i] = {
+            place.policy, place.computed, {place.vectors.begin(), place.vectors.end()}};
+    }
+    return any ? std::shared_ptr<const HalfVectors>(std::move(kept)) : nullptr;
+}
+
+std::string WorkerHalves::restore(const HalfVectors* kept) {
+    std::string own;
+    std::string other;
+    for (std::size_t i = 0; i < places_.size(); ++i) {
+        Place& place = places_[i];
+        if (place.half == nullptr) continue;
+        own = place.policy;
+        if (kept == nullptr || kept->blocks[i].vectors.empty()) continue;
+        const HalfVectors::OfBlock& saved = kept->blocks[i];
+        if (saved.policy != place.policy || saved.vectors.size() != place.vectors.size()) {
+            other = "the vectors of staleness policy '" + saved.policy + "', the job has '" +
+                    place.policy + "', which begins anew";
+            continue;
+        }
+        place.computed = saved.computed;
+        for (std::size_t v = 0; v < saved.vectors.size(); ++v)
+            *place.vectors[v] = *saved.vectors[v];
+    }
+    if (kept == nullptr && !own.empty()) {
+        return "no vectors of staleness policy '" + own + "', which begins anew";
+    }
+    return other;
 }
 
 }  // namespace detente

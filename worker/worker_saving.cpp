@@ -114,7 +114,8 @@ void Worker::saving_ended(Saving& saving, const std::optional<Error>& error) {
     if (saving.answer.number == kLastWord && error) {
         effects_->log(LogLevel::warning,
                       "what conflict.method '" + setup_.job->aggregator.name +
-                          "' or gates keep is not in the last checkpoint, a resumed run begins "
+                          "', gates or staleness.policy '" + setup_.job->policy.name +
+                          "' keep as vectors is not in the last checkpoint, a resumed run begins "
                           "without it: " +
                           error->text);
     }

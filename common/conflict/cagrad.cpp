@@ -9,9 +9,10 @@
 // t = s / (c‖g₀‖). What remains is one equation, ‖g_w(t)‖² = (c‖g₀‖·t)²; both sides are linear in
 // t² while the support stays as it is, so that Newton's steps end after finitely many.
 //
-// kkt_residual is the quadratic program's at that t. Where the least is at g_w = 0 the paper's
-// result is 0/0: the choice is g₀ (status degenerate). So it is for g₀ = 0, where the ball is a
-// point (degenerate too). With all gradients zero (status all_zero) the weights are b.
+// kkt_residual is the quadratic program's at that t; above 1e-10 the status is degenerate. Where
+// the least is at g_w = 0 the paper's result is 0/0: the choice is g₀ (status degenerate). So it is
+// for g₀ = 0, where the ball is a point (degenerate too). With all gradients zero (status all_zero)
+// the weights are b.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -48,7 +49,7 @@ class Cagrad final : public Aggregator {
         const double square = squared_length(g, least.weights);
         output.kkt_residual = least.kkt_residual;
         if (is_zero(g, least.weights, square)) return output;
-        output.status = AggregatorStatus::ok;
+        if (least.kkt_residual <= kSolvedTo) output.status = AggregatorStatus::ok;
         for (std::size_t i = 0; i < tasks; ++i) {
             output.weights[i] += std::sqrt(radius_sq / square) * least.weights[i];
         }

@@ -69,6 +69,11 @@ bool all_zero(const Gramian& gramian);
 Result<std::vector<double>> spread(const std::vector<double>& values, std::size_t tasks,
                                    const std::string& what);
 
+// How far a solution may be from its quadratic program's conditions, relative to max|G|, for the
+// status to be ok. Rows nearer to opposite than about 1e-4 take weights whose rounding alone is
+// more than that; then the status is degenerate.
+inline constexpr double kSolvedTo = 1e-10;
+
 // Nash-MTL's and FairGrad's weights, with their statuses (nash.cpp).
 AggregatorOutput fair_weights(const Gramian& gramian, double alpha);
 

@@ -4,9 +4,10 @@
 // vector in the convex hull of the gradients and opposes none of them. Sener and Koltun iterate
 // (Frank-Wolfe); here the quadratic program is solved exactly.
 //
-// Where several w give the shortest vector (status degenerate), identical gradients share their
-// weight equally. With all gradients zero (status all_zero) this is 1/T each. One zero gradient
-// among others takes all the weight: the shortest vector is zero.
+// Where several w give the shortest vector (status degenerate; so it is where rounding keeps
+// kkt_residual above 1e-10), identical gradients share their weight equally. With all gradients
+// zero (status all_zero) this is 1/T each. One zero gradient among others takes all the weight: the
+// shortest vector is zero.
 #include "common/conflict/methods.h"
 #include "common/conflict/simplex_qp.h"
 
@@ -24,7 +25,7 @@ class Mgda final : public Aggregator {
         output.kkt_residual = point.kkt_residual;
         if (all_zero(*input.gramian)) {
             output.status = AggregatorStatus::all_zero;
-        } else if (!point.unique) {
+        } else if (!point.unique || !(point.kkt_residual <= kSolvedTo)) {
             output.status = AggregatorStatus::degenerate;
         }
         return output;

@@ -20,6 +20,8 @@ constexpr int kRefinements = 20;
 // Pivots from here on leave no doubt of the signs that follow from them.
 constexpr double kWellApart = 1e-8;
 constexpr int kPatience = 3;
+// Of bᵀGb: what rounding may add to vᵀGv in a round.
+constexpr double kRise = 1e-6;
 constexpr std::size_t kTile = 8;
 
 using Flags = std::vector<char>;
@@ -73,6 +75,14 @@ class ConeSet {
     void leave(std::size_t place);
     // `rounds_done`: 1 where x is a Newton step's outcome over this support already.
     bool settle(int rounds_done = 0);
+    // Takes row j in, and all that follows from it. False, and all is as it was: it depends on the
+    // support, or with it rounding would decide.
+    bool go_on_with(std::size_t j);
+    void restore(const std::vector<double>& x, const std::vector<std::size_t>& support);
+    // vᵀGv.
+    double square();
+    // Back to x = 0.
+    void leave_all();
     bool move(const std::vector<double>& direction, double length);
     std::vector<double> solved(std::vector<double> right) const;
 
@@ -86,6 +96,7 @@ class ConeSet {
     std::vector<double> slopes_;  // of xᵢ
     std::vector<double> noise_;
     std::vector<std::pair<const double*, double>> weighted_;  // rows of G with their v, where not 0
+    double allowed_ = 0;    // of which vᵀGv may rise in a round, and be rounding
     bool current_ = false;  // slopes_ and noise_ are of the present x_
     std::vector<std::size_t> support_;
     Flags inside_;
@@ -198,6 +209,8 @@ bool ConeSet::move(const std::vector<double>& direction, double length) {
 // Newton's step over the support, then the same factor again on what rounding left. False when a
 // coordinate left on the way.
 bool ConeSet::settle(int rounds_done) {
+    std::vector<double> before;
+    double least = std::numeric_limits<double>::infinity();
     for (int round = rounds_done; round < kRefinements && !support_.empty(); ++round) {
         update_slopes();
         std::vector<double> step(support_.size());
@@ -207,6 +220,14 @@ bool ConeSet::settle(int rounds_done) {
             worst = std::max(worst, std::abs(step[k]) - noise_[support_[k]] / 8);
         }
         if (round > 0 && worst <= 0) break;
+        // A factor as rough as the rounding in it leads away.
+        if (round > 1 && worst > least) {
+            x_ = before;
+            current_ = false;
+            break;
+        }
+        if (round > 0) least = worst;
+        if (round > 0) before = x_;
         step = solved(std::move(step));
         if (move(step, 1)) return false;
         double relative = 0;
@@ -251,10 +272,7 @@ bool ConeSet::enter(std::size_t j) {
 // The support as it is wanted, and over it the least of all x; false where its rows are not well
 // apart.
 bool ConeSet::take_all(const Flags& wanted) {
-    support_.clear();
-    inside_.assign(n_, false);
-    std::fill(x_.begin(), x_.end(), 0.0);
-    current_ = false;
+    leave_all();
     for (std::size_t j = 0; j < n_; ++j) {
         if (!wanted[j]) continue;
         support_.push_back(j);
@@ -308,31 +326,76 @@ bool ConeSet::guess() {
             break;
         }
     }
-    take_all(Flags(n_, false));
+    leave_all();
     return false;
+}
+
+void ConeSet::leave_all() {
+    support_.clear();
+    inside_.assign(n_, false);
+    if (std::any_of(x_.begin(), x_.end(), [](double x) { return x != 0; })) {
+        std::fill(x_.begin(), x_.end(), 0.0);
+        current_ = false;
+    }
+}
+
+double ConeSet::square() {
+    update_slopes();
+    double sum = 0;
+    for (std::size_t i = 0; i < n_; ++i) {
+        if (scale_[i] > 0) sum += v(i) * (slopes_[i] / scale_[i]);
+    }
+    return sum;
+}
+
+void ConeSet::restore(const std::vector<double>& x, const std::vector<std::size_t>& support) {
+    support_.clear();
+    inside_.assign(n_, false);
+    std::vector<double> row;
+    double pivot = 0;
+    for (const std::size_t j : support) {
+        append(j, row, pivot);
+        push(j, row, std::max(pivot, kRankTolerance));
+    }
+    x_ = x;
+    current_ = false;
+}
+
+bool ConeSet::go_on_with(std::size_t j) {
+    const std::vector<double> x = x_;
+    const std::vector<std::size_t> support = support_;
+    const double before = square();
+    bool lower = enter(j);
+    while (lower && !settle()) {
+    }
+    // If it left at once, what it promised was rounding.
+    lower = lower && inside_[j] && square() <= before + allowed_;
+    if (!lower) restore(x, support);
+    return lower;
 }
 
 OrthantPoint ConeSet::solve(std::span<const double> lower) {
     lower_ = lower;
     barred_.assign(n_, false);
     OrthantPoint point;
+    leave_all();
+    current_ = false;
+    const double at_bound = square();
+    allowed_ = kRise * std::abs(at_bound);
+    for (std::size_t i = 0; i < n_; ++i) {
+        if (scale_[i] > 0) allowed_ += std::abs(lower_[i]) * noise_[i] / scale_[i];
+    }
     const int rounds_done = guess() ? 1 : 0;
     while (!settle(rounds_done)) {
     }
+    if (square() > at_bound + allowed_) leave_all();
     // Each round lowers the norm, so no support comes twice; the bound is for rounding.
     const std::size_t limit = 20 * n_ + 100;
     for (; point.iterations < limit; ++point.iterations) {
         update_slopes();
         const std::optional<std::size_t> entering = most_promising();
         if (!entering) break;
-        if (!enter(*entering)) {
-            barred_[*entering] = true;
-            continue;
-        }
-        while (!settle()) {
-        }
-        // It left at once: what it promised was rounding.
-        if (!inside_[*entering]) barred_[*entering] = true;
+        barred_[*entering] = go_on_with(*entering) ? 0 : 1;
     }
     point.settled = point.iterations < limit;
     point.v.resize(n_);

@@ -21,6 +21,8 @@ struct OrthantPoint {
     std::size_t iterations = 0;  // rows that entered one by one, after the first guess
 };
 
+// vᵀGv is no more than bᵀGb, but for a thousandth: a row with which rounding would make the result
+// longer stays out.
 // vᵀJ is unique; where rows are dependent several v give it, and which comes out is not specified.
 // A zero row keeps v = b.
 // Requires: all entries finite; G symmetric; lower.size() == tasks.

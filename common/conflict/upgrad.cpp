@@ -38,6 +38,7 @@ class Upgrad final : public Aggregator {
             lower[i] = 0;
         }
         for (double& w : output.weights) w /= static_cast<double>(tasks);
+        if (!(*output.kkt_residual <= kSolvedTo)) output.status = AggregatorStatus::degenerate;
         if (all_zero(g)) output.status = AggregatorStatus::all_zero;
         return output;
     }

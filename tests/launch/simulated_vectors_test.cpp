@@ -119,6 +119,55 @@ TEST_CASE("resume: gates go on from the gradients of the last step before") {
     CHECK(runs.weights("anew/checkpoints/2") != runs.weights("whole/checkpoints/1"));
 }
 
+TEST_CASE("resume: what a staleness policy keeps in the worker goes on as if there was no end") {
+    const std::vector<std::vector<std::string>> policies = {
+        {"staleness.policy=easgd", "staleness.tau=3"},  // an end between two exchanges
+        {"staleness.policy=dana_slim"}};
+    for (const std::vector<std::string>& policy : policies) {
+        INFO(policy.front());
+        Runs runs(kQuadraticJob);
+        std::vector<std::string> once = policy;
+        once.insert(once.end(), {"workers=1", "rule.learning_rate=0.01"});
+        std::vector<std::string> twice = once;
+        twice.emplace_back("data.epochs=2");
+        runs.require_run("whole", twice);
+        runs.require_run("first", once);
+        const std::string file = "checkpoints/1/worker-0.safetensors";
+        CHECK(tensors_of(runs.file("first/" + file)).size() == 4 + 1);  // tensors; gradients
+        runs.require_run("rest", twice, "first");
+        CHECK(runs.said.empty());
+        CHECK(runs.weights("rest/checkpoints/2") == runs.weights("whole/checkpoints/1"));
+        CHECK(tensors_of(runs.file("rest/checkpoints/2/worker-0.safetensors")) ==
+              tensors_of(runs.file("whole/" + file)));
+        // Without its vectors the run goes another way, and says so.
+        take_out(runs.file("first/checkpoints/1"), "worker-0.safetensors");
+        runs.require_run("anew", twice, "first");
+        CHECK_THAT(runs.said, Catch::Contains("has no worker-0.safetensors"));
+        CHECK(runs.weights("anew/checkpoints/2") != runs.weights("whole/checkpoints/1"));
+    }
+}
+
+TEST_CASE("resume: with more workers or another policy those without vectors of it begin anew") {
+    Runs runs(kQuadraticJob);
+    runs.require_run("first", {"staleness.policy=dana_slim"});
+    const std::vector<std::string> twice = {"staleness.policy=dana_slim", "data.epochs=2"};
+    const auto with = [&](const std::string& more) {
+        std::vector<std::string> overrides = twice;
+        overrides.push_back(more);
+        return overrides;
+    };
+    runs.require_run("more", with("workers=4"), "first");
+    CHECK_THAT(runs.said, Catch::Contains("has no worker-3.safetensors") &&
+                              !Catch::Contains("worker-2.safetensors"));
+    runs.require_run("fewer", with("workers=2"), "first");
+    CHECK(runs.said.empty());
+    runs.require_run("other", with("staleness.policy=easgd"), "first");
+    CHECK_THAT(runs.said, Catch::Contains("the vectors of staleness policy 'dana_slim', the job "
+                                          "has 'easgd', which begins anew"));
+    runs.require_run("none", with("staleness.policy=async"), "first");
+    CHECK_THAT(runs.said, !Catch::Contains("vectors"));
+}
+
 TEST_CASE("resume: a worker's file that is missing or altered is one error that names it") {
     Runs runs(kQuadraticJob);
     runs.require_run("first", {"conflict.method=moco"});

@@ -69,6 +69,75 @@ TEST_CASE("kept vectors: they come back from their file as they were") {
     CHECK(*read->gates == *kept.gates);
 }
 
+// Of the blocks from the second on; the last has counted other gradients.
+std::shared_ptr<const HalfVectors> made_halves(const Plan& plan) {
+    auto halves = std::make_shared<HalfVectors>();
+    halves->blocks.resize(plan.blocks.size());
+    for (std::size_t id = 1; id < plan.blocks.size(); ++id) {
+        std::vector<float> values(plan.blocks[id].elements, -0.5F);
+        values.back() = static_cast<float>(id);
+        halves->blocks[id] = {
+            "easgd", 7 + id / 2, {std::make_shared<const std::vector<float>>(std::move(values))}};
+    }
+    return halves;
+}
+
+TEST_CASE("kept vectors: those of a policy's half come back with how often it has run") {
+    const TemporaryFolder folder;
+    const Plan plan = plan_of();
+    KeptVectors kept = made(plan);
+    kept.halves = made_halves(plan);
+    const std::string path = stored(folder, kept);
+    const auto read = read_kept(path, plan, 2);
+    REQUIRE(read.has_value());
+    CHECK(*read->tasks == *kept.tasks);
+    CHECK(*read->gates == *kept.gates);
+    REQUIRE(read->halves != nullptr);
+    REQUIRE(read->halves->blocks.size() == plan.blocks.size());
+    CHECK(read->halves->blocks[0].vectors.empty());
+    for (std::size_t id = 1; id < plan.blocks.size(); ++id) {
+        const HalfVectors::OfBlock& own = read->halves->blocks[id];
+        CHECK(own.policy == "easgd");
+        CHECK(own.computed == 7 + id / 2);
+        REQUIRE(own.vectors.size() == 1);
+        CHECK(*own.vectors[0] == *kept.halves->blocks[id].vectors[0]);
+    }
+    require_bad(
+        read_kept(stored(folder, {"sum", nullptr, nullptr, made_halves(plan)}), plan_of(4096), 2),
+        "'block.1.half.easgd.0': expected");
+}
+
+TEST_CASE("kept vectors: what a half does after they were taken does not change them") {
+    const Plan plan = plan_of();
+    Job job;
+    job.block_bytes = 2 * 4096;
+    job.policy.name = "dana_slim";
+    auto halves = WorkerHalves::create(job, plan);
+    REQUIRE(halves.has_value());
+    REQUIRE(*halves != nullptr);
+    CHECK((*halves)->kept() == nullptr);  // nothing computed
+    const BlockId id{0};
+    const auto pushed = [&](WorkerHalves& of, float gradient) {
+        std::vector<float> values(plan.blocks[0].elements, gradient);
+        of.before_push(id, values);
+        return values;
+    };
+    pushed(**halves, 1);
+    const auto kept = (*halves)->kept();
+    REQUIRE(kept != nullptr);
+    CHECK(kept->blocks[1].vectors.empty());
+    const std::vector<float> then = *kept->blocks[0].vectors[0];
+    CHECK(then == std::vector<float>(plan.blocks[0].elements, 1));
+    const std::vector<float> second = pushed(**halves, 3);
+    CHECK(*kept->blocks[0].vectors[0] == then);
+
+    auto again = WorkerHalves::create(job, plan);
+    REQUIRE(again.has_value());
+    CHECK((*again)->restore(kept.get()).empty());
+    CHECK(pushed(**again, 3) == second);
+    CHECK_THAT((*again)->restore(nullptr), Catch::Contains("'dana_slim', which begins anew"));
+}
+
 TEST_CASE("kept vectors: where there is nothing there is no file") {
     CHECK(to_pieces({"sum", nullptr, nullptr}, 2)->empty());
     const Plan plan = plan_of();
