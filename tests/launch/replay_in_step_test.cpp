@@ -28,9 +28,8 @@ std::vector<std::string> in_step(const std::vector<std::string>& more = {},
 
 // As require_replays(), but members that were lost or cancelled may have left a share without a
 // hash.
-void require_replays_in_step(const LeftBehind& left) {
+std::size_t rounds_that_replay(const LeftBehind& left) {
     const Recording recording = left.recording();
-    REQUIRE_FALSE(recording.rounds.empty());
     const auto replay = replay_of(recording, left);
     const auto figures = replay->run();
     INFO((figures ? "" : figures.error().text));
@@ -40,7 +39,10 @@ void require_replays_in_step(const LeftBehind& left) {
     CHECK(figures->applied == left.books().applied);
     CHECK(replay->digest() == left.digest());
     require_same_as_checkpoint(left, *replay);
+    return recording.rounds.size();
 }
+
+void require_replays_in_step(const LeftBehind& left) { REQUIRE(rounds_that_replay(left) > 0); }
 
 void require_replays_in_step(const std::vector<std::string>& more,
                              const std::string& layers = "[\"*\"]",
@@ -91,15 +93,19 @@ TEST_CASE("replay: in step a rejection has all members compute again here too") 
 
 TEST_CASE("replay: in step members are lost and join and drain and stand still here too") {
     for (const std::string& layers : {std::string("[\"*\"]"), std::string("[\"w0\", \"w2\"]")}) {
+        std::size_t rounds = 0;  // whom its node lost as it began may never have averaged with it
         for (const std::string& faults :
              {fault("crash", "worker:1", "0.2"), fault("crash", "worker:0", "0.21"),
               fault("restart", "worker:0", "0.2", "0.1"),
               fault("drain", "worker:2", "0.15") + fault("join", "worker:2", "0.3"),
               fault("pause", "worker:3", "0.2", "1")}) {
             INFO(layers << faults);
-            require_replays_in_step({"launch.nodes=1", "sync.deadline_s=0.3", "data.epochs=2"},
-                                    layers, faults);
+            const LeftBehind left(
+                in_step({"launch.nodes=1", "sync.deadline_s=0.3", "data.epochs=2"}, layers),
+                faults);
+            rounds += rounds_that_replay(left);
         }
+        CHECK(rounds > 0);
     }
 }
 
