@@ -47,8 +47,6 @@ class EventQueue {
     bool empty() const { return heap_.empty(); }
     std::size_t size() const { return heap_.size(); }
     Time next_time() const { return heap_.front().when; }
-    // The event that is taken next. Requires: not empty.
-    const Event& next() const { return slots_[heap_.front().slot].event; }
 
     struct Due {
         Time when;
@@ -61,7 +59,6 @@ class EventQueue {
         const Key last = heap_.back();
         heap_.pop_back();
         if (!heap_.empty()) sift_down(last);
-        fetch_soon();
         Slot& place = slots_[first.slot];
         Due due{first.when, (std::uint64_t{place.use} << 32U) | first.slot, std::move(place.event)};
         ++place.use;  // no handle names it any more
@@ -84,13 +81,6 @@ class EventQueue {
     };
     static constexpr std::size_t kArity = 4;
 
-    // One of the first one's children comes after it: their events, which lie anywhere in a pool of
-    // millions, are on their way from memory while the first one is handled.
-    void fetch_soon() const {
-        for (std::size_t at = 1; at <= kArity && at < heap_.size(); ++at) {
-            __builtin_prefetch(&slots_[heap_[at].slot]);
-        }
-    }
     void sift_up(std::size_t at) {
         const Key key = heap_[at];
         while (at > 0) {

@@ -75,25 +75,10 @@ void World::at(Time when, std::function<void()> action) {
     queue_.push(when, ActionDue{std::move(action)});
 }
 
-// What the next event reads first comes from memory while this one is handled: with millions of
-// messages under way none of it is in a cache.
-void World::fetch(const Due& next) const {
-    const auto* arrival = std::get_if<ArrivalDue>(&next);
-    if (arrival == nullptr) return;
-    constexpr std::size_t kCacheLine = 64;
-    const auto* const message = reinterpret_cast<const std::byte*>(arrival->message.get());
-    for (std::size_t at = 0; at < sizeof(Message); at += kCacheLine) {
-        __builtin_prefetch(message + at);
-    }
-    if (const Place* receiver = place(arrival->to)) __builtin_prefetch(receiver);
-    if (const Place* sender = place(arrival->from.id)) __builtin_prefetch(sender);
-}
-
 bool World::step() {
     if (queue_.empty()) return false;
     auto next = queue_.pop();
     now_ = next.when;
-    if (!queue_.empty()) fetch(queue_.next());
     std::visit([&](auto& event) { due(std::move(event), next.handle); }, next.event);
     return true;
 }

@@ -210,7 +210,6 @@ class World {
     using Due = std::variant<std::monostate, ActionDue, PostDue, TimerDue, ArrivalDue, ComputeDue,
                              StoreDue, BuffersDue>;
 
-    void fetch(const Due& next) const;
     Seat& seat(NodeId id);
     Place* place(NodeId id) const;
     Place* place(Whose whose) const;
