@@ -9,7 +9,6 @@
 #include <fmt/core.h>
 
 #include <bit>
-#include <chrono>
 #include <cstring>
 #include <utility>
 
@@ -49,8 +48,7 @@ void ProtocolInvariants::keep(const BlockUpdate& update, const VerdictRecord& re
     part.arrived.members = job_.workers;
     part.arrived.learning_rate = row.scheduled_rate;
     if (!of_step(record)) {  // it was judged then and there
-        part.arrived.at_s =
-            std::chrono::duration<double>(record.arrived.time_since_epoch()).count();
+        part.arrived.at_s = as_seconds(record.arrived);
     }
     followed.parts.push_back(std::move(part));
     followed.denominator = record.denominator;

@@ -288,7 +288,7 @@ std::string ledger_to_json_line(const LedgerEntry& entry) {
 }
 
 std::string ledger_to_text(const LedgerEntry& entry) {
-    const double seconds = std::chrono::duration<double>(entry.at.time_since_epoch()).count();
+    const double seconds = as_seconds(entry.at);
     return fmt::format("{:12.6f} s  {}", seconds, std::visit(Text{}, entry.record));
 }
 

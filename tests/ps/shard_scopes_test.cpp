@@ -65,6 +65,12 @@ Push all_blocks(OneShard& shard, std::uint64_t step, std::uint64_t base) {
     return shard.push_of(step, std::move(blocks));
 }
 
+void end_run(OneShard& shard) {
+    Stop stop;
+    stop.drain = false;
+    shard.world().receive(kCoordinator, stop);
+}
+
 }  // namespace
 
 TEST_CASE("scopes: steps are decided once all that have begun are judged block by block") {
@@ -301,9 +307,7 @@ TEST_CASE("scopes: a change that the end of the run overtakes is in the ledger a
     CHECK(told(shard, "change to policy 'ssp', admission block, by a test, decision 1:") == 1);
     CHECK(told(shard, ": decided, and made when") == 1);
     CHECK(told(shard, "not made here") == 0);
-    Stop stop;
-    stop.drain = false;
-    shard.world().receive(kCoordinator, stop);
+    end_run(shard);
     CHECK(told(shard, "change to policy 'ssp', admission block, by a test, decision 1:") == 2);
     CHECK(told(shard, ": not made here, for the run ended before") == 1);
     for (const ControlRecord& record : shard.world().records<ControlRecord>()) {
@@ -318,9 +322,7 @@ TEST_CASE("scopes: a change that is made before the end is not called overtaken"
     ask(shard, "ssp");
     shard.from(0, whole(shard, 1, 0));
     REQUIRE(decides_steps(shard));
-    Stop stop;
-    stop.drain = false;
-    shard.world().receive(kCoordinator, stop);
+    end_run(shard);
     CHECK(told(shard, ": decided, and made when") == 1);
     CHECK(told(shard, "staleness policy 'ssp'") == 1);
     CHECK(told(shard, "not made here") == 0);
