@@ -11,10 +11,6 @@
 namespace detente {
 namespace {
 
-std::string text_of(const VerdictRecord& record) {
-    return text_of(record.worker, record.incarnation, record.step);
-}
-
 std::string text_of(const std::optional<std::uint64_t>& bound) {
     return bound ? std::to_string(*bound) : "none";
 }

@@ -17,16 +17,6 @@
 
 namespace detente {
 
-void forget_vectors(const Policy& policy, std::span<const float> weights, Version version,
-                    WorkerId worker, PolicyVectors& vectors) {
-    if (!vectors.knows(worker)) return;
-    const PolicyNeeds needs = policy.needs();
-    if (needs.worker_vectors > 0) {
-        policy.forgotten(vectors.of(needs, worker, version, weights));
-    }
-    vectors.forget(worker);
-}
-
 // Requires: what was kept of an earlier update is folded.
 void ProtocolInvariants::keep(const BlockUpdate& update, const VerdictRecord& record,
                               const VerdictRecord::Row& row, Followed& followed) {
@@ -164,8 +154,8 @@ void ProtocolInvariants::forgotten(NodeId shard, WorkerId worker) {
         if (!followed.known) continue;
         fold(id, followed);
         followed.memory.copies().forget(worker);
-        forget_vectors(policy_of(id), followed.weights->floats().first(plan_->block(id).elements),
-                       followed.version, worker, followed.vectors);
+        followed.vectors.forget(policy_of(id), worker, followed.version,
+                                followed.weights->floats().first(plan_->block(id).elements));
     }
 }
 

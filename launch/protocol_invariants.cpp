@@ -15,14 +15,6 @@ std::string text_of(WorkerId worker, Incarnation incarnation, Step step) {
                        step.value);
 }
 
-namespace {
-
-std::string text_of(const VerdictRecord& record) {
-    return text_of(record.worker, record.incarnation, record.step);
-}
-
-}  // namespace
-
 Result<std::unique_ptr<ProtocolInvariants>> ProtocolInvariants::create(
     const Job& job, std::shared_ptr<const Plan> plan) {
     std::unique_ptr<ProtocolInvariants> made(new ProtocolInvariants(job, std::move(plan)));

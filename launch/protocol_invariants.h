@@ -47,11 +47,11 @@
 
 namespace detente {
 
-std::string text_of(WorkerId worker, Incarnation incarnation, Step step);  // for messages
-
-// What a shard does to the vectors a policy keeps of one block when their worker is gone.
-void forget_vectors(const Policy& policy, std::span<const float> weights, Version version,
-                    WorkerId worker, PolicyVectors& vectors);
+// For messages.
+std::string text_of(WorkerId worker, Incarnation incarnation, Step step);
+inline std::string text_of(const VerdictRecord& record) {
+    return text_of(record.worker, record.incarnation, record.step);
+}
 
 class ProtocolInvariants {
   public:

@@ -183,8 +183,8 @@ bool ProtocolInvariants::same_policy_vectors(const LiveBlock& block, const Kept&
     expected.restore(kept.vectors);
     for (const auto& [worker, vectors] : kept.vectors.workers) {
         if (worker.value < job_.workers) continue;  // it had joined, and is not there again
-        forget_vectors(policy, block.weights->floats().first(block.plan->elements), block.version,
-                       worker, expected);
+        expected.forget(policy, worker, block.version,
+                        block.weights->floats().first(block.plan->elements));
     }
     const SavedVectors one = expected.save();
     const SavedVectors other = block.vectors.save();

@@ -437,16 +437,11 @@ bool BlockStore::forget(WorkerId worker) {
 }
 
 bool BlockStore::forget(LiveBlock& block, WorkerId worker) {
-    const bool copies = block.memory.copies().knows(worker);
+    const bool any = block.memory.copies().knows(worker) || block.vectors.knows(worker);
     block.memory.copies().forget(worker);
-    if (!block.vectors.knows(worker)) return copies;
-    const PolicyNeeds needs = block.policy->needs();
-    if (needs.worker_vectors > 0) {
-        block.policy->forgotten(block.vectors.of(
-            needs, worker, block.version, block.weights->floats().first(block.plan->elements)));
-    }
-    block.vectors.forget(worker);
-    return true;
+    block.vectors.forget(*block.policy, worker, block.version,
+                         block.weights->floats().first(block.plan->elements));
+    return any;
 }
 
 void BlockStore::reclaim() {

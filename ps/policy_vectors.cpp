@@ -63,6 +63,14 @@ BlockVectors PolicyVectors::of(const PolicyNeeds& needs, WorkerId worker, Versio
 
 void PolicyVectors::forget(WorkerId worker) { workers_.erase(worker); }
 
+void PolicyVectors::forget(const Policy& policy, WorkerId worker, Version version,
+                           std::span<const float> weights) {
+    if (!knows(worker)) return;
+    const PolicyNeeds needs = policy.needs();
+    if (needs.worker_vectors > 0) policy.forgotten(of(needs, worker, version, weights));
+    forget(worker);
+}
+
 SavedVectors PolicyVectors::save() const {
     SavedVectors saved;
     for (const Vector& vector : block_) saved.block.push_back(payload_of_vector(vector));

@@ -42,6 +42,10 @@ class PolicyVectors {
     bool has_block_vectors() const { return !block_.empty(); }
     bool knows(WorkerId worker) const { return workers_.contains(worker); }
     void forget(WorkerId worker);
+    // The same, where the policy first takes what it keeps of the worker out of the block's own.
+    // `version` and `weights`: the block's now.
+    void forget(const Policy& policy, WorkerId worker, Version version,
+                std::span<const float> weights);
 
     SavedVectors save() const;
     // Requires: each of whole floats.
