@@ -56,8 +56,8 @@ struct RecordedStep {
     std::optional<RoundKey> round;
     TaskSet brought;
     std::uint32_t share_samples = 0;
-    bool averaged =
-        false;  // it went on with the averages; else it was given up, and nothing pushed
+    // It went on with the averages; else it was given up, and nothing pushed.
+    bool averaged = false;
     // Where it was not computed, but is that step's rejected gradient, carried to newer weights.
     std::optional<StepKey> carries;
 };
