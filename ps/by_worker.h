@@ -1,6 +1,6 @@
 // What a shard keeps per worker: a table with a place per id, looked up several times for every
-// message. With ten thousand workers a search costs more than the rest of a message; ids are small
-// and dense (a job's places), so the id is the place. Iterates in the order of ids.
+// message, also where there are ten thousand workers. Ids are small and dense (a job's places), so
+// that the id is the place and nothing is searched. Iterates in the order of ids.
 //
 // Owner: the shard's loop. An iterator lives until the next insertion.
 #pragma once
