@@ -437,11 +437,12 @@ bool BlockStore::forget(WorkerId worker) {
 }
 
 bool BlockStore::forget(LiveBlock& block, WorkerId worker) {
-    const bool any = block.memory.copies().knows(worker) || block.vectors.knows(worker);
+    const bool copies = block.memory.copies().knows(worker);
     block.memory.copies().forget(worker);
+    if (!block.vectors.knows(worker)) return copies;  // nor may there be weights yet
     block.vectors.forget(*block.policy, worker, block.version,
                          block.weights->floats().first(block.plan->elements));
-    return any;
+    return true;
 }
 
 void BlockStore::reclaim() {

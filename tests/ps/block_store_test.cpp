@@ -109,6 +109,16 @@ TEST_CASE("a block so large that two do not fit the spares can still be updated 
     CHECK(store.store.lent() == 0);
 }
 
+TEST_CASE("a worker that goes before there are weights is forgotten, under any policy") {
+    for (const char* policy : {"async", "dc_asgd", "dana_zero"}) {
+        INFO(policy);
+        Job job = test::job_of();
+        job.policy = {policy, {}};
+        Store store(job);
+        CHECK_FALSE(store.store.forget(WorkerId{1}));
+    }
+}
+
 TEST_CASE("an unknown rule or policy is refused when the store is made") {
     Job job = test::job_of();
     const auto plan = make_plan(test::model_of(40), job);
