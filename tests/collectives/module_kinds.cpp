@@ -65,13 +65,34 @@ Kind nccl_kind() {
     return kind;
 }
 
-}  // namespace
+// The contract's members at most.
+constexpr std::size_t kMostMembers = 5;
 
-MakeBackend nccl_over_standin(const std::string& run) {
+// NCCL itself. Members share GPUs where there are fewer, if NCCL is told to let them.
+Kind nccl_on_gpus_kind() {
+    Kind kind{"nccl on this machine's GPUs", {}, false, true, {}};
+    const char* shared = std::getenv("NCCL_MULTI_RANK_GPU_ENABLE");
+    if (std::string(NCCL_MODULE).empty()) {
+        kind.left_out = "not built: CUDA with NCCL was not there";
+    } else if (gpus_here() == 0) {
+        kind.left_out = "no GPU here";
+    } else if (gpus_here() < kMostMembers && (shared == nullptr || std::string(shared) != "1")) {
+        kind.left_out = "takes " + std::to_string(kMostMembers) + " GPUs, and " +
+                        std::to_string(gpus_here()) +
+                        " are here: NCCL 2.30 and newer share one where "
+                        "NCCL_MULTI_RANK_GPU_ENABLE=1 is set";
+    }
+    kind.run = [](const std::string& scenario, std::size_t count) {
+        return run_in_processes(nccl_on_gpus(unique_run()), scenario, count);
+    };
+    return kind;
+}
+
+MakeBackend nccl_over(const std::string& run,
+                      const std::vector<std::pair<std::string, std::string>>& libraries) {
     if (std::string(NCCL_MODULE).empty()) return {};
-    return [run] {
-        CollectiveOptions options{run,
-                                  {{"nccl_library", NCCL_STANDIN}, {"cuda_library", NCCL_STANDIN}}};
+    return [run, libraries] {
+        CollectiveOptions options{run, libraries};
         // A device for each.
         const char* member = std::getenv(kMemberVariable);
         if (member != nullptr) options.options.emplace_back("place", member);
@@ -81,9 +102,24 @@ MakeBackend nccl_over_standin(const std::string& run) {
     };
 }
 
+}  // namespace
+
+std::size_t gpus_here() {
+    std::size_t count = 0;
+    while (::access(("/dev/nvidia" + std::to_string(count)).c_str(), F_OK) == 0) ++count;
+    return count;
+}
+
+MakeBackend nccl_on_gpus(const std::string& run) { return nccl_over(run, {}); }
+
+MakeBackend nccl_over_standin(const std::string& run) {
+    return nccl_over(run, {{"nccl_library", NCCL_STANDIN}, {"cuda_library", NCCL_STANDIN}});
+}
+
 std::vector<Kind> module_kinds() {
     std::vector<Kind> kinds = {
-        nccl_kind(), mpi_kind("Open MPI", "mpirun.openmpi", " --oversubscribe", OPENMPI_MODULE),
+        nccl_kind(), nccl_on_gpus_kind(),
+        mpi_kind("Open MPI", "mpirun.openmpi", " --oversubscribe", OPENMPI_MODULE),
         mpi_kind("MPICH", "mpirun.mpich", "", MPICH_MODULE)};
 #ifdef __SANITIZE_THREAD__
     kinds.back().left_out = "its library crashes at its beginning under ThreadSanitizer";

@@ -85,6 +85,37 @@ Reports with_fault(const std::string& fault, const std::vector<std::size_t>& lef
         3);
 }
 
+// A member for each place forms the group, the i-th as if it were at places[i] of its host.
+Reports form_at(const MakeBackend& make, const std::vector<std::string>& places) {
+    return fork_members(
+        [&](std::size_t i, const auto&) -> Lines {
+            ::unsetenv("NCCL_MULTI_RANK_GPU_ENABLE");  // with which newer ones let them share
+            ::setenv(kMemberVariable, places[i].c_str(), 1);
+            const auto formed =
+                make()->form(whole_group(1, places.size()), worker(i), std::chrono::seconds(10));
+            if (formed.has_value()) return {"formed"};
+            return {name_of(formed.error().code), formed.error().text};
+        },
+        places.size());
+}
+
+// Of those who share `device` at least one is told that it is not to be had twice.
+void check_told_of_one_gpu_each(const Reports& reports, const std::vector<std::size_t>& sharing,
+                                const std::string& device) {
+    bool is_told = false;
+    for (const std::size_t i : sharing) {
+        REQUIRE(reports[i].size() == 2);
+        INFO(reports[i][1]);
+        // Who is second may see the other one leave.
+        if (reports[i][0] == "peer_lost") continue;
+        CHECK(reports[i][0] == "not_supported");
+        CHECK(reports[i][1].find("uses CUDA device " + device +
+                                 ", and NCCL takes one worker per GPU") != std::string::npos);
+        is_told = true;
+    }
+    CHECK(is_told);
+}
+
 }  // namespace
 
 TEST_CASE("nccl: an average that hangs is aborted at the deadline and all form anew") {
@@ -144,28 +175,19 @@ TEST_CASE("nccl: joining that hangs ends at the deadline with an error") {
 
 TEST_CASE("nccl: two members on one device are refused and told that each takes a GPU") {
     if (!is_built()) return;
-    const std::string run = unique_run();
-    const Reports reports = fork_members(
-        [&](std::size_t i, const auto&) -> Lines {
-            ::setenv(kMemberVariable, i == 0 ? "0" : "3", 1);  // as a launcher that counts wrong
-            const auto backend = nccl_over_standin(run)();
-            const auto formed =
-                backend->form(whole_group(1, 3), worker(i), std::chrono::seconds(10));
-            if (formed.has_value()) return {"formed"};
-            return {name_of(formed.error().code), formed.error().text};
-        },
-        3);
-    for (const std::size_t i : {1U, 2U}) {
-        REQUIRE(reports[i].size() == 2);
-        INFO(reports[i][1]);
-        // Who is second may see the other one leave.
-        if (reports[i][0] == "peer_lost") continue;
-        CHECK(reports[i][0] == "not_supported");
-        CHECK(reports[i][1].find("uses CUDA device 3, and NCCL takes one worker per GPU") !=
-              std::string::npos);
-    }
-    CHECK((reports[1][0] == "not_supported" || reports[2][0] == "not_supported"));
+    // As by a launcher that counts wrong.
+    const Reports reports = form_at(nccl_over_standin(unique_run()), {"0", "3", "3"});
+    check_told_of_one_gpu_each(reports, {1, 2}, "3");
     CHECK(reports[0][0] != "formed");
+}
+
+TEST_CASE("nccl: two members on one GPU are refused by NCCL itself") {
+    if (!is_built()) return;
+    if (gpus_here() == 0) {
+        std::cout << "skipped: no GPU here\n";
+        return;
+    }
+    check_told_of_one_gpu_each(form_at(nccl_on_gpus(unique_run()), {"0", "0"}), {0, 1}, "0");
 }
 
 TEST_CASE("nccl: members take the devices by turns where none is named") {
@@ -184,7 +206,7 @@ TEST_CASE("nccl: members take the devices by turns where none is named") {
 
 TEST_CASE("nccl: without a GPU the module fails at once and says what it looked for") {
     if (!is_built()) return;
-    if (::access("/dev/nvidia0", F_OK) == 0) {
+    if (gpus_here() != 0) {
         std::cout << "skipped: this machine has a GPU\n";
         return;
     }
