@@ -1,5 +1,7 @@
 #include "launch/fuzz_case.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -323,6 +325,20 @@ void draw_admissions(Job& job, Random random) {
     }
 }
 
+// Springs that together pull further than what they are fixed to diverge by themselves, the sooner
+// the older the weights they pull at.
+void slacken_springs(Job& job) {
+    const double most = (job.pull_ahead > 0 ? 0.5 : 1) / job.workers;
+    const auto slacken = [most](PolicyConfig& policy) {
+        if (policy.name != "easgd") return;
+        for (auto& [name, value] : policy.parameters) {
+            if (name == "alpha" && std::stod(value) > most) value = fmt::format("{}", most);
+        }
+    };
+    slacken(job.policy);
+    for (PolicyFor& special : job.policy_for) slacken(special.policy);
+}
+
 // A case that names what it no longer has is none.
 bool names_only_what_is_there(const Job& job) {
     std::vector<JobProblem> problems;
@@ -355,6 +371,7 @@ Job fuzz_case(std::uint64_t seed, const FuzzNames& names) {
     if (names.parts > 12) draw_shards_apart(job, part(12));
     if (names.parts > 13) draw_changes(job, part(13), 13, names.policies);
     if (names.parts > 14) draw_admissions(job, part(14));
+    slacken_springs(job);
     allow_time(job);
     return job;
 }

@@ -142,6 +142,11 @@ void Lead::lost(WorkerId worker, Incarnation incarnation) {
 
 // Everything one event led to is one decision, so that a shard holds a worker before it answers it.
 void Lead::hand(const PolicyEvent& event, StageDecision decision) {
+    ask(event, decision);
+    decide(std::move(decision));
+}
+
+void Lead::ask(const PolicyEvent& event, StageDecision& decision) {
     invariant(policy_ != nullptr, "in block scope nobody is a member, and nothing is staged");
     std::vector<PolicyOutcome> outcomes;
     policy_->on(event, state_, outcomes);
@@ -153,9 +158,12 @@ void Lead::hand(const PolicyEvent& event, StageDecision decision) {
         } else if (const auto* buffer = std::get_if<BufferThis>(&outcome)) {
             if (!buffer->worker_waits) decision.buffered.push_back(push_of(buffer->subject));
         } else if (const auto* hold = std::get_if<HoldPull>(&outcome)) {
-            if (held_.insert(hold->worker).second) decision.hold.push_back(hold->worker);
+            // Let go and held by one decision it stays as it is, and so below.
+            if (!held_.insert(hold->worker).second) continue;
+            if (std::erase(decision.release, hold->worker) == 0) {
+                decision.hold.push_back(hold->worker);
+            }
         } else if (const auto* release = std::get_if<ReleasePull>(&outcome)) {
-            // Held and released by one event is not held; held before, it is let go now.
             held_.erase(release->worker);
             if (std::erase(decision.hold, release->worker) == 0) {
                 decision.release.push_back(release->worker);
@@ -164,7 +172,6 @@ void Lead::hand(const PolicyEvent& event, StageDecision decision) {
             restarts_.push_back(cancel->worker);
         }
     }
-    decide(std::move(decision));
 }
 
 void Lead::commit(const ApplyThese& apply, StageDecision& decision) {
@@ -212,29 +219,28 @@ void Lead::checkpoint(const CheckpointRequest& request) {
     decide(std::move(decision));
 }
 
+// One decision: a worker that both policies hold is not handed weights in between, which the new
+// one would not know of.
 Sequence Lead::change(const PolicyChange& change, std::unique_ptr<const Policy> policy) {
-    for (const WorkerId worker : members_) hand(Left{worker});
-    StageDecision leftover;
-    for (const PolicyState::Kept& kept : state_.kept) {
-        abort(push_of(kept.subject), Advice::refresh, ErrorCode::cancelled, leftover);
-    }
-    decide(std::move(leftover));
     StageDecision decision;
+    for (const WorkerId worker : members_) ask(Left{worker}, decision);
+    for (const PolicyState::Kept& kept : state_.kept) {
+        abort(push_of(kept.subject), Advice::refresh, ErrorCode::cancelled, decision);
+    }
     decision.changes.push_back(change);
-    if (policy == nullptr) {
-        decision.release.assign(held_.begin(), held_.end());
+    policy_ = std::move(policy);
+    state_ = policy_ != nullptr ? policy_->initial_state() : PolicyState{};
+    if (policy_ == nullptr) {
+        decision.release.insert(decision.release.end(), held_.begin(), held_.end());
         held_.clear();
         members_.clear();
         pending_.clear();
         subjects_.clear();
         restarts_.clear();
     }
+    for (const WorkerId worker : members_) ask(Joined{worker}, decision);
     decide(std::move(decision));
-    const Sequence decided{epoch_, number_};
-    policy_ = std::move(policy);
-    state_ = policy_ != nullptr ? policy_->initial_state() : PolicyState{};
-    for (const WorkerId worker : members_) hand(Joined{worker});
-    return decided;
+    return {epoch_, number_};
 }
 
 Sequence Lead::change_to_steps(const PolicyChange& change, std::vector<PushId> last) {

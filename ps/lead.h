@@ -103,6 +103,7 @@ class Lead {
     };
     // `decision`: what has been decided of that event before the policy is asked.
     void hand(const PolicyEvent& event, StageDecision decision = {});
+    void ask(const PolicyEvent& event, StageDecision& decision);  // adds what comes of it
     void commit(const ApplyThese& apply, StageDecision& decision);
     void abort(const PushId& push, Advice advice, ErrorCode reason, StageDecision& decision);
     void decide(StageDecision&& decision);
