@@ -277,8 +277,8 @@ struct CheckpointRequest {
     std::vector<WorkerMethod> methods{};
 };
 // What one event led to. Shards act on decisions in the order of their numbers, without gaps:
-// commits, aborts, changes of policy, checkpoints, holds, cuts, releases; then the workers are
-// answered.
+// commits, aborts, what is buffered, changes of policy, checkpoints, holds, cuts; then the workers
+// of the pushes are answered, and those released.
 struct StageDecision {
     Sequence sequence;
     std::vector<StepCommit> commits;

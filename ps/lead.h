@@ -55,9 +55,9 @@ class Lead {
     // All shards make a checkpoint at one point of their order.
     void checkpoint(const CheckpointRequest& request);
     // From the next event on `policy` decides, in place of the one so far: that one's buffered
-    // gradients are applied and its held workers released, as if its members had left. Decided
-    // under the number that is returned. nullptr: nobody decides steps any more; what is not
-    // decided by then the shards judge block by block.
+    // gradients are applied, as if its members had left, or aborted, and its held workers released
+    // unless `policy` holds them too; all of it under the number that is returned. nullptr: nobody
+    // decides steps any more; what is not decided by then the shards judge block by block.
     Sequence change(const PolicyChange& change, std::unique_ptr<const Policy> policy);
     // Out of block scope: each shard makes the change when it has settled the steps `last`, one of
     // each worker, and those before them. Requires: !decides().
@@ -67,6 +67,8 @@ class Lead {
     void begin_steps(std::unique_ptr<const Policy> policy, std::vector<ShardId> shards,
                      std::uint64_t version);
     bool decides() const { return policy_ != nullptr; }
+    // By the latest decision, whether or not a shard has acted on it.
+    bool holds(WorkerId worker) const { return held_.contains(worker); }
     // The shard has applied every decision up to this one.
     void applied(ShardId shard, Sequence sequence);
 

@@ -363,14 +363,14 @@ std::optional<std::string> Shard::leftover() const {
     if (!let_wait_.empty()) return told(let_wait_.size(), " workers that wait for their weights");
     if (!aborted_.empty()) return told(aborted_.size(), " tombstones of aborted steps");
     if (!cuts_.empty()) return told(cuts_.size(), " cuts kept for workers");
-    // A change of policy or a checkpoint the end may overtake (the former is told then, if it
-    // came).
-    const auto on_pushes = std::count_if(decisions_.begin(), decisions_.end(), [](const auto& one) {
-        return !one.second.commits.empty() || !one.second.aborts.empty();
+    // The end may overtake one that is not due, or whose forerunner did not come (a change of
+    // policy is told then), but none on a push.
+    const auto left = std::count_if(decisions_.begin(), decisions_.end(), [&](const auto& one) {
+        const auto& [number, decision] = one;
+        const bool on_pushes = !decision.commits.empty() || !decision.aborts.empty();
+        return on_pushes || (number == acted_ + 1 && is_due(decision));
     });
-    if (on_pushes > 0) {
-        return told(static_cast<std::size_t>(on_pushes), " decisions on pushes not acted on");
-    }
+    if (left > 0) return told(static_cast<std::size_t>(left), " decisions not acted on");
     if (!workers_.empty()) return told(workers_.size(), " workers that have not left");
     return std::nullopt;
 }

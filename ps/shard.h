@@ -183,7 +183,11 @@ class Shard : public Node {
                      const std::map<BlockId, double>& rates, const Folded& folded);
     void answer(const Envelope& from, const Push& push);
     void release(WorkerId worker);
-    bool held(WorkerId worker) const { return held_.contains(worker); }
+    // The lead's own shard holds whom the lead holds, though it waits to act on that: the policy is
+    // told of the weights it hands out, and would take the worker for one that computes.
+    bool held(WorkerId worker) const {
+        return held_.contains(worker) || (lead_ != nullptr && lead_->holds(worker));
+    }
     void wait(const Envelope& to, Step step, Part part, std::uint32_t request, WaitFor why);
     // The lead shard's own affairs: sends what was decided, and who has work now.
     void lead_on();

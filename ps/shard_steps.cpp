@@ -381,9 +381,8 @@ void Shard::answer(const Envelope& from, const Push& push) {
     const WorkerId worker{from.from.index};
     const auto known = workers_.find(worker);
     if (known == workers_.end() || known->second != from.incarnation) return;  // it is gone
-    const auto held = held_.find(worker);
-    if (held != held_.end()) {
-        auto& waiting = held->second.pushes;
+    if (held(worker)) {
+        auto& waiting = held_[worker].pushes;
         const bool waits_already =
             std::any_of(waiting.begin(), waiting.end(), [&](const auto& one) {
                 return one.second.step == push.step && one.second.part == push.part;

@@ -142,7 +142,19 @@ bool Worker::remembered(Step step) const {
     });
 }
 
+// Weights that were pulled ahead of a rejection are older than it: they are fetched anew, once the
+// steps that opens are remembered.
+void Worker::fetch_anew() {
+    if (!ahead_is_old_ || preparing_.empty() || !remembered(preparing_.front().step)) return;
+    ahead_is_old_ = false;
+    const std::size_t ahead = preparing_.size();
+    for (const Preparing& stale : preparing_) close_step(stale.step, CancelReason::dropped);
+    preparing_.clear();
+    for (std::size_t i = 0; i < ahead; ++i) open_next_step();
+}
+
 void Worker::start_gradient() {
+    if (phase_ == Phase::training) fetch_anew();
     const bool ready = !computing_ && !preparing_.empty() && preparing_.front().missing == 0 &&
                        !batches_.empty() && (settling_.empty() || setup_.job->pull_ahead > 0) &&
                        remembered(preparing_.front().step) && rounds_.ready() && !rounds_.passes();
@@ -245,9 +257,10 @@ void Worker::end_cancelled() {
     while (again && preparing_.size() <= setup_.job->pull_ahead) open_next_step();
 }
 
-// What this step computes would be rejected: the sooner it starts anew the better.
+// What this step computes would be rejected: the sooner it starts anew the better, as long as
+// shards remember the step that opens.
 void Worker::restart(Step step) {
-    if (phase_ != Phase::training) return;
+    if (phase_ != Phase::training || !remembered(step)) return;
     if (computing_ && computing_->step == step) {
         if (computing_->combining || computing_->cancelled) return;
         computing_->cancelled = true;
@@ -451,11 +464,8 @@ void Worker::finish_or_repair(Batch batch, const std::vector<BlockId>& rejected,
         repairs && batch.recomputes < setup_.job->most_recomputes && phase_ == Phase::training;
     if (setup_.job->on_rejection != OnRejection::drop && setup_.job->pull_ahead > 0 &&
         phase_ == Phase::training) {
-        // Weights pulled ahead are older than the verdict: fetch them anew.
-        const std::size_t ahead = preparing_.size();
-        for (const Preparing& stale : preparing_) close_step(stale.step, CancelReason::dropped);
-        preparing_.clear();
-        for (std::size_t i = 0; i < ahead; ++i) open_next_step();
+        ahead_is_old_ = !preparing_.empty();
+        fetch_anew();
     }
     if (!again) return finish_batch(batch);
     if (kept == nullptr) ++recomputed_steps_;

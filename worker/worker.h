@@ -176,6 +176,7 @@ class Worker : public Node {
     void open_next_step();
     Step new_preparing(std::size_t blocks);
     bool remembered(Step step) const;
+    void fetch_anew();
     void start_gradient();
     void computed(ComputeEnded&& event);
     void resolve(GradientOutcome&& outcome);
@@ -259,6 +260,7 @@ class Worker : public Node {
     Step next_step_{1};
     bool verdict_first_ = false;  // weights are asked for only when the verdicts are in
     bool pulled_all_ = false;     // frozen blocks too
+    bool ahead_is_old_ = false;   // preparing_, than a rejection
     std::deque<Preparing> preparing_;
     std::optional<Computing> computing_;
     std::vector<Settling> settling_;
