@@ -53,7 +53,7 @@ class CountedRows final : public TaskGradients {
 
 std::vector<float> values_of(const Payload& payload) {
     std::vector<float> values(payload.size() / sizeof(float));
-    std::memcpy(values.data(), payload.bytes.data(), payload.size());
+    if (!values.empty()) std::memcpy(values.data(), payload.bytes.data(), payload.size());
     return values;
 }
 
