@@ -139,7 +139,7 @@ MUTANTS = [
     ("what is staged is forgotten when block scope begins", "ps/shard_scopes.cpp",
      "            deferred_.push_back(std::move(message));\n", ""),
     ("who is held stays so when block scope begins", "ps/lead.cpp",
-     "        decision.release.assign(held_.begin(), held_.end());\n", ""),
+     "        decision.release.insert(decision.release.end(), held_.begin(), held_.end());\n", ""),
     ("what was handed out before step scope is fresh", "ps/shard_scopes.cpp",
      "kFirstVersion = 1ULL << 32U;", "kFirstVersion = 0;"),
     ("an idle worker keeps the gate shut", "ps/shard_scopes.cpp",
