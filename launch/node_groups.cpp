@@ -97,9 +97,42 @@ std::vector<Group> NodeGroups::without(Node& node, const std::set<WorkerId>& lef
     return formed;
 }
 
+// Back for less than it was away, it is away for twice as long.
+void NodeGroups::miss(Node& node, const std::set<WorkerId>& workers, Time now) {
+    for (const WorkerId worker : workers) {
+        const auto [found, first] = node.missed.try_emplace(worker);
+        Absence& absence = found->second;
+        const bool again = !first && now < absence.until + absence.lasts;
+        absence.lasts = again ? std::min(2 * absence.lasts, kReturnsAtMost) : kReturnsAfter;
+        absence.until = now + absence.lasts;
+    }
+}
+
+// Those whose absence is over. A group that all failed to form is not tried again by this.
+std::vector<Group> NodeGroups::take_in_again(Node& node, Time now) {
+    std::vector<WorkerId> members = node.group.members;
+    const std::size_t before = members.size();
+    std::erase_if(node.apart, [&](const Group& alone) {
+        const WorkerId worker = alone.members.front();
+        const auto absence = node.missed.find(worker);
+        if (absence == node.missed.end() || now < absence->second.until ||
+            members.size() >= kMostGroupMembers) {
+            return false;
+        }
+        members.push_back(worker);
+        return true;
+    });
+    if (members.size() == before) return {};
+    node.group = next_group(std::move(members));
+    node.reported.clear();
+    node.attempts = 0;
+    return {node.group};
+}
+
 std::vector<Group> NodeGroups::gone(WorkerId worker, bool in_order) {
     Node* node = find(worker);
     if (node == nullptr) return {};
+    node->missed.erase(worker);
     std::erase_if(node->apart,
                   [worker](const Group& group) { return group.members.front() == worker; });
     if (node->group.index_of(worker) == node->group.members.size()) return {};
@@ -116,13 +149,16 @@ std::vector<Group> NodeGroups::lost(WorkerId from, const LostGroup& lost, Time n
     if (node == nullptr || lost.epoch != node->group.epoch) return {};  // it was formed anew since
     if (!lost.missing.empty()) {
         node->attempts = 0;
-        return without(*node, {lost.missing.begin(), lost.missing.end()}, true);
+        const std::set<WorkerId> missing{lost.missing.begin(), lost.missing.end()};
+        miss(*node, missing, now);
+        return without(*node, missing, true);
     }
     if (node->reported.empty()) node->first_report = now;
     node->reported.insert(from);
     if (node->reported.size() < node->group.members.size()) return {};
     if (++node->attempts < kMostAttempts) return without(*node, {}, true);
     node->attempts = 0;
+    node->missed.clear();
     gave_up_ = true;
     return without(*node, node->reported, true);  // each by itself
 }
@@ -133,11 +169,16 @@ std::vector<Group> NodeGroups::tick(Time now) {
         if (!node.left.empty()) {
             for (Group& group : without(node, {}, true)) formed.push_back(std::move(group));
         }
-        if (node.reported.empty() || now - node.first_report < kReportsWithin) continue;
+        if (node.reported.empty()) {
+            for (Group& group : take_in_again(node, now)) formed.push_back(std::move(group));
+            continue;
+        }
+        if (now - node.first_report < kReportsWithin) continue;
         std::set<WorkerId> silent;
         for (const WorkerId member : node.group.members) {
             if (!node.reported.contains(member)) silent.insert(member);
         }
+        miss(node, silent, now);
         for (Group& group : without(node, silent, true)) formed.push_back(std::move(group));
     }
     return formed;

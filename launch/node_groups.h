@@ -3,12 +3,14 @@
 //
 // A node's workers are those of one host, or of one part of it where launch.nodes makes virtual
 // ones. One that is lost, leaves, or is missed in an average is left out of the next group; one
-// that is missed and lives goes on by itself.
+// that is missed and lives goes on by itself, and is taken in again after a while; missed soon
+// again, after twice as long.
 //
 // Thread: the coordinator's. Pure: what is returned is to be sent.
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <set>
 #include <string>
 #include <vector>
@@ -31,7 +33,8 @@ class NodeGroups {
     // end with it have ended, too.
     std::vector<Group> gone(WorkerId worker, bool in_order = false);
     std::vector<Group> lost(WorkerId from, const LostGroup& lost, Time now);
-    // … a group could not be formed, and some did not even say so.
+    // … a group could not be formed, and some did not even say so; or one that was missed has been
+    // by itself for long enough.
     std::vector<Group> tick(Time now);
 
     std::vector<Group> groups() const;  // as they are, those of one worker too
@@ -40,15 +43,23 @@ class NodeGroups {
 
     // Those who can tell that a group was not formed have this long to say so.
     static constexpr Nanos kReportsWithin = std::chrono::seconds(5);
+    // Whoever was missed is by itself for so long at first, and for so long at most.
+    static constexpr Nanos kReturnsAfter = std::chrono::seconds(10);
+    static constexpr Nanos kReturnsAtMost = std::chrono::minutes(20);
     // So often a group is tried that all say they could not form.
     static constexpr int kMostAttempts = 3;
 
   private:
+    struct Absence {
+        Time until{};
+        Nanos lasts{};
+    };
     struct Node {
         std::string name;
         Group group;
-        std::vector<Group> apart;  // of one worker each
-        std::set<WorkerId> left;   // in order, since it was formed
+        std::vector<Group> apart;            // of one worker each
+        std::map<WorkerId, Absence> missed;  // the latest of each, over or not
+        std::set<WorkerId> left;             // in order, since it was formed
         std::set<WorkerId> reported;
         Time first_report{};
         int attempts = 0;
@@ -57,6 +68,8 @@ class NodeGroups {
     Node* find(WorkerId worker);
     Group next_group(std::vector<WorkerId> members);
     std::vector<Group> without(Node& node, const std::set<WorkerId>& left_out, bool alive);
+    static void miss(Node& node, const std::set<WorkerId>& workers, Time now);
+    std::vector<Group> take_in_again(Node& node, Time now);
 
     const bool designated_;
     const std::uint32_t virtual_nodes_;

@@ -93,6 +93,48 @@ TEST_CASE("node groups: one that is missed goes on by itself and word of an old 
     CHECK(members(nodes.groups()) == Members{{0, 1}});
 }
 
+TEST_CASE("node groups: one that was missed is taken in again and missed soon is away for longer") {
+    NodeGroups nodes(job_with(3));
+    Group group = nodes.begin({worker(0), worker(1), worker(2)})->front();
+    Time now{};
+    const auto miss = [&] {
+        const LostGroup lost{group.epoch, {WorkerId{2}}, ErrorCode::timed_out, "late"};
+        REQUIRE(members(nodes.lost(WorkerId{0}, lost, now)) == Members{{2}, {0, 1}});
+    };
+    const auto is_back_after = [&](Nanos away) {
+        CHECK(nodes.tick(now + away - Nanos{1}).empty());
+        const std::vector<Group> formed = nodes.tick(now + away);
+        REQUIRE(members(formed) == Members{{0, 1, 2}});
+        group = formed.front();
+        now += away;
+        CHECK(nodes.tick(now).empty());
+        CHECK(members(nodes.groups()) == Members{{0, 1, 2}});
+    };
+    miss();
+    is_back_after(NodeGroups::kReturnsAfter);
+    now += std::chrono::seconds(1);
+    miss();
+    is_back_after(2 * NodeGroups::kReturnsAfter);
+    now += std::chrono::hours(1);
+    miss();
+    is_back_after(NodeGroups::kReturnsAfter);
+    for (int again = 0; again < 20; ++again) {  // each time at once
+        miss();
+        now += NodeGroups::kReturnsAtMost;
+        group = nodes.tick(now).front();
+        REQUIRE(group.members.size() == 3);
+    }
+}
+
+TEST_CASE("node groups: one that was missed and then lost is not waited for") {
+    NodeGroups nodes(job_with(3));
+    const Group group = nodes.begin({worker(0), worker(1), worker(2)})->front();
+    const LostGroup lost{group.epoch, {WorkerId{2}}, ErrorCode::timed_out, "late"};
+    REQUIRE(members(nodes.lost(WorkerId{0}, lost, {})) == Members{{2}, {0, 1}});
+    CHECK(nodes.gone(WorkerId{2}).empty());
+    CHECK(nodes.tick(Time{NodeGroups::kReturnsAtMost}).empty());
+}
+
 TEST_CASE("node groups: a group that could not be formed is tried again without who says nothing") {
     NodeGroups nodes(job_with(3));
     const Group group = nodes.begin({worker(0), worker(1), worker(2)})->front();
@@ -118,6 +160,7 @@ TEST_CASE("node groups: what fails for all is tried three times and then each go
         }
         CHECK(nodes.gave_up() == (attempt == NodeGroups::kMostAttempts));
     }
+    CHECK(nodes.tick(Time{NodeGroups::kReturnsAtMost}).empty());
 }
 
 }  // namespace

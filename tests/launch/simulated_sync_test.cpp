@@ -185,6 +185,30 @@ lasts_s = 2
     CHECK(run.summary.staleness.max > 0);  // two that push now
 }
 
+TEST_CASE("in step: a member that was missed is taken in again after a while by itself") {
+    const std::string pause = R"(
+[[simulate.fault]]
+kind = "pause"
+node = "worker:2"
+at_s = 0.2
+lasts_s = 2
+)";
+    const auto rounds_of = [&](const char* epochs) {
+        const SimulatedRun run = simulate(
+            kNodesJob + pause, {"launch.nodes=1", "sync.layers=[\"*\"]", "sync.deadline_s=0.5",
+                                "simulate.thorough=true", "simulate.compute.mean_s=0.1",
+                                std::string("data.epochs=") + epochs});
+        require_ended(run);
+        CHECK(value_of(run, 0, "sync.groups_lost") == 1);
+        CHECK(value_of(run, 2, "sync.groups_lost") == 1);
+        return std::pair{value_of(run, 0, "sync.rounds"), value_of(run, 2, "sync.rounds")};
+    };
+    const auto [others, missed] = rounds_of("1");  // five seconds: it is by itself at the end
+    const auto [others_later, missed_later] = rounds_of("6");
+    CHECK(missed_later - missed > 100);
+    CHECK(missed_later - missed < others_later - others);
+}
+
 TEST_CASE("in step: one seed gives one digest for any number of threads") {
     const std::vector<std::string> job = {"sync.layers=[\"w0\", \"w2\"]",
                                           "simulate.network.drop=0.02",
