@@ -34,6 +34,15 @@ name = "sgd"
 learning_rate = 0.05
 )";
 
+// Longer than the deadlines below, shorter than a peer's.
+const std::string kPause = R"(
+[[simulate.fault]]
+kind = "pause"
+node = "worker:2"
+at_s = 0.2
+lasts_s = 2
+)";
+
 double value_of(const SimulatedRun& run, std::uint32_t worker, const std::string& name) {
     const ProcessView* process = run.view.find(node_of(WorkerId{worker}));
     REQUIRE(process != nullptr);
@@ -168,16 +177,9 @@ at_s = 0.4
 }
 
 TEST_CASE("in step: a member that stands still is missed at the deadline and goes on by itself") {
-    const std::string pause = R"(
-[[simulate.fault]]
-kind = "pause"
-node = "worker:2"
-at_s = 0.2
-lasts_s = 2
-)";
-    const SimulatedRun run =
-        simulate(kNodesJob + pause, {"launch.nodes=1", "sync.layers=[\"*\"]", "sync.deadline_s=0.5",
-                                     "simulate.thorough=true", "data.epochs=8"});
+    const SimulatedRun run = simulate(
+        kNodesJob + kPause, {"launch.nodes=1", "sync.layers=[\"*\"]", "sync.deadline_s=0.5",
+                             "simulate.thorough=true", "data.epochs=8"});
     require_ended(run);
     CHECK(value_of(run, 0, "sync.groups_lost") == 1);
     CHECK(value_of(run, 2, "sync.groups_lost") == 1);
@@ -186,18 +188,11 @@ lasts_s = 2
 }
 
 TEST_CASE("in step: a member that was missed is taken in again after a while by itself") {
-    const std::string pause = R"(
-[[simulate.fault]]
-kind = "pause"
-node = "worker:2"
-at_s = 0.2
-lasts_s = 2
-)";
     const auto rounds_of = [&](const char* epochs) {
         const SimulatedRun run = simulate(
-            kNodesJob + pause, {"launch.nodes=1", "sync.layers=[\"*\"]", "sync.deadline_s=0.5",
-                                "simulate.thorough=true", "simulate.compute.mean_s=0.1",
-                                std::string("data.epochs=") + epochs});
+            kNodesJob + kPause, {"launch.nodes=1", "sync.layers=[\"*\"]", "sync.deadline_s=0.5",
+                                 "simulate.thorough=true", "simulate.compute.mean_s=0.1",
+                                 std::string("data.epochs=") + epochs});
         require_ended(run);
         CHECK(value_of(run, 0, "sync.groups_lost") == 1);
         CHECK(value_of(run, 2, "sync.groups_lost") == 1);
