@@ -53,6 +53,23 @@ function(detente_compile_together library name)
     set_target_properties(${library} PROPERTIES UNITY_BUILD ON UNITY_BUILD_MODE GROUP)
 endfunction()
 
+# Has `target` read `header` as precompiled: once, instead of once in each of its sources. REUSE names
+# a target of the same compiler options, whose precompiled header does.
+function(detente_precompiled target)
+    cmake_parse_arguments(ARG "" "HEADER;REUSE" "" ${ARGN})
+    if(NOT DETENTE_PRECOMPILED_HEADERS)
+        return()
+    elseif(ARG_REUSE)
+        target_precompile_headers(${target} REUSE_FROM ${ARG_REUSE})
+    else()
+        target_precompile_headers(${target} PRIVATE "${PROJECT_SOURCE_DIR}/${ARG_HEADER}")
+    endif()
+    # ccache needs the first, to see what a precompiled header was made of. The others: GCC 12 warns
+    # of impossible sizes in std::string's own code (its bug 105329), once that is precompiled.
+    target_compile_options(${target} PRIVATE $<$<CXX_COMPILER_ID:GNU>:
+        -fpch-preprocess -Wno-array-bounds -Wno-stringop-overflow -Wno-stringop-overread>)
+endfunction()
+
 # Gives a program the fast allocator, where it is found (DetenteDependencies.cmake).
 function(detente_fast_allocator program)
     if(DETENTE_TCMALLOC AND NOT DETENTE_SANITIZE)

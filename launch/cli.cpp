@@ -8,6 +8,7 @@
 
 #include "common/build_id.h"
 #include "common/nearest_name.h"
+#include "launch/command_line.h"
 #include "launch/job.h"
 #include "launch/run_verbs.h"
 

@@ -1,4 +1,5 @@
-// The program's verbs: parses the command line and runs the one asked for.
+// The program's verbs, and what several of them share (launch/command_line.h runs the one asked
+// for).
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -7,9 +8,6 @@
 #include "launch/job_arguments.h"
 
 namespace detente {
-
-// Returns the process's exit code (launch/exit_code.h).
-int run_command_line(int argc, char** argv);
 
 void add_job_arguments(CLI::App& verb, JobArguments& arguments);
 // For options that count or seed: a whole number from 0 to 2^53, as job files take them. CLI11

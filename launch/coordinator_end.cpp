@@ -200,7 +200,11 @@ void Coordinator::finish(Effects& effects) {
 
 std::string Coordinator::resume_hint() const {
     if (!view_.training_began) return "";
-    if (view_.checkpoints.empty()) return "; there is no checkpoint to resume from";
+    if (view_.checkpoints.empty()) {
+        if (view_.resumed_from.empty()) return "; there is no checkpoint to resume from";
+        return "; it wrote no checkpoint; to go on from the one it began with: --resume " +
+               view_.resumed_from;
+    }
     const char* which = last_checkpoint_failed_ ? "; an earlier one stands; to go on from it: "
                                                 : "; to go on from its last checkpoint: ";
     return std::string(which) + "--resume " + view_.checkpoints.back().directory;

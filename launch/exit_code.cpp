@@ -44,7 +44,7 @@ const char* meaning_of(ExitCode code) {
         case ExitCode::bug:
             return "internal error: please report";
         case ExitCode::usage:
-            return "command line or job file; nothing was started";
+            return "command line or job file; nothing was trained";
         case ExitCode::model:
             return "the model library or its dataset";
         case ExitCode::process_lost:

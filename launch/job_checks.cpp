@@ -77,7 +77,7 @@ void check_name(const std::string& name, Problems& problems) {
         {"name", fmt::format("must be 1 to {} letters (a to z, A to Z), digits, '.', '_' or '-', "
                              "the first a letter or digit, since run directories are named by it; "
                              "found {}. To choose where a run is kept use --out DIR",
-                             kMostNameBytes, quoted(name))});
+                             kMostNameBytes, in_quotes(name))});
 }
 
 void check_processes(const Job& job, Problems& problems) {

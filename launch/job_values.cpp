@@ -172,10 +172,10 @@ struct Assign {
 struct Write {
     const Key& key;
 
-    std::string operator()(const std::string* slot) const { return quoted(*slot); }
+    std::string operator()(const std::string* slot) const { return in_quotes(*slot); }
     std::string operator()(const NameList* slot) const {
         std::string text;
-        for (const std::string& name : *slot) text += (text.empty() ? "" : ", ") + quoted(name);
+        for (const std::string& name : *slot) text += (text.empty() ? "" : ", ") + in_quotes(name);
         return "[" + text + "]";
     }
     std::string operator()(const NumberList* slot) const {
@@ -192,9 +192,11 @@ struct Write {
     }
     std::string operator()(const ByteSlot& slot) const {
         const std::string text = byte_text(*slot.value);
-        return text.back() == 'B' ? quoted(text) : text;
+        return text.back() == 'B' ? in_quotes(text) : text;
     }
-    std::string operator()(const ChoiceSlot& slot) const { return quoted(key.valid[slot.get()]); }
+    std::string operator()(const ChoiceSlot& slot) const {
+        return in_quotes(key.valid[slot.get()]);
+    }
 };
 
 }  // namespace
@@ -205,7 +207,7 @@ std::optional<std::string> assign(const Key& key, const Slot& slot, const toml::
 
 std::string toml_text(const Key& key, const Slot& slot) { return std::visit(Write{key}, slot); }
 
-std::string quoted(std::string_view text) {
+std::string in_quotes(std::string_view text) {
     std::string result = "\"";
     for (const char c : text) {
         if (c == '"' || c == '\\') {
@@ -250,7 +252,7 @@ std::string toml_parameter(const std::string& text) {
     if (read.ec == std::errc() && is_float && std::isfinite(real) && number_text(real) == text) {
         return text;
     }
-    return quoted(text);
+    return in_quotes(text);
 }
 
 std::optional<std::uint64_t> byte_count(std::string_view text) {
@@ -270,7 +272,7 @@ std::optional<std::uint64_t> byte_count(std::string_view text) {
 }
 
 std::string describe(const toml::node& node) {
-    if (const auto* text = node.as_string()) return "the text " + quoted(text->get());
+    if (const auto* text = node.as_string()) return "the text " + in_quotes(text->get());
     if (const auto value = real_of(node)) return "the number " + number_text(*value);
     if (const auto* flag = node.as_boolean()) return flag->get() ? "true" : "false";
     if (node.is_table()) return "a table";

@@ -17,7 +17,7 @@ std::optional<std::string> assign(const Key& key, const Slot& slot, const toml::
 
 // The slot's value as TOML: 5, "auto", ["a", "b"], "1MiB".
 std::string toml_text(const Key& key, const Slot& slot);
-std::string quoted(std::string_view text);
+std::string in_quotes(std::string_view text);
 
 // A free parameter (of a policy, an aggregator, a model) from a node; none if it is a table or
 // list.

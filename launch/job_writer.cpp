@@ -132,7 +132,7 @@ class Writer {
                 std::find_if(known.begin(), known.end(),
                              [&name = name](const auto& other) { return other.name == name; });
             if (explained_ && explained != known.end()) add_comment(out_, explained->meaning);
-            out_ += fmt::format("{}{} = {}\n", before, is_bare(name) ? name : quoted(name),
+            out_ += fmt::format("{}{} = {}\n", before, is_bare(name) ? name : in_quotes(name),
                                 toml_parameter(value));
         }
     }

@@ -1,3 +1,3 @@
-#include "launch/cli.h"
+#include "launch/command_line.h"
 
 int main(int argc, char** argv) { return detente::run_command_line(argc, argv); }

@@ -21,27 +21,31 @@ CACHE = os.path.join(
 INCLUDE = re.compile(rb'^\s*#\s*include\s+[<"]([^">]+)[">]', re.MULTILINE)
 # Compiled by GCC: its warning flags are not clang's, and the compiler's own warnings are its job.
 EXTRA = ["--extra-arg=-w", "--extra-arg=-Wno-unknown-warning-option"]
+# Each file is read by itself, as if there were no precompiled header: it includes what it uses.
+PRECOMPILED = re.compile(r" -Winvalid-pch| -fpch-preprocess| -include \S*/cmake_pch\.hxx")
 
 
 def sources_in(compiled):
-    """What CMake compiles as one unit (clang-tidy finds a member's command by its neighbours')."""
+    """What CMake compiles as one unit."""
     if not os.path.basename(compiled).startswith("unity_"):
         return [compiled]
     with open(compiled) as stream:
         return re.findall(r'^#include "([^"]+)"', stream.read(), re.MULTILINE)
 
 
-def own_sources(build):
+def own_commands(build):
+    """For each of our sources its entry in a compile database."""
     with open(os.path.join(build, "compile_commands.json")) as stream:
         for entry in json.load(stream):
             compiled = os.path.join(entry["directory"], entry["file"])
-            command = entry.get("command") or " ".join(entry["arguments"])
+            command = PRECOMPILED.sub("", entry["command"])
             for path in sources_in(compiled):
                 ours = path.startswith(ROOT + os.sep) and not path.startswith(os.path.join(ROOT, "build"))
                 # Tests and benchmarks keep the format and the sizes; tidying them too doubles the time.
                 product = os.path.relpath(path, ROOT).split(os.sep)[0] not in ("tests", "bench")
                 if ours and product and "torch/csrc/api/include" not in command:
-                    yield path
+                    yield {"directory": entry["directory"], "file": path,
+                           "command": command.replace(entry["file"], path)}
 
 
 def contents(path, known={}):
@@ -78,16 +82,21 @@ def key_of(source, build, constant):
     return digest.hexdigest()
 
 
-def tidy(source, build):
+def tidy(source, database):
     result = subprocess.run(
-        ["clang-tidy", "--quiet", "-p", build, *EXTRA, source],
+        ["clang-tidy", "--quiet", "-p", database, *EXTRA, source],
         stdin=subprocess.DEVNULL, capture_output=True, text=True)
     return result.returncode, result.stdout, result.stderr
 
 
 def main():
     build = os.path.abspath(sys.argv[1])
-    sources = sorted(set(own_sources(build)))
+    commands = list(own_commands(build))
+    database = os.path.join(build, "clang-tidy")
+    os.makedirs(database, exist_ok=True)
+    with open(os.path.join(database, "compile_commands.json"), "w") as stream:
+        json.dump(commands, stream)
+    sources = sorted({command["file"] for command in commands})
     if len(sys.argv) > 2:
         asked = {os.path.abspath(name) for name in sys.argv[2:]}
         sources = [source for source in sources if source in asked]
@@ -99,7 +108,7 @@ def main():
     print(f"{len(sources)} files, {len(stale)} of them new or changed", flush=True)
     failed, done, said = 0, 0, time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        jobs = {pool.submit(tidy, source, build): source for source in stale}
+        jobs = {pool.submit(tidy, source, database): source for source in stale}
         for job in concurrent.futures.as_completed(jobs):
             source = jobs[job]
             code, output, errors = job.result()

@@ -44,7 +44,7 @@ Result<GridAxis> axis_of(const std::string& given) {
         }
         for (const toml::node& value : *values) {
             if (const toml::value<std::string>* text = value.as_string()) {
-                axis.values.push_back(quoted(text->get()));
+                axis.values.push_back(in_quotes(text->get()));
                 continue;
             }
             if (const toml::value<double>* number = value.as_floating_point()) {

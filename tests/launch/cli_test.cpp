@@ -7,6 +7,7 @@
 #include <set>
 
 #include "launch/child_process.h"
+#include "launch/command_line.h"
 #include "launch/describe.h"
 #include "tests/temporary_folder.h"
 

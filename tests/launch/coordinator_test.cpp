@@ -364,6 +364,19 @@ TEST_CASE("coordinator: a lost shard ends the job in seconds and names the check
                    Catch::Contains("--resume /run/checkpoints/1"));
 }
 
+TEST_CASE(
+    "coordinator: a resumed run that loses a shard before its first checkpoint names the old one") {
+    CoordinatorOptions options = Scene::options(small_job(), 0);
+    options.resumed_from = "/old/checkpoints/2";
+    Scene scene(options);
+    scene.train();
+    scene.world.give(PeerDown{Scene::shard(1), {1}, "killed by signal 9 (SIGKILL)"});
+    scene.world.advance(seconds(10));
+    REQUIRE(scene.world.finished);
+    CHECK_THAT(scene.world.finished->error.text,
+               Catch::Contains("shard:1") && Catch::Contains("--resume /old/checkpoints/2"));
+}
+
 TEST_CASE("coordinator: an error that follows from another's death does not come first") {
     Scene scene;
     scene.train();
