@@ -1,5 +1,5 @@
-// What most of our sources begin with, compiled once for all of them (cmake/DetenteOptions.cmake). No
-// source relies on it: each includes what it uses, and clang-tidy reads it without this.
+// What most of our sources begin with, compiled once for all of them (cmake/DetenteOptions.cmake).
+// No source relies on it: each includes what it uses, and clang-tidy reads it without this.
 #pragma once
 
 #include <fmt/format.h>
