@@ -202,7 +202,7 @@ std::string Coordinator::resume_hint() const {
     if (!view_.training_began) return "";
     if (view_.checkpoints.empty()) {
         if (view_.resumed_from.empty()) return "; there is no checkpoint to resume from";
-        return "; it wrote no checkpoint; to go on from the one it began with: --resume " +
+        return "; this run wrote no checkpoint; to go on from the one it began with: --resume " +
                view_.resumed_from;
     }
     const char* which = last_checkpoint_failed_ ? "; an earlier one stands; to go on from it: "
