@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
 #include <filesystem>
 #include <optional>
 
@@ -105,6 +106,18 @@ Gramian ResolvedStep::whole() const {
 
 bool have_met(const Gramian& gramian, std::size_t a, std::size_t b) {
     return gramian.at(a, b) != 0;
+}
+
+std::vector<double> pair_cosines(const Gramian& gramian) {
+    const std::vector<double> cosines = cosines_of(gramian);
+    std::vector<double> pairs;
+    for (std::size_t i = 0; i < gramian.tasks(); ++i) {
+        for (std::size_t j = i + 1; j < gramian.tasks(); ++j) {
+            pairs.push_back(have_met(gramian, i, j) ? cosines[i * gramian.tasks() + j]
+                                                    : std::nan(""));
+        }
+    }
+    return pairs;
 }
 
 Weighs weighs(const std::string& method) {

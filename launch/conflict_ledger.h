@@ -35,6 +35,8 @@ struct ResolvedStep {
 
 // Whether the tasks have a cosine there: where they share nothing their product is exactly zero.
 bool have_met(const Gramian& gramian, std::size_t a, std::size_t b);
+// Cosines of the pairs (0, 1), (0, 2), …, (1, 2), …; NaN where the two have none there.
+std::vector<double> pair_cosines(const Gramian& gramian);
 
 // What a method's weights multiply: the step's gradients; averages of them that it keeps, and that
 // no ledger has (AggregatorNeeds::averages); or nothing, where it decides coordinate by coordinate.

@@ -41,6 +41,12 @@ boost::json::object json_of(const std::vector<AcrossSummary::Pair>& pairs) {
     return object;
 }
 
+boost::json::object json_of(const std::vector<LayerPairs>& layers) {
+    boost::json::object object;
+    for (const LayerPairs& layer : layers) object[layer.layer] = json_of(layer.pairs);
+    return object;
+}
+
 boost::json::object json_of(const std::vector<TaskSummary>& tasks) {
     boost::json::object object;
     for (const TaskSummary& task : tasks) {

@@ -7,12 +7,14 @@
 #include <vector>
 
 #include "launch/cluster_view.h"
+#include "launch/layer_pairs.h"
 
 namespace detente {
 
 // null where it is not finite: JSON has no NaN, and a diverged run's losses are just that.
 boost::json::value number(double value);
 boost::json::object json_of(const std::vector<PairSummary>& pairs);
+boost::json::object json_of(const std::vector<LayerPairs>& layers);  // by the layer's name
 boost::json::object json_of(const std::vector<TaskSummary>& tasks);
 boost::json::object json_of(const std::vector<AcrossSummary::Pair>& pairs);  // no quantiles
 

@@ -46,6 +46,8 @@ json::object conflict_of(const Summary& summary) {
     if (summary.interference_index) conflict["interference_index"] = *summary.interference_index;
     conflict["degenerate_steps"] = summary.degenerate_steps;
     if (!summary.pairs.empty()) conflict["pairs"] = json_of(summary.pairs);
+    if (!summary.layers.empty()) conflict["layers"] = json_of(summary.layers);
+    if (!summary.layers_error.empty()) conflict["layers_error"] = summary.layers_error;
     if (!summary.by_task.empty()) conflict["by_task"] = json_of(summary.by_task);
     return conflict;
 }
@@ -98,6 +100,12 @@ Summary summary_of(const ClusterView& view, const Outcome& outcome, const RunDir
     summary.metrics = view.metrics;
     summary.cosines = pairwise_cosines(view);
     summary.pairs = pair_summaries(view);
+    auto layers = read_layer_pairs(run);
+    if (layers.has_error()) {
+        summary.layers_error = layers.error().text;
+    } else {
+        summary.layers = std::move(*layers);
+    }
     summary.by_task = task_summaries(view);
     summary.conflict_share = conflict_share(view);
     summary.interference_index = interference_index(view);

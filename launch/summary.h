@@ -10,6 +10,7 @@
 #include "common/runtime/contracts.h"
 #include "launch/cluster_view.h"
 #include "launch/coordinator_loop.h"
+#include "launch/layer_pairs.h"
 #include "launch/run_directory.h"
 #include "launch/step_times.h"
 
@@ -39,6 +40,8 @@ struct Summary {
     std::vector<std::string> metrics;          // what each scores; empty = accuracy
     std::vector<std::vector<double>> cosines;  // mean of each pair, in the order of `tasks`
     std::vector<PairSummary> pairs;
+    std::vector<LayerPairs> layers;  // the same by layer; empty: not recorded
+    std::string layers_error;        // why they could not be read; empty = they could
     std::vector<TaskSummary> by_task;
     std::optional<double> conflict_share;      // of the steps: some pair below zero
     std::optional<double> interference_index;  // of what is shared
@@ -72,6 +75,7 @@ struct Summary {
     std::optional<Simulated> simulated;
 };
 
+// Pairs by layer are read from the run's ledger; summary.json says so if that is not readable.
 Summary summary_of(const ClusterView& view, const Outcome& outcome, const RunDirectory& run);
 // The keys of summary.json; counts are numbers.
 std::string to_json(const Summary& summary);

@@ -36,9 +36,18 @@ std::vector<ShardClient::Outstanding>::iterator ShardClient::find(Kind kind, Ste
     });
 }
 
+Envelope ShardClient::envelope() const {
+    Envelope envelope;
+    envelope.to = node_of(shard_);
+    envelope.shard_epoch = shard_epoch_;
+    envelope.tasks = tasks_;
+    envelope.deadline = reply_deadline_;
+    return envelope;
+}
+
 void ShardClient::transmit(const Outstanding& outstanding, Effects& effects) {
     Message message;
-    message.envelope.to = node_of(shard_);
+    message.envelope = envelope();
     message.body = outstanding.body;
     if (outstanding.staged) std::get<Push>(message.body).blocks.clear();
     effects.send(node_of(shard_), std::move(message));

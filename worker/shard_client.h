@@ -35,6 +35,12 @@ class ShardClient {
     const std::vector<BlockId>& all_blocks() const { return all_; }
     bool takes_part() const { return !trainable_.empty(); }
 
+    // What stands on every message to this shard: whose tasks it is about, the shard's epoch as its
+    // last message said it, and after how long without an answer it is sent again.
+    Envelope envelope() const;
+    void speaks_for(TaskSet tasks) { tasks_ = tasks; }
+    void heard_from(const Envelope& envelope) { shard_epoch_ = envelope.shard_epoch; }
+
     // ---- requests; sent at once if credit and the one-pull rule allow, else when they do ----
     void pull(Step step, const std::vector<BlockId>& blocks, Time now, Effects& effects);
     void push(Push push, Time now, Effects& effects);
@@ -110,6 +116,8 @@ class ShardClient {
     std::vector<Outstanding>::iterator find(Kind kind, Step step, std::uint32_t number);
 
     ShardId shard_;
+    Epoch shard_epoch_;
+    TaskSet tasks_;  // empty = all
     const Plan* plan_;
     Nanos reply_deadline_;
     std::uint64_t message_bytes_;

@@ -59,8 +59,7 @@ Result<void> Worker::send_overdue_lease_again() {
 void Worker::send_lease_request() {
     lease_sent_ = now_;
     Message message;
-    message.envelope.to = node_of(kLeadShard);
-    message.envelope.tasks = own_tasks_;
+    message.envelope = clients_[kLeadShard.value].envelope();
     message.body = *lease_;
     effects_->send(node_of(kLeadShard), std::move(message));
 }
@@ -68,6 +67,7 @@ void Worker::send_lease_request() {
 void Worker::place_tasks(const std::vector<WorkerId>& members) {
     if (of_all_tasks()) return;
     if (const auto own = setup_.placement->of(setup_.id, members)) own_tasks_ = *own;
+    for (ShardClient& client : clients_) client.speaks_for(own_tasks_);
 }
 
 // A task that moved away, or was only helped with, has no loss here: the last one would for ever

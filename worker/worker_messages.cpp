@@ -31,6 +31,7 @@ void Worker::receive(Message&& message) {
     const std::size_t index = message.envelope.from.index;
     if (index >= clients_.size()) return;
     ShardClient& client = clients_[index];
+    client.heard_from(message.envelope);
     const std::vector<WeightBlock>* blocks = nullptr;
     if (const auto* pulled = std::get_if<PullReply>(&body)) blocks = &pulled->blocks;
     if (const auto* pushed = std::get_if<PushReply>(&body)) blocks = &pushed->blocks;

@@ -4,6 +4,12 @@
 // What a method need not do: the catalog puts every method behind the same checks (composed.h). Its
 // weights() is called with at least one task, finite entries and losses, and whatever it said it
 // needs.
+//
+// In a job weights are of what two tasks or more own: in a tensor of its own, a head, each task's
+// gradient is pushed as it is, whatever the method (common/work.h, CombineWork). So under `mean`,
+// `constant` and the methods that weigh losses (`uw`, `imtl_l`, `dwa`, `rlw`, `gls`, `famo`, `stch`,
+// `db_mtl`, `gradnorm`) a head learns at its full rate, where one backward of the weighted sum of
+// the losses, as the papers on losses have it, would weigh the head's gradient too.
 #pragma once
 
 #include <memory>

@@ -3,7 +3,8 @@
 // stochastic projected steps, with its two factors from independent batches (double sampling):
 //     w ← Π(w − γ·(J₁J₂ᵀ + ρI)·w);  result wᵀJ₁.
 // (ρ is 0 in the paper's algorithm and positive in the authors' code; their result is of a third
-// batch.)
+// batch.) In a job J₁ and J₂ are of the two halves of a batch, and the weights combine both halves'
+// gradients: the whole batch's.
 //
 // State: w, from 1/T; the result has the new w. With all gradients zero (status all_zero) nothing
 // but ρ moves w.

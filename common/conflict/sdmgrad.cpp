@@ -4,7 +4,8 @@
 // from independent batches, which makes it unbiased:
 //     w ← Π(w − β·J₁J₂ᵀ(w + λb)),  b = 1/T;  result (g_w + λg₀)/(1 + λ), of J₁.
 // (The paper draws a third batch for the result. The authors' code divides J₁J₂ᵀ by a mean square
-// length and takes 20 steps with momentum; this is the paper's one step.)
+// length and takes 20 steps with momentum; this is the paper's one step.) In a job J₁ and J₂ are of
+// the two halves of a batch, and the weights combine both halves' gradients: the whole batch's.
 //
 // State: w, from 1/T; the result has the new w. With all gradients zero (status all_zero) w stays.
 #include <algorithm>

@@ -27,19 +27,6 @@ struct Mean {
     double value() const { return count > 0 ? sum / count : std::nan(""); }
 };
 
-// Upper triangle of the cosines, in the order of pairs; NaN where there is none.
-std::vector<double> pair_cosines(const Gramian& gramian) {
-    const std::vector<double> cosines = cosines_of(gramian);
-    std::vector<double> pairs;
-    for (std::size_t i = 0; i < gramian.tasks(); ++i) {
-        for (std::size_t j = i + 1; j < gramian.tasks(); ++j) {
-            pairs.push_back(have_met(gramian, i, j) ? cosines[i * gramian.tasks() + j]
-                                                    : std::nan(""));
-        }
-    }
-    return pairs;
-}
-
 struct Sums {
     NamesRecord names;
     double first = 0;

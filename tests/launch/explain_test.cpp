@@ -255,22 +255,75 @@ TEST_CASE("conflicts: what workers record of a run is read back step by step and
     CHECK(history->in_conflict.size() == history->over_time[0].size());
 }
 
-TEST_CASE("conflicts: under conflict.scope layer the weights over time are means over the groups") {
-    const TemporaryFolder folder;
-    const RunDirectory run{folder.path()};
+namespace {
+
+// A ledger of worker 0 with these steps.
+void write_steps(const RunDirectory& run, const NamesRecord& names,
+                 const std::vector<ResolvedRecord>& steps) {
     LedgerOrigin origin;
     origin.node = node_of(WorkerId{0});
     std::filesystem::create_directories(run.ledger_dir());
     const auto ledger = LedgerWriter::create(
         run.ledger_dir() + "/" + ledger_file_name(origin.node, Incarnation{1}), origin);
     REQUIRE(ledger.has_value());
-    REQUIRE((*ledger)->append({Time(), kNames}).has_value());
+    REQUIRE((*ledger)->append({Time(), names}).has_value());
+    for (const ResolvedRecord& step : steps) REQUIRE((*ledger)->append({Time(), step}).has_value());
+    REQUIRE((*ledger)->flush().has_value());
+}
+
+}  // namespace
+
+TEST_CASE("conflicts: the summary has the pairs of every layer they met in and no other") {
+    const TemporaryFolder folder;
+    const RunDirectory run{folder.path()};
+    ResolvedRecord opposed;
+    opposed.losses = {1, 1};
+    opposed.gramians = {{4, -1, 4}, {1, 0, 1}};  // cosine −¼; nothing in common
+    ResolvedRecord aligned = opposed;
+    aligned.step = {1};
+    aligned.gramians = {{4, 3, 4}, {1, 0, 1}};
+    NamesRecord names;
+    names.method = "sum";
+    names.tasks = {"left", "right"};
+    names.layers = {"trunk", "neck"};
+    write_steps(run, names, {opposed, aligned, aligned, aligned});
+    Summary summary;
+    auto layers = read_layer_pairs(run);
+    INFO((layers ? "" : layers.error().text));
+    REQUIRE(layers.has_value());
+    summary.layers = std::move(*layers);
+    const json::object conflict = json::parse(to_json(summary)).at("conflict").as_object();
+    const json::object& by_layer = conflict.at("layers").as_object();
+    REQUIRE(by_layer.size() == 2);
+    CHECK(by_layer.at("neck").as_object().empty());
+    const json::object& pair = by_layer.at("trunk").at("left").at("right").as_object();
+    CHECK(pair.at("mean").as_double() == Approx(0.5));
+    CHECK(pair.at("negative_share").as_double() == Approx(0.25));
+    // One of four in the bin that begins at −¼, three in the one that begins at ¾.
+    CHECK(pair.at("p10").as_double() == Approx(-0.25 + 0.4 / 16));
+    CHECK(pair.at("p90").as_double() == Approx(0.75 + 2.6 / 3 / 16));
+}
+
+TEST_CASE("conflicts: a ledger that is not readable is named in the summary") {
+    const TemporaryFolder folder;
+    const RunDirectory run{folder.path()};
+    write_steps(run, kNames, {});
+    const std::string file =
+        run.ledger_dir() + "/" + ledger_file_name(node_of(WorkerId{0}), Incarnation{1});
+    std::ofstream(file, std::ios::trunc) << "not a ledger";
+    const Summary summary = summary_of({}, Outcome{}, run);
+    CHECK(summary.layers.empty());
+    CHECK_THAT(summary.layers_error, Catch::Contains(file));
+}
+
+TEST_CASE("conflicts: under conflict.scope layer the weights over time are means over the groups") {
+    const TemporaryFolder folder;
+    const RunDirectory run{folder.path()};
     ResolvedRecord record;
     record.losses = {1, 1};
     record.gramians = {{4, -1, 4}, {1, 0.5F, 1}};
     record.weights = {{1, 2}, {3, 0.5F}};
-    REQUIRE((*ledger)->append({Time(), record}).has_value());
-    REQUIRE((*ledger)->flush().has_value());
+    write_steps(run, kNames, {record});
     const auto history = read_conflict_history(run);
     INFO((history ? "" : history.error().text));
     REQUIRE(history.has_value());

@@ -173,6 +173,23 @@ TEST_CASE("a pull is answered when its last block is here") {
     CHECK(last->answered->straight);
 }
 
+TEST_CASE("every message says whose tasks it is about, the shard's epoch and its deadline") {
+    Talk talk;
+    talk.client.speaks_for(TaskSet{2});
+    Envelope heard;
+    heard.shard_epoch = {7};
+    talk.client.heard_from(heard);
+    talk.push(1, 0);
+    talk.client.cancel({2}, CancelReason::recompute, talk.effects.now, talk.effects);
+    REQUIRE(talk.effects.envelopes.size() == 2);
+    for (const Envelope& envelope : talk.effects.envelopes) {
+        CHECK(envelope.to == node_of(kLeadShard));
+        CHECK(envelope.tasks == TaskSet{2});
+        CHECK(envelope.shard_epoch == Epoch{7});
+        CHECK(envelope.deadline == kDeadline);
+    }
+}
+
 TEST_CASE("one part may always travel, however small the credit") {
     Talk talk(4, 1);
     talk.push(1, 0);
