@@ -142,8 +142,12 @@ Measured measure(Wire& wire, WireCommand command, std::uint64_t step_bytes, std:
 void throughput(Report& report, const Options& options, WireSetup setup, std::size_t rounds) {
     const std::string shape =
         std::to_string(setup.servers) + "x" + std::to_string(setup.workers) + " ";
-    const std::string what = shape + name_of(setup.transport) + " " + size_name(setup.tensor_bytes);
-    if (!options.wants("push " + what) && !options.wants("pull " + what)) return;
+    const std::string what = shape + name_of(setup.transport) + " " + size_name(setup.bytes());
+    const auto wanted = {"push " + what, "pull " + what, "CPU of push " + what,
+                         "CPU of pull " + what};
+    if (std::none_of(wanted.begin(), wanted.end(),
+                     [&](const std::string& name) { return options.wants(name); }))
+        return;
     Wire wire(setup);
     const std::uint64_t bytes = setup.bytes();
     const double moved = static_cast<double>(setup.workers) * 1e-9;
@@ -162,19 +166,43 @@ void throughput(Report& report, const Options& options, WireSetup setup, std::si
     };
     add("push ", {Kind::push, steps, window});
     add("pull ", {Kind::pull, 1, 1});
-    if (bytes < 64 * kMiB) return;
-    const std::uint32_t repeats = 8;
-    const double gigabytes = static_cast<double>(bytes) * repeats * moved;
-    const double before = wire.cpu_s();
-    wire.run({Kind::push, repeats, 1});
-    const double ours_s = wire.cpu_s() - before;
-    const double raw_before = wire.raw_cpu_s();
-    wire.raw(&RawClient::push, bytes * repeats, 256 * kKiB, 1);
-    const double raw_s = wire.raw_cpu_s() - raw_before;
-    report.add({"CPU of push " + what, ours_s / gigabytes, "s/GB", raw_s / gigabytes, ""});
-    if (setup.servers > 1) return;
-    report.add({"server memory " + what, wire.server().memory_mib(), "MiB",
-                static_cast<double>(bytes) / kMiB + 96, "limit: parameters + 96 MiB"});
+    // Of as many bytes as make the clock's grain small, in the same way as they were timed.
+    const auto add_cpu = [&](const std::string& name, WireCommand command,
+                             void (RawClient::*raw)(std::uint64_t, std::uint64_t)) {
+        if (!options.wants("CPU of " + name + what)) return;
+        command.steps = static_cast<std::uint32_t>(
+            std::clamp<std::uint64_t>(512 * kMiB / bytes, 8, options.quick ? 64 : 8192));
+        const double gigabytes = static_cast<double>(bytes) * command.steps * moved;
+        const double before = wire.cpu_s();
+        wire.run(command);
+        const double ours_s = wire.cpu_s() - before;
+        const std::uint64_t chunk = std::min(bytes, 256 * kKiB);
+        const bool streams = command.window > 1;
+        const double raw_before = wire.raw_cpu_s();
+        wire.raw(raw, streams ? bytes * command.steps : bytes, chunk, streams ? 1 : command.steps);
+        const double raw_s = wire.raw_cpu_s() - raw_before;
+        report.add({"CPU of " + name + what, ours_s / gigabytes, "s/GB", raw_s / gigabytes, ""});
+    };
+    add_cpu("push ", {Kind::push, steps, window}, &RawClient::push);
+    add_cpu("pull ", {Kind::pull, 1, 1}, &RawClient::pull);
+}
+
+// What a server of 64 MiB has resident at most, after pushes and pulls, beside what the aim allows.
+void server_memory(Report& report, const Options& options) {
+    const std::pair<const char*, double> rules[] = {{"sgd", 0}, {"adam", 2}};  // states per element
+    for (const auto& [rule, states] : rules) {
+        const std::string what = std::string("server memory, 64 MiB, ") + rule;
+        if (!options.wants(what)) continue;
+        WireSetup setup;
+        setup.tensor_bytes = 64 * kMiB;
+        setup.rule = rule;
+        Wire wire(setup);
+        wire.run({Kind::push, 8, 1});
+        wire.run({Kind::pull, 1, 1});
+        const double parameters = static_cast<double>(setup.bytes()) / kMiB;
+        report.add({what, wire.server().memory_mib(), "MiB", parameters * (1 + states) + 96,
+                    "limit: parameters + state + 96 MiB"});
+    }
 }
 
 void many_small(Report& report, const Options& options, TransportKind transport,
@@ -246,19 +274,19 @@ int main(int argc, char** argv) {
     for (const auto transport : {TransportKind::tcp, TransportKind::ipc}) {
         for (const std::uint32_t count : {1U, 2U}) {
             for (const std::uint64_t bytes : sizes) {
-                if (count == 2 && bytes < 16 * kMiB && !options.quick) continue;
                 WireSetup setup;
                 setup.servers = setup.workers = count;
-                setup.tensor_bytes = bytes;
+                // A block for each server, where one of 1 MiB would be all there is.
+                setup.tensors = bytes < 2 * kMiB ? count : 1;
+                setup.tensor_bytes = bytes / setup.tensors;
                 setup.transport = transport;
-                // Two servers need a block each.
-                if (count == 2 && bytes < 2 * kMiB) continue;
                 throughput(report, options, setup, rounds);
             }
         }
         many_small(report, options, transport, rounds);
     }
     first_push(report, options, rounds);
+    if (!options.quick) server_memory(report, options);
     if (!options.quick) checksum_cost(report, options, rounds);
     report.print();
     return 0;

@@ -152,7 +152,7 @@ Job WireSetup::job() const {
     Job job;
     job.servers = servers;
     job.workers = workers;
-    job.rule = *rule_defaults("sgd");
+    job.rule = *rule_defaults(rule);
     job.policy.name = "async";
     job.policy.parameters.clear();
     job.transport = transport;
@@ -236,7 +236,7 @@ Child start_server(const WireSetup& setup, std::uint32_t index) {
                   std::to_string(setup.workers), std::to_string(setup.tensors),
                   std::to_string(setup.tensor_bytes),
                   setup.transport == TransportKind::tcp ? "tcp" : "ipc",
-                  setup.checksums ? "on" : "off"});
+                  setup.checksums ? "on" : "off", setup.rule});
 }
 std::string tcp_of(const Child& server) { return server.line().substr(0, server.line().find(' ')); }
 std::string ipc_of(const Child& server) {
@@ -255,7 +255,7 @@ int child_main(int argc, char** argv) {
     if (std::strcmp(argv[1], "--raw") == 0 && argc == 4) {
         return raw_main(std::strcmp(argv[2], "tcp") == 0, number(3));
     }
-    if (argc != 9) return 2;
+    if (argc != 10) return 2;
     WireSetup setup;
     setup.servers = static_cast<std::uint32_t>(number(3));
     setup.workers = static_cast<std::uint32_t>(number(4));
@@ -263,6 +263,7 @@ int child_main(int argc, char** argv) {
     setup.tensor_bytes = number(6);
     setup.transport = std::strcmp(argv[7], "tcp") == 0 ? TransportKind::tcp : TransportKind::ipc;
     setup.checksums = std::strcmp(argv[8], "on") == 0;
+    setup.rule = argv[9];
     return serve(setup, static_cast<std::uint32_t>(number(2)));
 }
 

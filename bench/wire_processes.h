@@ -19,6 +19,7 @@ struct WireSetup {
     std::uint64_t tensor_bytes = 0;
     TransportKind transport = TransportKind::tcp;
     bool checksums = true;
+    std::string rule = "sgd";
 
     std::uint64_t bytes() const { return tensors * tensor_bytes; }
     Job job() const;

@@ -95,6 +95,9 @@ struct ResolvedRecord {
     // One list per group of conflict.scope, one weight per task, NaN: the task has no part in the
     // group; empty: coordinate by coordinate.
     std::vector<std::vector<float>> weights;
+    // Where Gramians and weights do not say what came of it (averages, coordinates, groups that
+    // were not recorded): as CombineOutcome has it, a product per task, then ‖r‖². Else empty.
+    std::vector<float> result;
     bool reused = false;  // weights of an earlier step (conflict.every)
 };
 // What the numbers of a worker's ResolvedRecords stand for; before the first of them.

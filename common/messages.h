@@ -41,8 +41,9 @@ struct Envelope {
     std::uint64_t build = 0;
     Epoch shard_epoch;  // of the shard as the sender last knew it; {0} = not known
     RequestClass request_class = RequestClass::train;
-    TaskSet tasks;      // task context; empty = all
-    Nanos deadline{0};  // relative, from receipt; 0 = none
+    TaskSet tasks;  // task context: those its sender computes; empty = all
+    // Relative, from receipt: after that long its sender asks again. {0} = it does not.
+    Nanos deadline{0};
     // An answer's: how long its sender took over what it answers, on its own clock; filled in by
     // the runtime. {0} = no answer, or one that comes later.
     Nanos handled{0};

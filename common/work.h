@@ -89,6 +89,7 @@ struct CombineWork {
     std::shared_ptr<const Aggregator> aggregator{};
     std::uint64_t random_key = 0;
     double clip_norm = 0;
+    bool measured = false;  // whether its outcome says what came of each task's gradient
 };
 // A gradient that was rejected, carried to newer weights instead of being computed again
 // (common/staleness/delay_compensation.h). Parts as of CombineWork; ends as one, too.
@@ -106,7 +107,12 @@ struct CompensateWork {
 // for a checkpoint: part i is the i-th piece of a file (worker/kept_vectors.h). None: it is
 // nothing.
 struct KeptWork {};
-struct CombineOutcome {};
+// If it was to be measured and the layout has every shared block: per task, the product of its
+// gradient with what all together are given, r, over the shared blocks; and ‖r‖². Before clipping.
+struct CombineOutcome {
+    std::vector<double> products;
+    double result_sq = 0;
+};
 struct InitialOutcome {};
 struct KeptOutcome {};
 

@@ -38,6 +38,7 @@ ResolvedStep step_of(const LedgerOrigin& origin, Time at, ResolvedRecord&& recor
     }
     step.losses = std::move(record.losses);
     step.weights = std::move(record.weights);
+    step.result = std::move(record.result);
     step.reused = record.reused;
     return step;
 }

@@ -28,6 +28,7 @@ struct ResolvedStep {
     std::vector<Gramian> gramians;  // of every layer, or one of all
     // One list for all, or one per group of conflict.scope; NaN: the task has no part in the group.
     std::vector<std::vector<float>> weights;
+    std::vector<float> result;  // as ResolvedRecord has it; empty: the weights say it, or nothing
     bool reused = false;
 
     Gramian whole() const;  // the sum

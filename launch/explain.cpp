@@ -39,25 +39,29 @@ void add(Products& products, const Gramian& gramian, const std::vector<float>& w
     }
 }
 
-// Whether the result is known: weights of the gradients themselves that fit what was recorded, one
-// list for all, or one per recorded layer.
-bool result_known(const ResolvedStep& step, Weighs weighs) {
+// Whether the weights say the result: they are of the gradients themselves and fit what was
+// recorded, one list for all, or one per recorded layer.
+bool weights_say_it(const ResolvedStep& step, Weighs weighs) {
     return weighs == Weighs::gradients &&
            (step.weights.size() == 1 ||
             (!step.weights.empty() && step.weights.size() == step.gramians.size()));
 }
 
-Products products_of(const ResolvedStep& step, bool known) {
+Products products_of(const ResolvedStep& step, bool by_weights) {
     const std::size_t tasks = step.losses.size();
     Products products;
     products.with_sum.assign(tasks, 0.0);
     products.with_result.assign(tasks, 0.0);
     const std::vector<float> none(tasks, 0.0F);
     for (std::size_t i = 0; i < step.gramians.size(); ++i) {
-        const std::vector<float>& weights = !known                     ? none
+        const std::vector<float>& weights = !by_weights                ? none
                                             : step.weights.size() == 1 ? step.weights[0]
                                                                        : step.weights[i];
         add(products, step.gramians[i], weights);
+    }
+    if (!by_weights && !step.result.empty()) {
+        std::copy_n(step.result.begin(), tasks, products.with_result.begin());
+        products.result_sq = static_cast<double>(step.result.back());
     }
     return products;
 }
@@ -71,7 +75,10 @@ double cosine_in(const Gramian& gramian, std::size_t a, std::size_t b) {
     return cosine_of(gramian.at(a, b), gramian.at(a, a), gramian.at(b, b));
 }
 
-std::string percent(double factor) { return fmt::format("{:+.0f} %", 100 * (factor - 1)); }
+std::string percent(double factor) {
+    const double percents = std::round(100 * (factor - 1));
+    return fmt::format("{:+.0f} %", percents == 0 ? 0.0 : percents);  // and not "-0 %"
+}
 
 // What became of the task, as a sentence.
 std::string fate_of(const ExplainedStep::OfTask& task) {
@@ -85,28 +92,27 @@ std::string fate_of(const ExplainedStep::OfTask& task) {
     return fmt::format("progress {} beside the plain sum", percent(*task.progress));
 }
 
-// Why nothing is said of the result; empty where that needs no words.
-std::string without_result(const ExplainedStep& explained) {
+// What the weights multiply where that is not the gradients, and why nothing is said of the result
+// where nothing is; empty where that needs no words.
+std::string on_weights(const ExplainedStep& explained) {
+    std::string text;
     if (explained.weighs == Weighs::averages) {
-        return fmt::format(
-            "  The weights multiply {0}'s moving averages of the gradients, which the ledger does "
-            "not have:\n  what this step did for each task is not known. Lengths and cosines are "
-            "of "
-            "this batch's gradients.\n",
+        text = fmt::format(
+            "  The weights multiply {}'s moving averages of the gradients; lengths and cosines are "
+            "of this batch's\n  gradients.\n",
             explained.method);
     }
     if (explained.weighs == Weighs::nothing) {
-        return fmt::format(
-            "  {} decides coordinate by coordinate and has no weights: what this step did for each "
-            "task is not\n  known. Lengths and cosines are of the gradients it was given.\n",
-            explained.method);
+        text = fmt::format("  {} decides coordinate by coordinate and has no weights.\n",
+                           explained.method);
     }
-    if (!explained.groups.empty() && !explained.of_tasks.front().with_result) {
-        return "  Weights are of groups of conflict.scope, and what was recorded of the gradients "
-               "is "
-               "not:\n  what this step did for each task is not known.\n";
+    const bool decided = explained.weighs == Weighs::nothing || !explained.step.weights.empty();
+    if (decided && !explained.of_tasks.front().with_result) {
+        text +=
+            "  What this step did for each task is not known: the worker pushed only a part of "
+            "what is shared.\n";
     }
-    return "";
+    return text;
 }
 
 std::vector<std::string> groups_of(const NamesRecord& names, const ResolvedStep& step) {
@@ -182,8 +188,9 @@ ExplainedStep explain(const NamesRecord& names, ResolvedStep step) {
     }
     std::stable_sort(explained.pairs.begin(), explained.pairs.end(),
                      [](const auto& x, const auto& y) { return x.cosine < y.cosine; });
-    const bool known = result_known(step, explained.weighs);
-    const Products products = products_of(step, known);
+    const bool by_weights = weights_say_it(step, explained.weighs);
+    const bool known = by_weights || step.result.size() == whole.tasks() + 1;
+    const Products products = products_of(step, by_weights);
     for (std::size_t i = 0; i < whole.tasks(); ++i) {
         ExplainedStep::OfTask task;
         task.length = std::sqrt(std::max(0.0, whole.at(i, i)));
@@ -222,7 +229,7 @@ std::string to_text(const ExplainedStep& explained) {
                        explained.tasks[i], width, step.losses[i], task.length, weight,
                        task.with_sum, with_result, fate_of(task));
     }
-    text += without_result(explained) + weights_by_group(explained);
+    text += on_weights(explained) + weights_by_group(explained);
     std::size_t shown = 0;
     for (const ExplainedStep::Pair& pair : explained.pairs) {
         if (++shown > kMostPairsShown) {

@@ -12,9 +12,10 @@
 
 namespace detente {
 
-// The step as numbers. All of them follow from the Gramians and the weights: with r = Σ wₜgₜ,
+// The step as numbers. They follow from the Gramians and the weights: with r = Σ wₜgₜ,
 // gᵢ·r = Σ wₜGᵢₜ; under scope layer, layer by layer. Where the weights multiply averages that the
-// method keeps (moco, db_mtl), r is a sum of those, of which the Gramians say nothing.
+// method keeps (moco, db_mtl), or there are none (graddrop), or groups are narrower than what was
+// recorded, gᵢ·r is what the worker measured as it combined.
 struct ExplainedStep {
     std::string method;
     Weighs weighs = Weighs::gradients;
@@ -37,7 +38,7 @@ struct ExplainedStep {
     struct OfTask {
         double length = 0;  // ‖gᵢ‖ over what is shared
         // Cosine of gᵢ with the plain sum of all gradients, and with what the method made; none
-        // where that is not known (a method by coordinates or on averages, groups of blocks).
+        // where that is not known: only a part of what is shared was computed again.
         double with_sum = 0;
         std::optional<double> with_result;
         // gᵢ·r / gᵢ·Σg: what the step does for the task's loss, to first order, beside what the

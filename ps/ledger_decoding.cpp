@@ -246,6 +246,9 @@ ResolvedRecord take_resolved(Source& source, LedgerDeltas& deltas, std::uint8_t 
     for (std::size_t i = 0; i < weights && tasks > 0; ++i) {
         record.weights.push_back(source.floats(tasks));
     }
+    const std::uint64_t has_result = source.number();
+    if (has_result > 1) throw Undecodable{"its result is neither there nor left out"};
+    if (has_result == 1) record.result = source.floats(tasks + 1);
     record.reused = (kind & kFlag) != 0;
     return record;
 }

@@ -262,6 +262,10 @@ struct Encoder {
             invariant(weights.size() == tasks, "a weight per task");
             put(weights);
         }
+        invariant(record.result.empty() || record.result.size() == tasks + 1,
+                  "a product per task, and a square");
+        sink.number(record.result.empty() ? 0 : 1);
+        put(record.result);
     }
     void operator()(const ShareRecord& record) {
         invariant(record.blocks.size() == record.versions.size(), "a share has a version a block");

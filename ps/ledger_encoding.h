@@ -39,7 +39,7 @@
 namespace detente {
 
 // Grows with every change of the above.
-inline constexpr std::uint32_t kLedgerEncoding = 7;
+inline constexpr std::uint32_t kLedgerEncoding = 8;
 
 // What both sides remember within a chunk.
 struct LedgerDeltas {

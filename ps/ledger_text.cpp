@@ -98,6 +98,7 @@ struct JsonMembers {
         json::array weights;
         for (const auto& list : record.weights) weights.push_back(numbers_of(list));
         object["weights"] = std::move(weights);
+        if (!record.result.empty()) object["result"] = numbers_of(record.result);
         object["reused"] = record.reused;
     }
     void operator()(const ShareRecord& record) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "common/conflict/row_kernels.h"
 #include "common/conflict/task_vectors.h"
 #include "common/invariant.h"
 #include "common/random.h"
@@ -252,6 +253,33 @@ void ConflictRows::combine(const CombineWork& work, const HeldGradients& held,
         return detente::combine(weights, rows_of(*held.vectors, block, tasks_), out);
     }
     detente::combine(shared_out(weights, held), all_rows(held, block, tasks_), out);
+}
+
+void ConflictRows::add_result(const HeldGradients& held, const Block& block,
+                              std::span<const float> out, CombineOutcome& outcome) const {
+    outcome.result_sq += squared_norm(out.data(), out.size());
+    for (std::size_t batch = 0; batch < held.batches.size(); ++batch) {
+        std::vector<const float*> present;
+        std::vector<std::size_t> tasks;
+        const std::vector<const float*> rows = rows_of(*held.batches[batch], block, tasks_);
+        for (std::size_t task = 0; task < tasks_; ++task) {
+            if (rows[task] == nullptr) continue;
+            present.push_back(rows[task]);
+            tasks.push_back(task);
+        }
+        std::vector<double> products(present.size(), 0.0);
+        kernels::add_row_products(out.data(), present, out.size(), products.data());
+        const double share = held.batches.size() == 1 ? 1.0 : held.shares[batch];
+        for (std::size_t i = 0; i < tasks.size(); ++i) {
+            outcome.products[tasks[i]] += share * products[i];
+        }
+    }
+}
+
+std::size_t ConflictRows::shared_blocks() const {
+    return static_cast<std::size_t>(
+        std::count_if(plan_->blocks.begin(), plan_->blocks.end(),
+                      [](const Block& block) { return block.trainable() && block.shared(); }));
 }
 
 std::vector<float> ConflictRows::combined_representation(const CombineWork& work,

@@ -32,6 +32,12 @@ class ConflictRows {
     // space, what the weighed rows became on their way through it.
     void combine(const CombineWork& work, const HeldGradients& held, const TrunkGradient* trunk,
                  const Block& block, std::span<float> out) const;
+    // Adds what `out`, which combine() wrote of a shared block, does for each task's gradient
+    // there. Requires: as many products as tasks.
+    void add_result(const HeldGradients& held, const Block& block, std::span<const float> out,
+                    CombineOutcome& outcome) const;
+    // How many blocks a layout must have for its result to be all of what is shared.
+    std::size_t shared_blocks() const;
     // Squared length of all that combine() gives; clip_factor should be 1.
     double combined_norm_sq(const CombineWork& work, const HeldGradients& held,
                             const TrunkGradient* trunk) const;

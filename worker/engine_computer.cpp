@@ -281,6 +281,9 @@ WorkResult EngineComputer::run_combine(const CombineWork& work, const PartSink& 
         const double norm = std::sqrt(rows_.combined_norm_sq(work, held, trunk->get()));
         if (norm > work.clip_norm) clipped.clip_factor = work.clip_norm / norm;
     }
+    CombineOutcome outcome;
+    if (work.measured) outcome.products.assign(engine_->description().tasks.size(), 0.0);
+    std::size_t measured = 0;
     for (std::size_t i = 0; i < work.layout.size(); ++i) {
         std::uint64_t bytes = 0;
         for (const BlockId id : work.layout[i]) bytes += plan_->block(id).bytes();
@@ -290,12 +293,19 @@ WorkResult EngineComputer::run_combine(const CombineWork& work, const PartSink& 
             const Block& block = plan_->block(id);
             const std::span<float> out = buffer->floats().subspan(at, block.elements);
             rows_.combine(clipped, held, trunk->get(), block, out);
+            if (work.measured && block.shared()) {
+                rows_.add_result(held, block, out, outcome);
+                ++measured;
+            }
             if (halves_ != nullptr) halves_->before_push(id, out);
             at += block.elements;
         }
         part(static_cast<std::uint32_t>(i), payload_of(std::move(buffer)));
     }
-    return {CombineOutcome{}};
+    if (measured < rows_.shared_blocks()) return {CombineOutcome{}};
+    for (double& product : outcome.products) product /= clipped.clip_factor;
+    outcome.result_sq /= clipped.clip_factor * clipped.clip_factor;
+    return {std::move(outcome)};
 }
 
 // Rows come from frames, at any address.

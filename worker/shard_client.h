@@ -35,8 +35,8 @@ class ShardClient {
     const std::vector<BlockId>& all_blocks() const { return all_; }
     bool takes_part() const { return !trainable_.empty(); }
 
-    // What stands on every message to this shard: whose tasks it is about, the shard's epoch as its
-    // last message said it, and after how long without an answer it is sent again.
+    // What stands on every message to this shard: the worker's tasks, the shard's epoch as its last
+    // message said it, and after how long without an answer it is sent again.
     Envelope envelope() const;
     void speaks_for(TaskSet tasks) { tasks_ = tasks; }
     void heard_from(const Envelope& envelope) { shard_epoch_ = envelope.shard_epoch; }

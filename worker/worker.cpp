@@ -237,6 +237,7 @@ void Worker::computed(ComputeEnded&& event) {
         resolve(std::move(*outcome));
         return;
     }
+    if (const auto* made = std::get_if<CombineOutcome>(&*event.result)) record_result(*made);
     const bool opened = computing_->opens.value != 0;
     // Blocks in step are pulled when the node's push is judged, and not before.
     const bool later = computing_->in_step && setup_.job->pull_ahead == 0;

@@ -17,6 +17,7 @@
 
 #include "common/config.h"
 #include "common/conflict/interference.h"
+#include "common/ledger_entry.h"
 #include "common/partition/plan.h"
 #include "common/partition/task_placement.h"
 #include "common/runtime/contracts.h"
@@ -113,7 +114,8 @@ class Worker : public Node {
             std::uint32_t parts = 0;
             std::vector<BlockId> blocks;
         };
-        std::vector<PartPlace> places;  // of CombineWork::layout
+        std::vector<PartPlace> places;           // of CombineWork::layout
+        std::optional<ResolvedRecord> resolved;  // waits for what came of it
     };
     // A step whose verdicts are awaited.
     struct Settling {
@@ -219,7 +221,8 @@ class Worker : public Node {
     // For the worker's ledger, as ledger.conflicts says.
     void record_resolved(const std::vector<double>& losses, const Gramian& gramian,
                          const std::vector<Gramian>& layers, const std::vector<TaskSet>& members,
-                         const CombineWork& work);
+                         CombineWork& work);
+    void record_result(const CombineOutcome& outcome);
     bool records_conflicts() const;
     MethodState method_state();
     std::string task_list() const;

@@ -144,7 +144,7 @@ std::vector<float> triangle_of(const Gramian& gramian) {
 
 void Worker::record_resolved(const std::vector<double>& losses, const Gramian& gramian,
                              const std::vector<Gramian>& layers,
-                             const std::vector<TaskSet>& members, const CombineWork& work) {
+                             const std::vector<TaskSet>& members, CombineWork& work) {
     if (!records_conflicts()) return;
     ResolvedRecord record;
     record.worker = setup_.id;
@@ -166,6 +166,22 @@ void Worker::record_resolved(const std::vector<double>& losses, const Gramian& g
         for (std::uint32_t task = 0; task < weights.size(); ++task) {
             if (!members[group].contains(TaskId{task})) weights[task] = std::nanf("");
         }
+    }
+    const AggregatorNeeds needs = resolver_.aggregator().needs();
+    const bool says_all =
+        !needs.averages && !needs.coordinates &&
+        (record.weights.size() == 1 || record.weights.size() == record.gramians.size());
+    if (says_all) return effects_->record({now_, std::move(record)});
+    work.measured = true;
+    computing_->resolved = std::move(record);
+}
+
+void Worker::record_result(const CombineOutcome& outcome) {
+    if (!computing_->resolved) return;
+    ResolvedRecord& record = *computing_->resolved;
+    if (!outcome.products.empty()) {
+        record.result = floats_of(outcome.products);
+        record.result.push_back(static_cast<float>(outcome.result_sq));
     }
     effects_->record({now_, std::move(record)});
 }

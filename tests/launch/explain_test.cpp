@@ -133,7 +133,7 @@ TEST_CASE("explain: weights of groups are listed group by group and as JSON") {
     CHECK_FALSE(by_block.of_tasks[0].with_result.has_value());
     CHECK_THAT(to_text(by_block),
                Catch::Contains("    group 3                            3.0000") &&
-                   Catch::Contains("Weights are of groups of conflict.scope") &&
+                   Catch::Contains("only a part of what is shared") &&
                    !Catch::Contains("progress"));
     CHECK(json::parse(to_json(by_block)).at("tasks").at(0).at("weights").as_object().size() == 3);
 }
@@ -155,43 +155,104 @@ TEST_CASE("explain: without weights nothing is said of the result") {
     CHECK_FALSE(object.at("tasks").at(0).as_object().contains("weight"));
 }
 
-TEST_CASE("explain: of a method on averages the gradients' products say nothing of the result") {
+TEST_CASE("explain: of a method on averages the result is what was measured and not what G says") {
     NamesRecord names = kNames;
     for (const char* method : {"moco", "db_mtl"}) {
         names.method = method;
-        const ExplainedStep explained = explain(names, opposed_step());
+        ResolvedStep step = opposed_step();
+        step.result = {7, -1, 16};  // g₀·Σg = 3.5, ‖g₀‖² = 5
+        const ExplainedStep explained = explain(names, step);
         CHECK(explained.weighs == Weighs::averages);
-        for (const auto& task : explained.of_tasks) {
-            CHECK_FALSE(task.with_result.has_value());
-            CHECK_FALSE(task.progress.has_value());
-        }
+        REQUIRE(explained.of_tasks[0].with_result.has_value());
+        CHECK(*explained.of_tasks[0].with_result == Approx(7 / (std::sqrt(5.0) * 4)));
+        CHECK(*explained.of_tasks[0].progress == Approx(2));
+        CHECK(*explained.of_tasks[1].with_result < 0);
         CHECK(explained.of_tasks[0].with_sum == Approx(3.5 / std::sqrt(20.0)));
-        const std::string text = to_text(explained);
-        CHECK_THAT(text, !Catch::Contains("progress") && Catch::Contains("unknown") &&
-                             Catch::Contains("moving averages of the gradients") &&
-                             Catch::Contains("2.0000"));  // the second task's weight
+        CHECK_THAT(to_text(explained), Catch::Contains("progress +100 %") &&
+                                           Catch::Contains("moving averages of the gradients") &&
+                                           Catch::Contains("2.0000"));  // the second task's weight
         const json::object object = json::parse(to_json(explained)).as_object();
         CHECK(object.at("weights_multiply").as_string() == "averages");
         CHECK(object.at("tasks").at(1).at("weight").to_number<double>() == 2);
-        CHECK_FALSE(object.at("tasks").at(1).as_object().contains("progress"));
+        CHECK(object.at("tasks").at(0).at("progress").to_number<double>() == Approx(2));
+
+        step.result.clear();
+        const ExplainedStep part = explain(names, step);
+        CHECK_FALSE(part.of_tasks[0].with_result.has_value());
+        CHECK_THAT(to_text(part), !Catch::Contains("progress") && Catch::Contains("unknown") &&
+                                      Catch::Contains("only a part of what is shared"));
     }
     CHECK(weighs("pcgrad") == Weighs::gradients);
     CHECK(weighs("a method of tomorrow") == Weighs::gradients);
 }
 
-TEST_CASE("explain: a method by coordinates is said to have no weights and what is known of it") {
+TEST_CASE("explain: a method by coordinates is said to have no weights and what came of it") {
     NamesRecord names = kNames;
     ResolvedStep step = opposed_step();
     step.weights.clear();
+    step.result = {7, -1, 16};
     for (const char* method : {"graddrop", "trimmed_mean"}) {
         names.method = method;
         const ExplainedStep explained = explain(names, step);
         CHECK_THAT(to_text(explained),
                    Catch::Contains("decides coordinate by coordinate and has no weights") &&
-                       Catch::Contains("  none  ") && !Catch::Contains("  -  ") &&
+                       Catch::Contains("  none  ") && Catch::Contains("progress +100 %") &&
                        Catch::Contains("left / right: cosine -0.474, in conflict"));
         const json::object object = json::parse(to_json(explained)).as_object();
         CHECK(object.at("weights_multiply").as_string() == "nothing");
+    }
+}
+
+TEST_CASE("conflicts: a worker records what came of each task where weights do not say it") {
+    struct Case {
+        std::vector<std::string> job;
+        std::vector<double> weights;  // r as a sum of the batch's gradients; empty: as recorded
+    };
+    const Case cases[] = {
+        // An average that takes all of a gradient in is that gradient.
+        {{"conflict.method=moco", "conflict.beta=1"}, {}},
+        {{"conflict.method=moco", "conflict.beta=1", "worker.clip_norm=0.01"}, {}},
+        {{"conflict.method=trimmed_mean", "conflict.trim=0"}, {0.5, 0.5}},
+        {{"conflict.method=constant", "conflict.weights=[0.5,2]", "conflict.scope=block",
+          "blocks.bytes=4096", "model.options.dimension=12000", "model.options.samples=320"},
+         {0.5, 2}},
+        {{"conflict.method=constant", "conflict.weights=[0.5,2]", "conflict.scope=layer",
+          "ledger.conflicts=whole"},
+         {0.5, 2}},
+    };
+    for (const Case& one : cases) {
+        CAPTURE(one.job);
+        const TemporaryFolder folder;
+        SimulationSetup setup = setup_of(job_of(kQuadraticJob, one.job), folder / "run");
+        const RunDirectory run = setup.run;
+        auto simulation = Simulation::create(std::move(setup));
+        REQUIRE(simulation.has_value());
+        REQUIRE_FALSE((*simulation)->run([] { return std::nullopt; }).failed);
+        std::uint64_t steps = 0;
+        const auto read = read_resolved_steps(run, [&](const auto&, const ResolvedStep& step) {
+            ++steps;
+            REQUIRE(step.result.size() == 3);
+            std::vector<double> weights = one.weights;
+            for (std::size_t i = 0; weights.size() < 2; ++i) {
+                weights.push_back(static_cast<double>(step.weights[0][i]));
+            }
+            const Gramian gramian = step.whole();
+            double result_sq = 0;
+            for (std::size_t i = 0; i < 2; ++i) {
+                double product = 0;
+                for (std::size_t j = 0; j < 2; ++j) product += weights[j] * gramian.at(i, j);
+                result_sq += weights[i] * product;
+                // Beside the lengths: the product itself may be next to nothing.
+                const double scale =
+                    std::sqrt(gramian.at(i, i) * static_cast<double>(step.result[2]));
+                REQUIRE(static_cast<double>(step.result[i]) ==
+                        Approx(product).margin(1e-5 * scale + 1e-12));
+            }
+            REQUIRE(static_cast<double>(step.result[2]) == Approx(result_sq).epsilon(1e-4));
+        });
+        INFO((read ? "" : read.error().text));
+        REQUIRE(read.has_value());
+        CHECK(steps >= 20);
     }
 }
 

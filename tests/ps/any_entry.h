@@ -127,6 +127,7 @@ class Anything {
             record.gramians.push_back(floats(tasks * (tasks + 1) / 2));
             record.weights.push_back(floats(tasks));
         }
+        if ((random_() & 1U) != 0) record.result = floats(tasks + 1);
         return record;
     }
     VerdictRecord verdict() {

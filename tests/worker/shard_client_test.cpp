@@ -173,7 +173,7 @@ TEST_CASE("a pull is answered when its last block is here") {
     CHECK(last->answered->straight);
 }
 
-TEST_CASE("every message says whose tasks it is about, the shard's epoch and its deadline") {
+TEST_CASE("every message says the worker's tasks, the shard's epoch and its deadline") {
     Talk talk;
     talk.client.speaks_for(TaskSet{2});
     Envelope heard;

@@ -9,11 +9,12 @@ namespace detente::sim {
 
 void ComputeJob::run() {
     try {
-        result = computer->run(work, cancelled, [this](std::uint32_t index, Payload payload) {
+        result.emplace(computer->run(work, cancelled, [this](std::uint32_t index, Payload payload) {
             parts.emplace_back(index, std::move(payload));
-        });
+        }));
     } catch (const std::exception& thrown) {
-        result = fail(ErrorCode::internal, std::string("the computation threw: ") + thrown.what());
+        result.emplace(
+            fail(ErrorCode::internal, std::string("the computation threw: ") + thrown.what()));
     }
 }
 
