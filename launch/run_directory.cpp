@@ -7,9 +7,10 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <ctime>
 #include <filesystem>
+
+#include "common/file.h"
 
 namespace detente {
 
@@ -99,7 +100,7 @@ Result<void> write_text(const std::string& path, const std::string& text, unsign
     const std::string partial = path + ".partial";
     const auto refuse = [&](int why) {
         ::unlink(partial.c_str());
-        return fail(ErrorCode::io, fmt::format("cannot write {}: {}", path, std::strerror(why)));
+        return io_error("write", path, why);
     };
     // Made anew: a file or link that is there already would keep its owner and mode.
     ::unlink(partial.c_str());

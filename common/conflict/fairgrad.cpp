@@ -4,6 +4,7 @@
 // here it is solved by Newton's method on its convex potential.
 //
 // kkt_residual is the worst |(Gw)ᵢ·wᵢ^(1/α) − 1|. The cases without a solution are as in nash.cpp.
+// With α other than 1 and gradients of very different lengths rounding alone leaves a large one.
 #include "common/conflict/fair_point.h"
 #include "common/conflict/methods.h"
 

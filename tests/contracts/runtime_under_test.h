@@ -15,8 +15,16 @@ namespace detente::testing {
 class RuntimeUnderTest {
   public:
     virtual ~RuntimeUnderTest() = default;
-    // Adds a node; it and the computer outlive the run. Requires: before run().
+    // Adds a node; it and the computer outlive the run. Workers can average with each other.
+    // Requires: before run().
     virtual void spawn(NodeId self, Node& node, Computer* computer) = 0;
+    // Nobody is told of this node before it is announced. Requires: before run().
+    virtual void keep_unknown(NodeId self) = 0;
+    // As the coordinator tells every node but this one. Requires: called from some node's on().
+    virtual void announce_up(NodeId peer, Incarnation incarnation) = 0;
+    virtual void announce_down(NodeId peer, Incarnation incarnation, const std::string& reason) = 0;
+    // What is stored to this path finds the disk full. Requires: its folder is there; before run().
+    virtual void fill_disk(const std::string& path) = 0;
     // Runs until every node has finished. False: not all had at the deadline (of the runtime's own
     // time), and those that had not were ended. Without faults: no message is lost or doubled.
     virtual bool run(Nanos deadline) = 0;

@@ -26,6 +26,16 @@ class SimulatedUnderTest : public RuntimeUnderTest {
         world_.add(self, Incarnation{1}, std::make_unique<Borrowed>(node), computer);
         nodes_.push_back(self);
     }
+    void keep_unknown(NodeId /*self*/) override {}  // there is nothing to know: no addresses
+    void announce_up(NodeId peer, Incarnation incarnation) override {
+        world_.announce_up(peer, incarnation);
+    }
+    void announce_down(NodeId peer, Incarnation incarnation, const std::string& reason) override {
+        world_.announce_down(peer, incarnation, reason);
+    }
+    void fill_disk(const std::string& path) override {
+        world_.fail_stores(path, fail(ErrorCode::io, "cannot write " + path + ": no space left"));
+    }
     bool run(Nanos deadline) override {
         const auto all_finished = [this] {
             for (const NodeId node : nodes_) {

@@ -1,11 +1,17 @@
 // The real runtime, one thread per node in this process.
+#include <unistd.h>
+
+#include <atomic>
 #include <catch2/catch.hpp>
+#include <filesystem>
 #include <future>
 #include <thread>
 #include <utility>
 
 #include "common/runtime/zmq/loop.h"
+#include "launch/collective_backend.h"
 #include "tests/contracts/runtime_under_test.h"
+#include "worker/collectives/shared_memory.h"
 
 namespace detente::testing {
 namespace {
@@ -45,6 +51,12 @@ class Gate : public Node {
     Node& node_;
 };
 
+// Different from any other test's and any other process's.
+std::string unique_run() {
+    static std::atomic<int> count{0};
+    return "contracts-" + std::to_string(::getpid()) + "-" + std::to_string(++count);
+}
+
 class ZmqUnderTest : public RuntimeUnderTest {
   public:
     explicit ZmqUnderTest(TransportKind kind) : kind_(kind) {}
@@ -61,14 +73,42 @@ class ZmqUnderTest : public RuntimeUnderTest {
         auto loop = ZmqLoop::open(std::move(options));
         REQUIRE(loop.has_value());
         place->loop = std::move(*loop);
+        if (self.role != Role::worker) return;
+        const SharedMemoryOptions memory{run_, std::size_t{1} << 20U};
+        place->reducer = std::make_unique<NodeReducer>(
+            std::make_unique<SharedMemoryBackend>(memory), WorkerId{self.index}, *place->loop);
+        place->loop->attach(*place->reducer);
+    }
+
+    void keep_unknown(NodeId self) override { at(self).unknown = true; }
+
+    void announce_up(NodeId peer, Incarnation incarnation) override {
+        PeerChange change{peer, incarnation, true, "", {}};
+        change.endpoint.node = peer;
+        change.endpoint.incarnation = incarnation;
+        for (auto& place : places_) {
+            if (place->self == peer) change.endpoint = place->loop->endpoint();
+        }
+        tell_others(change);
+    }
+    void announce_down(NodeId peer, Incarnation incarnation, const std::string& reason) override {
+        tell_others({peer, incarnation, false, reason, {}});
+    }
+
+    // The file that is written first is the device that is always full.
+    void fill_disk(const std::string& path) override {
+        std::filesystem::create_symlink("/dev/full", path + ".partial");
     }
 
     bool run(Nanos deadline) override {
         Welcome welcome;
-        for (auto& place : places_) welcome.peers.push_back(place->loop->endpoint());
+        for (auto& place : places_) {
+            if (!place->unknown) welcome.peers.push_back(place->loop->endpoint());
+        }
+        // All are welcomed before any runs, and may announce something to the others.
+        for (auto& place : places_) place->loop->post(Received{Message{Envelope{}, welcome}});
         std::vector<std::future<Outcome>> ends;
         for (auto& place : places_) {
-            place->loop->post(Received{Message{Envelope{}, welcome}});
             ends.push_back(std::async(std::launch::async,
                                       [&place = *place] { return place.loop->run(place.gate); }));
         }
@@ -96,10 +136,18 @@ class ZmqUnderTest : public RuntimeUnderTest {
         explicit Place(Node& node) : gate(node) {}
         NodeId self;
         Gate gate;
+        bool unknown = false;
         CollectedLedger ledger;
         std::unique_ptr<ZmqLoop> loop;
+        std::unique_ptr<NodeReducer> reducer;
         Outcome outcome;
     };
+    void tell_others(const PeerChange& change) {
+        for (auto& place : places_) {
+            if (place->self == change.node) continue;
+            place->loop->post(Received{Message{Envelope{}, change}});
+        }
+    }
     Place& at(NodeId self) {
         for (auto& place : places_) {
             if (place->self == self) return *place;
@@ -109,6 +157,7 @@ class ZmqUnderTest : public RuntimeUnderTest {
     }
 
     TransportKind kind_;
+    std::string run_ = unique_run();
     std::vector<std::unique_ptr<Place>> places_;
 };
 

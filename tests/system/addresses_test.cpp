@@ -3,40 +3,13 @@
 #include <catch2/catch.hpp>
 
 #include "launch/exit_code.h"
-#include "tests/system/daemons.h"
-#include "tests/system/delaying_proxy.h"
+#include "tests/system/proxied_run.h"
 
 namespace detente::test {
 namespace {
 
 using std::chrono::milliseconds;
 using std::chrono::seconds;
-
-// Ports of which the proxy and the run have the same, on two addresses.
-struct Between {
-    explicit Between(milliseconds delay) {
-        for (int attempt = 0; proxy == nullptr; ++attempt) {
-            first = free_port();
-            const std::vector<std::uint16_t> ports = {first, static_cast<std::uint16_t>(first + 1),
-                                                      static_cast<std::uint16_t>(first + 2)};
-            try {
-                proxy = std::make_unique<DelayingProxy>("127.0.0.2", "127.0.0.1", ports, delay);
-            } catch (const std::exception&) {
-                if (attempt == 20) throw;
-            }
-        }
-    }
-    std::uint16_t first = 0;
-    std::unique_ptr<DelayingProxy> proxy;
-};
-
-std::vector<std::string> ports_and(const Between& between, const std::string& bind,
-                                   const std::string& advertise) {
-    return {"--set", "transport.kind=tcp",
-            "--set", "transport.port=" + std::to_string(between.first),
-            "--set", "transport.bind_address=" + bind,
-            "--set", "transport.advertise_address=" + advertise};
-}
 
 TEST_CASE("addresses: servers bound to one address are reached at another with latency between") {
     const Between between(milliseconds(15));

@@ -19,12 +19,14 @@ namespace {
 // One direction of one connection: read at once, written when it is due, in order.
 class Direction : public std::enable_shared_from_this<Direction> {
   public:
+    // `limit`: none where it is not to be cut.
     Direction(Socket from, Socket to, std::chrono::milliseconds delay,
-              std::atomic<std::uint64_t>& passed)
+              std::atomic<std::uint64_t>& passed, DelayingProxy::Limit* limit)
         : from_(std::move(from)),
           to_(std::move(to)),
           delay_(delay),
           passed_(passed),
+          limit_(limit),
           timer_(from_->get_executor()) {}
 
     void start() {
@@ -57,19 +59,37 @@ class Direction : public std::enable_shared_from_this<Direction> {
                 self->to_->shutdown(asio::socket_base::shutdown_send, ignored);
                 return;
             }
+            const bool cut = self->reaches_limit(self->later_.front().bytes);
             asio::async_write(*self->to_, asio::buffer(self->later_.front().bytes),
-                              [self](const ErrorOfAsio& error, std::size_t bytes) {
+                              [self, cut](const ErrorOfAsio& error, std::size_t bytes) {
                                   self->passed_ += bytes;
                                   self->later_.pop_front();
+                                  if (cut) return self->cut();
                                   if (!error) self->write();
                               });
         });
+    }
+
+    // Then only what may still pass is left of them.
+    bool reaches_limit(std::vector<char>& bytes) {
+        if (limit_ == nullptr) return false;
+        const bool reached = limit_->left_bytes < bytes.size();
+        if (reached) bytes.resize(std::exchange(limit_->left_bytes, DelayingProxy::kNoLimit));
+        limit_->left_bytes -= reached ? 0 : bytes.size();
+        return reached;
+    }
+    void cut() {
+        ErrorOfAsio ignored;
+        from_->close(ignored);
+        to_->close(ignored);
+        ++limit_->cuts;
     }
 
     Socket from_;
     Socket to_;
     std::chrono::milliseconds delay_;
     std::atomic<std::uint64_t>& passed_;
+    DelayingProxy::Limit* limit_;
     asio::steady_timer timer_;
     std::array<char, 65536> buffer_{};
     std::deque<Piece> later_;
@@ -80,8 +100,9 @@ class Direction : public std::enable_shared_from_this<Direction> {
 
 DelayingProxy::DelayingProxy(const std::string& outside, const std::string& inside,
                              const std::vector<std::uint16_t>& ports,
-                             std::chrono::milliseconds delay)
-    : inside_(inside), delay_(delay) {
+                             std::chrono::milliseconds delay, std::optional<CutOnce> cut)
+    : inside_(inside), delay_(delay), cut_(cut) {
+    if (cut_) limit_.left_bytes = cut_->after_bytes;
     for (const std::uint16_t port : ports) {
         acceptors_.emplace_back(loop_,
                                 asio::ip::tcp::endpoint(asio::ip::make_address(outside), port));
@@ -104,10 +125,13 @@ void DelayingProxy::accept(std::size_t which) {
             const asio::ip::tcp::endpoint there(asio::ip::make_address(inside_),
                                                 acceptors_[which].local_endpoint().port());
             // Nobody listens there yet: the outer connection closes, and is tried again.
-            inner->async_connect(there, [this, outer, inner](const ErrorOfAsio& refused) {
+            inner->async_connect(there, [this, which, outer, inner](const ErrorOfAsio& refused) {
                 if (refused) return;
-                std::make_shared<Direction>(outer, inner, delay_, passed_bytes_)->start();
-                std::make_shared<Direction>(inner, outer, delay_, passed_bytes_)->start();
+                Limit* limit = cut_ && cut_->which == which ? &limit_ : nullptr;
+                Limit* out = limit != nullptr && cut_->from_inside ? limit : nullptr;
+                Limit* in = out == nullptr ? limit : nullptr;
+                std::make_shared<Direction>(outer, inner, delay_, passed_bytes_, in)->start();
+                std::make_shared<Direction>(inner, outer, delay_, passed_bytes_, out)->start();
             });
             accept(which);
         });

@@ -203,7 +203,36 @@ TEST_CASE("refusal: a full disk ends the run and is named") {
         return;
     }
     CHECK(code == value_of(ExitCode::io));
-    CHECK_THAT(bytes_of_file(output), Catch::Contains("No space left on device"));
+    const std::string shown = bytes_of_file(output);
+    const std::size_t failed = shown.find("FAILED: ");
+    REQUIRE(failed != std::string::npos);
+    // What is told first names the file, the disk's own word, and the way on.
+    CHECK_THAT(
+        shown.substr(failed, shown.find('\n', failed) - failed),
+        Catch::Contains("cannot write " + disk + "/run/") &&
+            Catch::Contains(": No space left on device; free some space, or choose another --out"));
+}
+
+TEST_CASE("refusal: doctor says that the LibTorch of the build is gone and how to get one") {
+    const std::string place = LIBTORCH_FOLDER;
+    if (place.empty()) {
+        WARN("skipped: this build has no LibTorch");
+        return;
+    }
+    const TemporaryFolder folder;
+    const std::string output = folder / "output";
+    // Where it was, that process finds an empty disk.
+    const int code =
+        exit_code_after([&] { return on_small_disk(place); }, output, {DETENTE_PROGRAM, "doctor"});
+    if (code == 99) {
+        WARN("skipped: this machine does not let the test mount a small tmpfs");
+        return;
+    }
+    CHECK(code == value_of(ExitCode::usage));
+    CHECK_THAT(bytes_of_file(output),
+               Catch::Contains("MISSING: this build was made with " + place +
+                               "/libtorch_cpu.so, which is gone: run scripts/build") &&
+                   Catch::EndsWith("Something that is needed is missing: see above.\n"));
 }
 
 }  // namespace

@@ -157,6 +157,19 @@ std::vector<std::string> ports_of(const TinyRun& run) {
     return addresses;
 }
 
+// When the launcher has ended: no orphan, and nobody listens where the run did.
+void check_nothing_left(const std::map<std::string, pid_t>& pids,
+                        const std::vector<std::string>& ports) {
+    for (const auto& [name, pid] : pids) {
+        CAPTURE(name);
+        CHECK_FALSE(alive(pid));
+    }
+    for (const std::string& port : ports) {
+        CAPTURE(port);
+        CHECK_FALSE(taken(port));
+    }
+}
+
 TEST_CASE("run: the launcher's own death by -9 leaves no orphan and no port bound") {
     const TinyRun run("step_ms = 10");
     Launched launched(run.folder(), run.arguments());
@@ -172,10 +185,7 @@ TEST_CASE("run: the launcher's own death by -9 leaves no orphan and no port boun
         return std::none_of(pids.begin(), pids.end(),
                             [](const auto& process) { return alive(process.second); });
     }));
-    for (const std::string& port : ports) {
-        CAPTURE(port);
-        CHECK_FALSE(taken(port));
-    }
+    check_nothing_left(pids, ports);
 }
 
 TEST_CASE("run: Ctrl-C writes a checkpoint and leaves nothing, --resume finishes the job") {
@@ -192,11 +202,7 @@ TEST_CASE("run: Ctrl-C writes a checkpoint and leaves nothing, --resume finishes
     for (const std::string& port : ports) REQUIRE(taken(port));
     launched.signal(SIGINT);
     CHECK(launched.wait(seconds(15)) == value_of(ExitCode::interrupted));
-    for (const auto& [name, pid] : pids) CHECK_FALSE(alive(pid));
-    for (const std::string& port : ports) {
-        CAPTURE(port);
-        CHECK_FALSE(taken(port));
-    }
+    check_nothing_left(pids, ports);
     const json::object first = run.summary();
     check_books(first);
     REQUIRE(std::filesystem::exists(run.run_dir() + "/checkpoints/1/manifest.json"));
@@ -282,8 +288,15 @@ TEST_CASE("run: SIGTERM ends like Ctrl-C, with its own exit code") {
     const TinyRun run("step_ms = 10");
     Launched launched(run.folder(), run.arguments());
     REQUIRE(run.reaches_training());
+    const auto pids = run.pids();
+    REQUIRE(pids.size() == 4);
+    const std::vector<std::string> ports = ports_of(run);
+    REQUIRE(ports.size() == 4);
+    for (const std::string& port : ports) REQUIRE(taken(port));
     launched.signal(SIGTERM);
     CHECK(launched.wait(seconds(15)) == value_of(ExitCode::terminated));
+    check_nothing_left(pids, ports);
+    check_books(run.summary());
     CHECK(std::filesystem::exists(run.run_dir() + "/checkpoints/1/manifest.json"));
 }
 
