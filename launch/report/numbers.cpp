@@ -24,6 +24,7 @@ json::object conflict_json(const RunRecord& run) {
     json::object conflict;
     if (run.mean_cosine) conflict["mean_cosine"] = number(*run.mean_cosine);
     if (!run.pairs.empty()) conflict["pairs"] = json_of(run.pairs);
+    if (!run.layers.empty()) conflict["layers"] = json_of(run.layers);
     if (!run.by_task.empty()) conflict["by_task"] = json_of(run.by_task);
     if (run.interference_index) conflict["interference_index"] = number(*run.interference_index);
     if (run.steps_in_conflict) conflict["steps_in_conflict"] = number(*run.steps_in_conflict);

@@ -53,21 +53,31 @@ Books books_at(const json::object& object, std::string_view key) {
     return books;
 }
 
+std::vector<PairSummary> pairs_in(const json::object& pairs) {
+    std::vector<PairSummary> read;
+    for (const auto& first : pairs) {
+        const json::object& others = object_at(pairs, first.key());
+        for (const auto& second : others) {
+            const json::object& pair = object_at(others, second.key());
+            read.push_back({first.key(), second.key(), number_at(pair, "mean"),
+                            number_at(pair, "p10"), number_at(pair, "p90"),
+                            number_at(pair, "negative_share")});
+        }
+    }
+    return read;
+}
+
 void read_conflict(const json::object& conflict, RunRecord& run) {
     if (conflict.contains("mean_cosine")) run.mean_cosine = number_at(conflict, "mean_cosine");
     if (conflict.contains("interference_index")) {
         run.interference_index = number_at(conflict, "interference_index");
     }
-    if (conflict.contains("pairs")) {
-        const json::object& pairs = object_at(conflict, "pairs");
-        for (const auto& first : pairs) {
-            const json::object& others = object_at(pairs, first.key());
-            for (const auto& second : others) {
-                const json::object& pair = object_at(others, second.key());
-                run.pairs.push_back({first.key(), second.key(), number_at(pair, "mean"),
-                                     number_at(pair, "p10"), number_at(pair, "p90"),
-                                     number_at(pair, "negative_share")});
-            }
+    if (conflict.contains("pairs")) run.pairs = pairs_in(object_at(conflict, "pairs"));
+    if (conflict.contains("layers")) {
+        const json::object& layers = object_at(conflict, "layers");
+        for (const auto& layer : layers) {
+            run.layers.push_back(
+                {std::string(layer.key()), pairs_in(object_at(layers, layer.key()))});
         }
     }
     if (conflict.contains("by_task")) {

@@ -12,6 +12,7 @@
 
 #include "common/books.h"
 #include "common/result.h"
+#include "launch/layer_pairs.h"
 #include "launch/summary.h"
 
 namespace detente {
@@ -54,6 +55,7 @@ struct RunRecord {
     std::vector<std::uint64_t> staleness_histogram;  // of applied updates; the last bin is open
     std::optional<double> mean_cosine;
     std::vector<PairSummary> pairs;
+    std::vector<LayerPairs> layers;  // the same by layer; empty: of an older build, or not recorded
     std::vector<TaskSummary> by_task;  // empty: of an older build, or no cosines
     std::optional<double> interference_index;
     std::optional<double> steps_in_conflict;  // share
