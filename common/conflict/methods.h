@@ -7,9 +7,9 @@
 //
 // In a job weights are of what two tasks or more own: in a tensor of its own, a head, each task's
 // gradient is pushed as it is, whatever the method (common/work.h, CombineWork). So under `mean`,
-// `constant` and the methods that weigh losses (`uw`, `imtl_l`, `dwa`, `rlw`, `gls`, `famo`, `stch`,
-// `db_mtl`, `gradnorm`) a head learns at its full rate, where one backward of the weighted sum of
-// the losses, as the papers on losses have it, would weigh the head's gradient too.
+// `constant` and the methods that weigh losses (`uw`, `imtl_l`, `dwa`, `rlw`, `gls`, `famo`,
+// `stch`, `db_mtl`, `gradnorm`) a head learns at its full rate, where one backward of the weighted
+// sum of the losses, as the papers on losses have it, would weigh the head's gradient too.
 #pragma once
 
 #include <memory>
