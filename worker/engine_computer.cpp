@@ -302,7 +302,7 @@ WorkResult EngineComputer::run_combine(const CombineWork& work, const PartSink& 
         }
         part(static_cast<std::uint32_t>(i), payload_of(std::move(buffer)));
     }
-    if (measured < rows_.shared_blocks()) return {CombineOutcome{}};
+    if (!work.measured || measured < rows_.shared_blocks()) return {CombineOutcome{}};
     for (double& product : outcome.products) product /= clipped.clip_factor;
     outcome.result_sq /= clipped.clip_factor * clipped.clip_factor;
     return {std::move(outcome)};
