@@ -9,6 +9,7 @@
 #include "launch/report/conflict_history.h"
 #include "launch/sync_plan.h"
 #include "tests/launch/simulated_run.h"
+#include "tests/launch/written_ledger.h"
 
 namespace detente::test {
 namespace {
@@ -316,24 +317,6 @@ TEST_CASE("conflicts: what workers record of a run is read back step by step and
     CHECK(history->in_conflict.size() == history->over_time[0].size());
 }
 
-namespace {
-
-// A ledger of worker 0 with these steps.
-void write_steps(const RunDirectory& run, const NamesRecord& names,
-                 const std::vector<ResolvedRecord>& steps) {
-    LedgerOrigin origin;
-    origin.node = node_of(WorkerId{0});
-    std::filesystem::create_directories(run.ledger_dir());
-    const auto ledger = LedgerWriter::create(
-        run.ledger_dir() + "/" + ledger_file_name(origin.node, Incarnation{1}), origin);
-    REQUIRE(ledger.has_value());
-    REQUIRE((*ledger)->append({Time(), names}).has_value());
-    for (const ResolvedRecord& step : steps) REQUIRE((*ledger)->append({Time(), step}).has_value());
-    REQUIRE((*ledger)->flush().has_value());
-}
-
-}  // namespace
-
 TEST_CASE("conflicts: the summary has the pairs of every layer they met in and no other") {
     const TemporaryFolder folder;
     const RunDirectory run{folder.path()};
@@ -488,17 +471,11 @@ ModelDescription two_layers() {
 }
 
 void write_record(const RunDirectory& run) {
-    LedgerOrigin origin;
-    origin.node = node_of(WorkerId{0});
-    std::filesystem::create_directories(run.ledger_dir());
-    auto ledger = LedgerWriter::create(run.ledger_dir() + "/worker-0.1.ledger", origin);
-    REQUIRE(ledger.has_value());
-    REQUIRE((*ledger)->append({Time(), kNames}).has_value());
     ResolvedRecord record;
     record.losses = {1, 1};
     record.gramians = {{4, -1, 4}, {1, 0.5F, 1}};  // a: opposed by 1 of 4; b: agrees
     record.weights = {{1, 1}};
-    REQUIRE((*ledger)->append({Time(), record}).has_value());
+    write_steps(run, kNames, {record});
 }
 
 TEST_CASE("masks: what conflicts least stays shared, up to the part that is wanted") {

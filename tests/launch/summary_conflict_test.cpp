@@ -13,6 +13,7 @@
 #include "launch/mask_plan.h"
 #include "launch/summary.h"
 #include "tests/launch/simulated_run.h"
+#include "tests/launch/written_ledger.h"
 
 namespace detente::test {
 namespace {
@@ -74,25 +75,17 @@ ModelDescription three_task_model() {
 }
 
 void record_three_tasks(const RunDirectory& run) {
-    LedgerOrigin origin;
-    origin.node = node_of(WorkerId{0});
-    std::filesystem::create_directories(run.ledger_dir());
-    const auto ledger = LedgerWriter::create(
-        run.ledger_dir() + "/" + ledger_file_name(origin.node, Incarnation{1}), origin);
-    REQUIRE(ledger.has_value());
     NamesRecord names;
     names.method = "sum";
     names.tasks = {"a", "b", "c"};
     names.layers = {"trunk.a", "trunk.b"};
-    REQUIRE((*ledger)->append({Time(), names}).has_value());
     ResolvedRecord record;
     record.losses = {1, 1, 1};
     // Rows of upper triangles. Lengths 1, 2, 3, one pair opposed by 2; lengths 2, 1, 1, the first
     // two agree, the last two are opposed by a half.
     record.gramians = {{1, -2, 0, 4, 0, 9}, {4, 1, 0, 1, -0.5F, 1}};
     record.weights = {{1, 1, 1}};
-    REQUIRE((*ledger)->append({Time(), record}).has_value());
-    REQUIRE((*ledger)->flush().has_value());
+    write_steps(run, names, {record});
 }
 
 }  // namespace
