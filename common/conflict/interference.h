@@ -27,7 +27,8 @@ class InterferenceIndex {
     }
     double opposed() const { return opposed_; }
     double norms() const { return norms_; }
-    double value() const { return norms_ > 0 ? opposed_ / norms_ : 0; }
+    // The root of a product and the product of two roots may differ in the last bit.
+    double value() const { return norms_ > 0 ? std::min(1.0, opposed_ / norms_) : 0; }
 
   private:
     double opposed_ = 0;

@@ -122,7 +122,8 @@ class Effects {
     virtual Ticket store(StoreOp operation) = 0;
     // Leaves the group so far, whose keys in flight end broken, and joins this one.
     virtual void form(Group group, Nanos deadline) = 0;
-    // Joins a key of the group that was formed last (worker/collectives/collective.h).
+    // Joins a key of the group that was formed last (worker/collectives/collective.h). Ends broken,
+    // peer_lost where none is formed, wrong_epoch where the key is of another.
     virtual void reduce(CollectiveKey key, GradientShare share, Nanos deadline) = 0;
     virtual void record(LedgerEntry entry) = 0;
     virtual void log(LogLevel level, std::string text) = 0;

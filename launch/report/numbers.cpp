@@ -25,6 +25,7 @@ json::object conflict_json(const RunRecord& run) {
     if (run.mean_cosine) conflict["mean_cosine"] = number(*run.mean_cosine);
     if (!run.pairs.empty()) conflict["pairs"] = json_of(run.pairs);
     if (!run.layers.empty()) conflict["layers"] = json_of(run.layers);
+    if (!run.layers_error.empty()) conflict["layers_error"] = run.layers_error;
     if (!run.by_task.empty()) conflict["by_task"] = json_of(run.by_task);
     if (run.interference_index) conflict["interference_index"] = number(*run.interference_index);
     if (run.steps_in_conflict) conflict["steps_in_conflict"] = number(*run.steps_in_conflict);

@@ -256,6 +256,9 @@ void show_cosines(Page& page, const RunRecord& run, const ConflictHistory& histo
                         task.weight_mean ? fmt::format("{:.4f}", *task.weight_mean) : "none"});
     }
     if (!rows.empty()) page.table({"task", "mean length of its gradient", "mean weight"}, rows);
+    if (!run.layers_error.empty()) {
+        page.paragraph("Nothing by layer: " + run.layers_error + ".");
+    }
     if (!history.empty()) show_history(page, run, history);
 }
 

@@ -80,6 +80,9 @@ void read_conflict(const json::object& conflict, RunRecord& run) {
                 {std::string(layer.key()), pairs_in(object_at(layers, layer.key()))});
         }
     }
+    if (conflict.contains("layers_error")) {
+        run.layers_error = text_at(conflict, "layers_error");
+    }
     if (conflict.contains("by_task")) {
         const json::object& tasks = object_at(conflict, "by_task");
         for (const auto& task : tasks) {

@@ -216,6 +216,23 @@ TEST_CASE("report: norms and the share of steps in conflict are drawn over time"
     CHECK(any_contains(markup.texts_of("td"), "1.2500"));  // the mean weight
 }
 
+TEST_CASE("report: why there is nothing by layer is on the page and in the numbers") {
+    const TemporaryFolder folder;
+    write_run(folder / "run");
+    CHECK(run_in(folder / "run").layers_error.empty());
+    const std::string file = RunDirectory{folder / "run"}.summary_file();
+    json::object summary = json::parse(bytes_of_file(file)).as_object();
+    summary.at("conflict").as_object()["layers_error"] = "ledger/a.ledger: line <3> is torn";
+    write_file(file, json::serialize(summary));
+    const RunRecord run = run_in(folder / "run");
+    const std::vector<NamedRun> named = {{run.job, {}, std::nullopt, &run}};
+    const json::object numbers = json::parse(numbers_as_json(named)).at("runs").at(0).as_object();
+    CHECK(numbers.at("conflict") == summary.at("conflict"));
+    const test::Markup markup = test::read_markup(run_page(run, {}));
+    REQUIRE(markup.error == "");
+    CHECK(any_contains(markup.texts_of("p"), "Nothing by layer: ledger/a.ledger: line <3> is"));
+}
+
 TEST_CASE("report: pairs that servers saw across workers are a table") {
     const TemporaryFolder folder;
     write_run(folder / "run");

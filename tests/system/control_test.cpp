@@ -94,9 +94,10 @@ TEST_CASE("control: a running job goes over to whole steps and back, and ends as
         CHECK_THAT(there.text, Catch::Contains("decision 1:") && Catch::Contains("settled"));
         // Refused by name for as long as a worker still settles what it began under block scope.
         Answer back = control(run, {to_blocks});
-        for (int i = 0; i < 20 && back.text.find("still being made") != std::string::npos; ++i) {
-            back = control(run, {to_blocks});
-        }
+        const auto refused = [&back] {
+            return back.code != 0 && back.text.find("still being made") != std::string::npos;
+        };
+        for (int i = 0; i < 100 && refused(); ++i) back = control(run, {to_blocks});
         INFO(back.text);
         CHECK(back.code == 0);
         REQUIRE(launched.wait(seconds(60)) == 0);

@@ -37,9 +37,19 @@ bool alive(pid_t pid) {
            text[name_end + 2] != 'Z' && text[name_end + 2] != 'X';
 }
 
+namespace {
+
+// One for each process: what another in the same folder said is not to be taken for its words.
+std::string own_output_file(const TemporaryFolder& folder) {
+    static int number = 0;
+    return folder / ("output-" + std::to_string(number++));
+}
+
+}  // namespace
+
 Launched::Launched(const TemporaryFolder& folder, const std::vector<std::string>& arguments,
                    const std::string& program)
-    : output_file_(folder / "output") {
+    : output_file_(own_output_file(folder)) {
     std::vector<std::string> words = {program};
     words.insert(words.end(), arguments.begin(), arguments.end());
     std::vector<char*> pointers;

@@ -93,7 +93,9 @@ void Groups::reduce(const Member& self, const CollectiveKey& key, GradientShare 
                     Nanos deadline) {
     const auto found = of_.find(self.id);
     std::optional<Broken> refused;
-    if (found == of_.end() || found->second->group.epoch != key.epoch) {
+    if (found == of_.end()) {
+        refused = Broken{fail(ErrorCode::peer_lost, "no group is formed to average in"), {}};
+    } else if (found->second->group.epoch != key.epoch) {
         refused = Broken{fail(ErrorCode::wrong_epoch,
                               to_string(key) + " is of no group of " + to_string(node_of(self.id))),
                          {}};
