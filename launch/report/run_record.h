@@ -56,7 +56,7 @@ struct RunRecord {
     std::optional<double> mean_cosine;
     std::vector<PairSummary> pairs;
     std::vector<LayerPairs> layers;  // the same by layer; empty: of an older build, or not recorded
-    std::string layers_error;          // why they could not be read; empty = they could
+    std::string layers_error;        // why they could not be read; empty = they could
     std::vector<TaskSummary> by_task;  // empty: of an older build, or no cosines
     std::optional<double> interference_index;
     std::optional<double> steps_in_conflict;  // share

@@ -253,7 +253,8 @@ TEST_CASE("runtime: what is brought to no group ends broken once, and comes back
     });
     REQUIRE(runtime->run(kDeadline));
     REQUIRE(members[0].told.size() == 1);
-    CHECK_THAT(members[0].told[0], Catch::StartsWith("epoch 1, step 1, bucket 0: broken: peer_lost"));
+    CHECK_THAT(members[0].told[0],
+               Catch::StartsWith("epoch 1, step 1, bucket 0: broken: peer_lost"));
     CHECK(members[0].came_back);
 }
 

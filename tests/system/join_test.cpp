@@ -90,8 +90,8 @@ TEST_CASE("join: without a key of its own a second launch beside a live one is r
                        [&] { return ranks[0]->output().find("\ntrain") != std::string::npos; }));
     const auto second = start(0);
     CHECK(second->wait(seconds(20)) == value_of(ExitCode::io));
-    CHECK_THAT(ranks[0]->output(), Catch::Contains("another launch of this job holds") &&
-                                       Catch::Contains("--out DIR or DETENTE_LAUNCH_KEY"));
+    CHECK_THAT(second->output(), Catch::Contains("another launch of this job holds") &&
+                                     Catch::Contains("--out DIR or DETENTE_LAUNCH_KEY"));
     for (const auto& rank : ranks) CHECK(rank->wait(seconds(40)) == 0);
 }
 
