@@ -170,16 +170,18 @@ void throughput(Report& report, const Options& options, WireSetup setup, std::si
     const auto add_cpu = [&](const std::string& name, WireCommand command,
                              void (RawClient::*raw)(std::uint64_t, std::uint64_t)) {
         if (!options.wants("CPU of " + name + what)) return;
-        command.steps = static_cast<std::uint32_t>(
+        const auto times = static_cast<std::uint32_t>(
             std::clamp<std::uint64_t>(512 * kMiB / bytes, 8, options.quick ? 64 : 8192));
-        const double gigabytes = static_cast<double>(bytes) * command.steps * moved;
+        const double gigabytes = static_cast<double>(bytes) * times * moved;
+        const bool pulls = command.kind == Kind::pull;  // a command of them is one pull
+        command.steps = pulls ? 1 : times;
         const double before = wire.cpu_s();
-        wire.run(command);
+        for (std::uint32_t n = 0; n < (pulls ? times : 1); ++n) wire.run(command);
         const double ours_s = wire.cpu_s() - before;
         const std::uint64_t chunk = std::min(bytes, 256 * kKiB);
         const bool streams = command.window > 1;
         const double raw_before = wire.raw_cpu_s();
-        wire.raw(raw, streams ? bytes * command.steps : bytes, chunk, streams ? 1 : command.steps);
+        wire.raw(raw, streams ? bytes * times : bytes, chunk, streams ? 1 : times);
         const double raw_s = wire.raw_cpu_s() - raw_before;
         report.add({"CPU of " + name + what, ours_s / gigabytes, "s/GB", raw_s / gigabytes, ""});
     };

@@ -88,6 +88,7 @@ void WireWorkerNode::begin(Time now, Effects& effects) {
             client.initialise(std::move(blocks), now, effects);
         }
     } else if (command_.kind == WireCommand::Kind::pull) {
+        invariant(command_.steps == 1, "a command of pulls is one pull");
         step_ = next(step_);
         blocks_left_ = plan_->blocks.size();
         for (ShardClient& client : clients_) {

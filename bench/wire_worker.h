@@ -17,7 +17,7 @@ namespace detente::bench {
 struct WireCommand {
     enum class Kind { initialise, push, pull, push_pull };
     Kind kind = Kind::push;
-    std::uint32_t steps = 1;   // one after the other …
+    std::uint32_t steps = 1;   // one after the other (pull only: 1) …
     std::uint32_t window = 1;  // … with so many on their way (push only)
 };
 
