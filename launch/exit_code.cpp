@@ -46,7 +46,7 @@ const char* meaning_of(ExitCode code) {
         case ExitCode::usage:
             return "command line or job file; nothing was trained";
         case ExitCode::model:
-            return "the model library or its dataset";
+            return "the model library, its dataset, or NaN or Inf in what it computed";
         case ExitCode::process_lost:
             return "a process the job cannot do without was lost";
         case ExitCode::deadline:

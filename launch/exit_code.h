@@ -9,7 +9,7 @@ enum class ExitCode : int {
     ok = 0,
     bug = 1,             // an internal error: please report
     usage = 2,           // command line, job file or --set; nothing was trained
-    model = 3,           // the model library or its dataset
+    model = 3,           // the model library, its dataset, or NaN or Inf in what it computed
     process_lost = 4,    // a process the job cannot do without died or fell silent
     deadline = 5,        // a wait ended without what it waited for; the text names who is missing
     books = 6,           // computed ≠ applied + rejected + cancelled + lost + in flight
