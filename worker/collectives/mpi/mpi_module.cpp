@@ -62,7 +62,7 @@ class MpiBackend final : public CollectiveBackend {
           notes_(std::make_unique<Notes>(MPI_COMM_WORLD)) {}
 
     ~MpiBackend() override {
-        notes_.reset();
+        notes_->let_go();
         // With a sum underway, finalizing would wait for it.
         bool all_ended = true;
         for (Abandoned::Sum& sum : abandoned_.sums) {
@@ -71,6 +71,8 @@ class MpiBackend final : public CollectiveBackend {
             all_ended = all_ended && code == MPI_SUCCESS && ended != 0;
         }
         if (initialised_here_ && all_ended) MPI_Finalize();
+        // Whoever initialised MPI goes on with it, and MPI with what it has not sent yet.
+        if (!initialised_here_) static_cast<void>(notes_.release());
     }
 
     const char* name() const override { return "mpi"; }

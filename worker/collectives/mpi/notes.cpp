@@ -18,12 +18,12 @@ Error mpi_error(const char* doing, int code) {
 
 Notes::Notes(MPI_Comm world) : world_(world) {}
 
-Notes::~Notes() {
+void Notes::let_go() {
     if (receiving_ != MPI_REQUEST_NULL) {
         MPI_Cancel(&receiving_);
         MPI_Wait(&receiving_, MPI_STATUS_IGNORE);
     }
-    // Eager sends by their size: MPI has copied them. One to a rank that never looks is let go.
+    // One to a rank that never looks is not waited for.
     for (Sent& sent : sent_) {
         int ended = 0;
         MPI_Test(&sent.request, &ended, MPI_STATUS_IGNORE);

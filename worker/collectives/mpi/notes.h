@@ -45,10 +45,14 @@ struct Note {
 class Notes {
   public:
     explicit Notes(MPI_Comm world);
-    // Leaves nothing posted. Requires: MPI is not finalized.
-    ~Notes();
+    ~Notes() = default;
     Notes(const Notes&) = delete;
     Notes& operator=(const Notes&) = delete;
+
+    // The last call: nothing is received any more. What was sent and not delivered yet (over UCX a
+    // send waits for room, whatever its size) MPI reads until it is finalized, so that this object
+    // must outlive that. Requires: MPI is not finalized.
+    void let_go();
 
     // io: MPI's own words.
     Result<void> send(int rank, const Note& note);
