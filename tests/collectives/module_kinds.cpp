@@ -25,10 +25,8 @@ Reports run_under(const std::string& launcher, const std::string& module,
     const TemporaryFolder folder;
     const std::string command =
         "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 "
-        // Under AddressSanitizer: what the MPIs' libraries leave at their ends is theirs. They keep
-        // no frame pointers, by which it would else be told whose it is.
-        "LSAN_OPTIONS=suppressions=" LSAN_SUPPRESSIONS
-        ":print_suppressions=0:fast_unwind_on_malloc=0 "
+        "LSAN_OPTIONS=" MPI_LSAN_OPTIONS
+        " "
         "timeout -k 5 60 " +
         launcher + " -n " + std::to_string(count) + " '" + COLLECTIVE_MEMBER + "' '" + module +
         "' " + scenario + " '" + folder.path() + "' > '" + folder / "output" + "' 2>&1 < /dev/null";

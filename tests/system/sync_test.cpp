@@ -145,9 +145,7 @@ TEST_CASE("in step: one that joins a running job is taken into its node") {
 }
 
 TEST_CASE("in step: over Open MPI and over MPICH where they started the job") {
-    // Under AddressSanitizer, as tests/collectives/module_kinds.cpp says.
-    const Told leaks("LSAN_OPTIONS", "suppressions=" LSAN_SUPPRESSIONS
-                                     ":print_suppressions=0:fast_unwind_on_malloc=0");
+    const Told leaks("LSAN_OPTIONS", MPI_LSAN_OPTIONS);
     for (const Mpi& mpi : all_mpis()) {
         if (skipped(mpi)) continue;
 #ifdef __SANITIZE_THREAD__
